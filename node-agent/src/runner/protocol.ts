@@ -1,0 +1,118 @@
+/**
+ * The protocol between the agent and a runner process.
+ *
+ * Transport: a Unix domain socket made by the agent; its path is the runner's `--socket` argument. The runner
+ * connects once and ends when the connection closes, whoever closed it, so no runner outlives its agent.
+ *
+ * Framing: `u32be headerBytes | u32be payloadBytes | header (UTF-8 JSON) | payload`. Only `frames` has a payload.
+ */
+import { z } from 'zod';
+
+/** Version that both sides must speak. */
+export const RUNNER_PROTOCOL = 1;
+
+/** Largest JSON header in bytes. */
+export const MAX_HEADER_BYTES = 64 * 1024;
+
+/** Largest payload in bytes: 48 frames of 720x400 in RGB with room to spare. */
+export const MAX_PAYLOAD_BYTES = 64 * 1024 * 1024;
+
+/** How an attempt can fail; the same classes as `FailureClass` of the proto, less the ones only a coordinator sees. */
+export const runnerErrorClasses = ['out_of_memory', 'device', 'bad_input', 'environment', 'crash', 'hang'] as const;
+
+/** One of {@link runnerErrorClasses}. */
+export type RunnerErrorClass = (typeof runnerErrorClasses)[number];
+
+const clip = z.number().int().nonnegative();
+
+/** A continuous model call: clips `start - preRoll` to `end` of a job, in order. */
+export const spanRequest = z.object({
+  leaseId: z.string().min(1),
+  jobId: z.string().min(1),
+  /** Number of the span within the job. */
+  span: z.number().int().nonnegative(),
+  start: clip,
+  end: clip,
+  /** Clips rendered before `start`; 0 only when `start` is 0. */
+  preRoll: clip,
+  /** Clips of the whole job. */
+  clips: clip,
+  /** Picture size in pixels. */
+  width: z.number().int().positive(),
+  height: z.number().int().positive(),
+  sampleSteps: z.number().int().min(1).max(4),
+  /** Seed of clip 0; clip r uses `baseSeed + r`. */
+  baseSeed: z.number().int().nonnegative(),
+  prompt: z.string(),
+  /** PNG of exactly width x height: the anchor where the job has one, otherwise the prepared portrait. */
+  referencePath: z.string(),
+  /** True when `referencePath` is the job's anchor. */
+  anchored: z.boolean(),
+  /** 16 kHz mono PCM WAV of the whole job. */
+  audioPath: z.string(),
+});
+
+/** See {@link spanRequest}. */
+export type SpanRequest = z.infer<typeof spanRequest>;
+
+/** Agent to runner. */
+export const toRunner = z.discriminatedUnion('type', [
+  /** Load the model; answered by `loading`… and `loaded` or `error`. */
+  z.object({ type: z.literal('load') }),
+  /** Render a span; answered by `progress`, `frames`, `clip`… and `spanEnded` or `error`. One at a time. */
+  z.object({ type: z.literal('render'), request: spanRequest }),
+  /** Move the end of the running span: at most the job's clips; an end already passed stops after the clip in hand. */
+  z.object({ type: z.literal('setEnd'), leaseId: z.string(), end: clip }),
+  /** Stop at once; answered by `spanEnded` with reason `cancelled`. */
+  z.object({ type: z.literal('cancel'), leaseId: z.string() }),
+  /** Leave. */
+  z.object({ type: z.literal('shutdown') }),
+]);
+
+/** See {@link toRunner}. */
+export type ToRunner = z.infer<typeof toRunner>;
+
+/** Runner to agent. */
+export const fromRunner = z.discriminatedUnion('type', [
+  /** First message. */
+  z.object({
+    type: z.literal('hello'),
+    protocol: z.number().int(),
+    runner: z.string(),
+    version: z.string(),
+    pid: z.number().int(),
+  }),
+  z.object({ type: z.literal('loading'), phase: z.string(), fraction: z.number().min(0).max(1) }),
+  z.object({ type: z.literal('loaded'), seconds: z.number().nonnegative(), memoryBytes: z.number().nonnegative() }),
+  /** Share of the clip in hand that is done. Sent at least every block of 12 frames. */
+  z.object({ type: z.literal('progress'), leaseId: z.string(), clip, fraction: z.number().min(0).max(1) }),
+  /**
+   * `count` frames in RGB, 8 bits a channel, row by row. `produced` is the index of the first of them within the model
+   * call, counted from 0 in the order of production; the agent maps it to frames of the job.
+   */
+  z.object({
+    type: z.literal('frames'),
+    leaseId: z.string(),
+    produced: z.number().int().nonnegative(),
+    count: z.number().int().positive(),
+  }),
+  /** Every frame of this clip was sent. */
+  z.object({ type: z.literal('clip'), leaseId: z.string(), clip, renderSeconds: z.number().nonnegative() }),
+  /** The span is over; `end` is one past the last whole clip. */
+  z.object({
+    type: z.literal('spanEnded'),
+    leaseId: z.string(),
+    reason: z.enum(['completed', 'stopped', 'cancelled']),
+    end: clip,
+  }),
+  /** The attempt (or, without a lease, the runner) failed. After `device` and `crash` the runner must be restarted. */
+  z.object({
+    type: z.literal('error'),
+    leaseId: z.string().optional(),
+    class: z.enum(runnerErrorClasses),
+    message: z.string(),
+  }),
+]);
+
+/** See {@link fromRunner}. */
+export type FromRunner = z.infer<typeof fromRunner>;
