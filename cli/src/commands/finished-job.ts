@@ -1,0 +1,80 @@
+import { FarmError } from '@clipfarm/shared/errors';
+import { type Job, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import type { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { createLogUpdate } from 'log-update';
+import type { Context } from '../context.ts';
+import type { Connection } from '../farm/connection.ts';
+import { downloadResult } from '../farm/download.ts';
+import { endReport } from '../render/job-report.ts';
+import { bytes, percent } from '../render/units.ts';
+import { outageText } from '../watch/watch-job.ts';
+
+/** Milliseconds between two updates of the line that counts a download. */
+const PROGRESS_MS = 200;
+
+/**
+ * Downloads a completed job's video.
+ *
+ * @throws FarmError `failed_precondition` when the job has no video; as {@link downloadResult} otherwise.
+ */
+export async function fetchVideo(
+  context: Context,
+  farm: Connection,
+  job: Job,
+  path: string,
+  force: boolean,
+): Promise<void> {
+  if (job.result === undefined) {
+    throw new FarmError('failed_precondition', `job ${job.jobId} has no video yet`, {
+      hint: `Wait for it with: clipfarm job watch ${job.jobId}`,
+    });
+  }
+  const { stderr, clock } = context.shell;
+  const update = stderr.isTTY === true && !context.json ? createLogUpdate(stderr) : undefined;
+  let shownAt = Number.NEGATIVE_INFINITY;
+  try {
+    await downloadResult(farm, {
+      jobId: job.jobId,
+      result: job.result,
+      path,
+      force,
+      onProgress: (received, total) => {
+        const now = clock.monotonic();
+        if (now - shownAt < PROGRESS_MS) return;
+        shownAt = now;
+        update?.(`downloading  ${bytes(received)} of ${bytes(total)}  ${percent(received / total)}`);
+      },
+      onOutage: (error, delay) => context.note(outageText(error, delay)),
+    });
+  } finally {
+    update?.clear();
+    update?.done();
+  }
+  context.note(`saved ${path} (${bytes(job.result.bytes)}, SHA-256 checked)`);
+}
+
+/** What became of a job that somebody waited for: a report for people; nothing more where JSON told it all. */
+export async function printEnd(
+  context: Context,
+  farm: Connection,
+  job: Job,
+  output: string | undefined,
+): Promise<void> {
+  if (context.json) return;
+  context.print(endReport(job, await nodesOf(farm), context.style));
+  if (job.state === JobState.JOB_STATE_COMPLETED && output === undefined) {
+    context.note(`save the video with: clipfarm job download ${job.jobId} --output video.mp4`);
+  }
+  if (job.state === JobState.JOB_STATE_FAILED || job.state === JobState.JOB_STATE_CANCELLED) {
+    context.note(`take it up where it ended with: clipfarm job retry ${job.jobId}`);
+  }
+}
+
+/** The nodes, for their names; none where the coordinator does not tell. */
+export async function nodesOf(farm: Connection): Promise<readonly Node[]> {
+  try {
+    return (await farm.call(farm.client.listNodes, {})).nodes;
+  } catch {
+    return [];
+  }
+}

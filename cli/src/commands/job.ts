@@ -1,0 +1,116 @@
+import { FarmError } from '@clipfarm/shared/errors';
+import {
+  CancelJobResponse,
+  GetJobResponse,
+  PauseJobResponse,
+  ResumeJobResponse,
+  RetryJobResponse,
+  SetJobPriorityResponse,
+} from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
+import type { Job } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { type Command, Option } from 'commander';
+import type { Context } from '../context.ts';
+import { exitCode } from '../exit-code.ts';
+import type { Connection } from '../farm/connection.ts';
+import { jobStateWords } from '../farm/job-state.ts';
+import { checkOutput } from '../inputs/output-file.ts';
+import { flagValue } from '../job-options.ts';
+import { jobDetails } from '../render/job-report.ts';
+import { parseInteger } from '../values.ts';
+import { exitCodeOfJob, watchJob } from '../watch/watch-job.ts';
+import { fetchVideo, nodesOf, printEnd } from './finished-job.ts';
+import { act, examples, type Handler, type Register, type Run } from './register.ts';
+
+/** `clipfarm job ...` */
+export const registerJob: Register = (program, run) => {
+  const job = program.command('job').description('Looks at one job, or changes what becomes of it.');
+  const add = (name: string, description: string, handler: Handler, example: string) => addCommand(job, run, name, description, handler, example);
+  add('get', 'Shows a job.', getJob, 'clipfarm job get 3f9a');
+  add('watch', 'Shows the progress until the job ends. Ctrl-C detaches; the job goes on.', watch, 'clipfarm job watch 3f9a');
+  add('cancel', 'Stops a job. Its finished clips are kept, so that a retry goes on from there.', cancelJob, 'clipfarm job cancel 3f9a --reason "wrong portrait"').option('--reason <text>', 'recorded with the job', '');
+  add('pause', 'Holds a job at the next clip boundary.', pauseJob, 'clipfarm job pause 3f9a');
+  add('resume', 'Lets a paused job go on.', resumeJob, 'clipfarm job resume 3f9a');
+  add('retry', 'Takes up a failed or cancelled job where it ended.', retryJob, 'clipfarm job retry 3f9a');
+  add('priority', 'Changes the priority of a job.', setPriority, 'clipfarm job priority 3f9a 50').argument('<priority>', '-100 to 100; higher runs first');
+  add('download', 'Downloads the finished video and checks its SHA-256.', download, 'clipfarm job download 3f9a --output talk.mp4')
+    .addOption(new Option('--output <file>', 'where to save it').makeOptionMandatory())
+    .option('--force', 'replace a file that is there');
+};
+
+function addCommand(parent: Command, run: Run, name: string, description: string, handler: Handler, example: string): Command {
+  const command = parent
+    .command(name)
+    .description(description)
+    .argument('<job>', "the job's identity, or a beginning of it that only one job has")
+    .addHelpText('after', examples([example]));
+  act(command, run, handler);
+  return command;
+}
+
+const getJob: Handler = async (context, [jobId = '']) =>
+  context.withFarm(async (farm) => {
+    const response = await farm.call(farm.client.getJob, { jobId });
+    if (context.json) context.printJson(GetJobResponse.toJSON(response));
+    else context.print(jobDetails(required(response.job), await nodesOf(farm), context.style));
+    return exitCode.ok;
+  });
+
+const watch: Handler = async (context, [jobId = '']) =>
+  context.withFarm(async (farm) => {
+    const job = await watchJob(context, farm, jobId, false);
+    if (job !== undefined) await printEnd(context, farm, job, undefined);
+    return exitCodeOfJob(job);
+  });
+
+const download: Handler = async (context, [jobId = ''], options) => {
+  const output = flagValue(options, 'output') ?? '';
+  const force = options.force === true;
+  await checkOutput(output, force);
+  return context.withFarm(async (farm) => {
+    const job = required((await farm.call(farm.client.getJob, { jobId })).job);
+    await fetchVideo(context, farm, job, output, force);
+    if (context.json) context.printJson({ path: output, sha256: job.result?.sha256, bytes: job.result?.bytes });
+    else context.print([output]);
+    return exitCode.ok;
+  });
+};
+
+const cancelJob: Handler = (context, [jobId = ''], options) =>
+  change(context, CancelJobResponse, (farm) =>
+    farm.call(farm.client.cancelJob, { jobId, reason: flagValue(options, 'reason') ?? '' }),
+  );
+
+const pauseJob: Handler = (context, [jobId = '']) =>
+  change(context, PauseJobResponse, (farm) => farm.call(farm.client.pauseJob, { jobId }));
+
+const resumeJob: Handler = (context, [jobId = '']) =>
+  change(context, ResumeJobResponse, (farm) => farm.call(farm.client.resumeJob, { jobId }));
+
+const retryJob: Handler = (context, [jobId = '']) =>
+  change(context, RetryJobResponse, (farm) => farm.call(farm.client.retryJob, { jobId }));
+
+const setPriority: Handler = (context, [jobId = '', text = '']) => {
+  const priority = parseInteger('priority', text, -100, 100);
+  return change(context, SetJobPriorityResponse, (farm) => farm.call(farm.client.setJobPriority, { jobId, priority }));
+};
+
+/** Makes a change and says where the job stands after it. */
+async function change<Response extends { readonly job?: Job | undefined }>(
+  context: Context,
+  message: { toJSON(response: Response): unknown },
+  call: (farm: Connection) => Promise<Response>,
+): Promise<number> {
+  const response = await context.withFarm(call);
+  if (context.json) {
+    context.printJson(message.toJSON(response));
+  } else {
+    const job = required(response.job);
+    context.note(`job ${job.jobId} is ${jobStateWords[job.state]}, priority ${job.spec?.priority ?? 0}`);
+  }
+  return exitCode.ok;
+}
+
+function required(job: Job | undefined): Job {
+  if (job === undefined) throw new FarmError('internal', 'the coordinator answered without a job');
+  return job;
+}

@@ -1,0 +1,109 @@
+import {
+  DrainNodeResponse,
+  ListNodesResponse,
+  UndrainNodeResponse,
+} from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
+import { type Node, NodeState, type Slot } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import type { Context } from '../context.ts';
+import { exitCode } from '../exit-code.ts';
+import { nodeStateWords, slotStateWords } from '../farm/job-state.ts';
+import { flagValue } from '../job-options.ts';
+import { dateOf } from '../render/job-report.ts';
+import { table } from '../render/table.ts';
+import { age } from '../render/units.ts';
+import { act, examples, type Handler, type Register } from './register.ts';
+
+/** `clipfarm nodes` and `clipfarm node` */
+export const registerNodes: Register = (program, run) => {
+  const list = program
+    .command('nodes')
+    .description('Lists nodes with their slots and what each does.')
+    .addHelpText('after', examples(['clipfarm nodes', 'clipfarm nodes -o json | jq ".nodes[].name"']));
+  act(list, run, listNodes);
+
+  const node = program.command('node').description('Takes a node out of work, or back.');
+  const drain = node
+    .command('drain')
+    .description('Lets a node finish the clip in hand and take nothing new. The rest of its work goes to others.')
+    .argument('<node>', 'name or identity')
+    .option('--reason <text>', 'recorded with the node', '')
+    .addHelpText('after', examples(['clipfarm node drain host-3 --reason "new driver"']));
+  act(drain, run, drainNode);
+  const undrain = node
+    .command('undrain')
+    .description('Lets a drained or quarantined node work again.')
+    .argument('<node>', 'name or identity')
+    .addHelpText('after', examples(['clipfarm node undrain host-3']));
+  act(undrain, run, undrainNode);
+};
+
+const listNodes: Handler = async (context) => {
+  const response = await context.withFarm((farm) => farm.call(farm.client.listNodes, {}));
+  if (context.json) context.printJson(ListNodesResponse.toJSON(response));
+  else if (response.nodes.length === 0) context.note('no nodes; start agents with: clipfarm up, or clipfarm agent');
+  else context.print(nodeTable(context, response.nodes));
+  return exitCode.ok;
+};
+
+const drainNode: Handler = async (context, [nodeId = ''], options) => {
+  const request = { nodeId, reason: flagValue(options, 'reason') ?? '' };
+  const response = await context.withFarm((farm) => farm.call(farm.client.drainNode, request));
+  if (context.json) context.printJson(DrainNodeResponse.toJSON(response));
+  else tellState(context, response.node);
+  return exitCode.ok;
+};
+
+const undrainNode: Handler = async (context, [nodeId = '']) => {
+  const response = await context.withFarm((farm) => farm.call(farm.client.undrainNode, { nodeId }));
+  if (context.json) context.printJson(UndrainNodeResponse.toJSON(response));
+  else tellState(context, response.node);
+  return exitCode.ok;
+};
+
+function tellState(context: Context, node: Node | undefined): void {
+  if (node !== undefined) context.note(`node ${node.name} is ${nodeStateWords[node.state]}`);
+}
+
+function nodeTable(context: Context, nodes: readonly Node[]): string[] {
+  const { style, shell } = context;
+  const now = shell.clock.now();
+  // One line per slot; a node without slots has one line too.
+  const rows = nodes.flatMap((node): { node: Node; slot: Slot | undefined }[] =>
+    node.slots.length === 0 ? [{ node, slot: undefined }] : node.slots.map((slot) => ({ node, slot })),
+  );
+  return table(
+    rows,
+    [
+      { title: 'NODE', cell: ({ node }) => node.name, max: 24 },
+      {
+        title: 'STATE',
+        cell: ({ node }) => nodeStateWords[node.state],
+        paint: (text, { node }) => (node.state === NodeState.NODE_STATE_ONLINE ? style.good(text) : style.warn(text)),
+      },
+      { title: 'POOL', cell: ({ node }) => node.pool, max: 16 },
+      { title: 'SLOT', cell: ({ slot }) => slot?.info?.slotId ?? '-', max: 20 },
+      { title: 'PROFILE', cell: ({ slot }) => slot?.info?.profile ?? '-', max: 20 },
+      { title: 'S/CLIP', cell: ({ slot }) => secondsPerClip(slot), align: 'right' },
+      { title: 'DOES', cell: ({ slot }) => doing(slot), max: 40 },
+      { title: 'CLIPS', cell: ({ node }) => String(node.clipsCommitted), align: 'right' },
+      { title: 'SEEN', cell: ({ node }) => seen(node, now), align: 'right' },
+      { title: 'REASON', cell: ({ node }) => node.stateReason, max: 60 },
+    ],
+    style,
+  );
+}
+
+function secondsPerClip(slot: Slot | undefined): string {
+  return slot === undefined || slot.secondsPerClip <= 0 ? '-' : slot.secondsPerClip.toFixed(2);
+}
+
+function doing(slot: Slot | undefined): string {
+  if (slot === undefined) return '-';
+  if (slot.jobId === '') return slotStateWords[slot.state];
+  return `${slotStateWords[slot.state]} clip ${slot.currentClip} of ${slot.jobId}`;
+}
+
+function seen(node: Node, nowMillis: number): string {
+  const at = dateOf(node.lastSeenAt);
+  return at === undefined ? '-' : age((nowMillis - at.getTime()) / 1000);
+}

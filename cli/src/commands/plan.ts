@@ -1,0 +1,46 @@
+import { FarmError } from '@clipfarm/shared/errors';
+import { PlanJobResponse } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
+import type { Context } from '../context.ts';
+import { exitCode } from '../exit-code.ts';
+import { addJobOptions, type RawOptions } from '../job-options.ts';
+import { readJobRequest } from '../job-request.ts';
+import { isFeasible, planReport } from '../render/plan-report.ts';
+import { nodesOf } from './finished-job.ts';
+import { PREPARE_MS, sendInputs } from './prepare-job.ts';
+import { act, examples, type Register } from './register.ts';
+
+/** `clipfarm plan` */
+export const registerPlan: Register = (program, run) => {
+  const command = program
+    .command('plan')
+    .summary('say what a job would be and take, without rendering it')
+    .description(
+      'Says what a job would be and take, without rendering it: picture, clips, length, corrected settings, which slots\n' +
+        'fit and why others do not, time and GPU-hours. Sends image and audio, so that a later submit need not.',
+    );
+  addJobOptions(command).addHelpText(
+    'after',
+    examples([
+      'clipfarm plan --image me.png --audio talk.mp3 --preset longform',
+      'clipfarm plan --image me.png --audio talk.mp3 --size "720*400" || echo "no slot fits"',
+    ]),
+  );
+  act(command, run, planJob);
+};
+
+async function planJob(context: Context, _operands: readonly string[], options: RawOptions): Promise<number> {
+  const request = await readJobRequest(options, context.shell.clock.now());
+  return context.withFarm(async (farm) => {
+    await sendInputs(context, farm, request);
+    const response = await farm.call(farm.client.planJob, { spec: request.spec }, PREPARE_MS);
+    const { plan } = response;
+    if (plan === undefined) throw new FarmError('internal', 'the coordinator answered without a plan');
+    if (context.json) {
+      context.printJson(PlanJobResponse.toJSON(response));
+    } else {
+      const notes = [...new Set([...request.notes, ...plan.notes])];
+      context.print(planReport({ ...plan, notes }, await nodesOf(farm), context.style));
+    }
+    return isFeasible(plan) ? exitCode.ok : exitCode.noVideo;
+  });
+}

@@ -1,0 +1,74 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { FarmError } from '@clipfarm/shared/errors';
+import type { Job } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { responsesOf } from '@clipfarm/shared/rpc/client-call';
+import { backoffDelay } from '../backoff.ts';
+import type { Connection } from './connection.ts';
+import { isFinal } from './job-state.ts';
+
+/** What the follower of a job is told. */
+export interface JobFollower {
+  /** The job after a change. */
+  onChange(job: Job): void;
+  /** The line broke; it is tried again after `delayMillis`. The job itself goes on. */
+  onOutage(error: FarmError, delayMillis: number): void;
+}
+
+const backoff = { first: 500, most: 5000 } as const;
+
+/** Attempts in a row, about five minutes: a coordinator that is moved to another host comes back within. */
+const MAX_FAILURES = 66;
+
+/**
+ * Follows a job until it ends, over restarts of the coordinator.
+ *
+ * @param reached false when nothing was heard of this coordinator yet; then a first failure is told at once, because
+ * it may not exist at all.
+ * @returns the job in its final state.
+ * @throws FarmError `not_found` when there is no such job, `unavailable` when the coordinator stays away.
+ */
+export async function followJob(
+  farm: Connection,
+  jobId: string,
+  follower: JobFollower,
+  reached: boolean,
+): Promise<Job> {
+  let heard = reached;
+  for (let failures = 0; ; ) {
+    try {
+      return await followOnce(farm, jobId, (job) => {
+        heard = true;
+        failures = 0;
+        follower.onChange(job);
+      });
+    } catch (thrown) {
+      const error = farm.explain(thrown);
+      failures += 1;
+      const hopeless = !heard || failures > MAX_FAILURES || farm.signal.aborted;
+      if (error.code !== 'unavailable' || hopeless) throw error;
+      const delay = backoffDelay(backoff, failures);
+      follower.onOutage(error, delay);
+      // An abort ends the wait; the next attempt then reports it.
+      await sleep(delay, undefined, { signal: farm.signal }).catch(() => undefined);
+    }
+  }
+}
+
+/** Follows as long as the stream holds; the coordinator ends it only with the job. */
+async function followOnce(farm: Connection, jobId: string, onChange: (job: Job) => void): Promise<Job> {
+  const call = farm.client.watchJob({ jobId });
+  const cancel = () => call.cancel();
+  const responses = responsesOf(call);
+  farm.signal.addEventListener('abort', cancel, { once: true });
+  if (farm.signal.aborted) cancel();
+  try {
+    for await (const { job } of responses) {
+      if (job === undefined) continue;
+      onChange(job);
+      if (isFinal(job.state)) return job;
+    }
+    throw new FarmError('unavailable', 'the coordinator ended the report before the job ended');
+  } finally {
+    farm.signal.removeEventListener('abort', cancel);
+  }
+}

@@ -1,0 +1,100 @@
+import { readFile, stat } from 'node:fs/promises';
+import { basename, extname } from 'node:path';
+import { FarmError } from '@clipfarm/shared/errors';
+import type { JobSpec } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { parseSettings, resolveSettings } from '@clipfarm/shared/model/settings';
+import { type InputFile, inspectAudio, inspectImage } from './inputs/input-file.ts';
+import { flagValue, type RawOptions, readSettings, remarksOnFlags, settingsMessage } from './job-options.ts';
+import { parseDeadline, parseInteger, refuseValue } from './values.ts';
+
+/** A job that passed every check which needs no coordinator. */
+export interface JobRequest {
+  readonly spec: JobSpec;
+  /** The files that the coordinator must have before it takes the job. */
+  readonly inputs: readonly InputFile[];
+  /** Remarks on the flags: what has no effect, and why. */
+  readonly notes: readonly string[];
+}
+
+/** Longest prompt in characters; the coordinator refuses longer ones. */
+const MAX_PROMPT = 4000;
+
+/** Longest label or owner in characters. */
+const MAX_LABEL = 200;
+
+/**
+ * Checks flags and files, cheapest first, so that a wrong flag is told before a large file is read.
+ *
+ * @param nowMillis milliseconds since 1970.
+ * @throws FarmError `invalid_argument` naming the flag, its value and what is accepted.
+ */
+export async function readJobRequest(raw: RawOptions, nowMillis: number): Promise<JobRequest> {
+  const remarks = remarksOnFlags(raw);
+  const input = parseSettings(readSettings(raw));
+  const { settings, notes } = resolveSettings(input);
+  const priority = parseInteger('priority', flagValue(raw, 'priority') ?? '0', -100, 100);
+  const deadline = flagValue(raw, 'deadline');
+  const due = deadline === undefined ? undefined : parseDeadline(deadline, nowMillis);
+  const audioPath = flagValue(raw, 'audio') ?? '';
+  const name = label('name', flagValue(raw, 'name') ?? basename(audioPath, extname(audioPath)));
+  const owner = label('owner', flagValue(raw, 'owner') ?? '');
+  const prompt = await readPrompt(flagValue(raw, 'prompt'), flagValue(raw, 'prompt_file'));
+  const image = await inspectImage(flagValue(raw, 'image') ?? '');
+  const audio = await inspectAudio(audioPath);
+  return {
+    spec: {
+      name,
+      owner,
+      prompt,
+      priority,
+      imageSha256: image.sha256,
+      audioSha256: audio.sha256,
+      settings: settingsMessage(input, settings.baseSeed),
+      deadline: due === undefined ? undefined : { seconds: Math.floor(due.getTime() / 1000), nanos: 0 },
+    },
+    inputs: [image, audio],
+    notes: [...remarks, ...notes],
+  };
+}
+
+function label(field: string, text: string): string {
+  if (text.length > MAX_LABEL || /\p{Cc}/u.test(text)) {
+    throw refuseValue(field, text, `one line of at most ${MAX_LABEL} characters`);
+  }
+  return text;
+}
+
+async function readPrompt(text: string | undefined, file: string | undefined): Promise<string> {
+  if (text !== undefined && file !== undefined) {
+    throw new FarmError('invalid_argument', 'prompt is given twice, as --prompt and as --prompt_file', {
+      field: 'prompt',
+    });
+  }
+  const prompt = file === undefined ? (text ?? '') : await readPromptFile(file);
+  const length = [...prompt].length;
+  if (length > MAX_PROMPT) {
+    throw new FarmError('invalid_argument', `prompt has ${length} characters; accepted: at most ${MAX_PROMPT}`, {
+      field: 'prompt',
+    });
+  }
+  return prompt;
+}
+
+async function readPromptFile(path: string): Promise<string> {
+  const accepted = `a text file of at most ${MAX_PROMPT} characters`;
+  const refuse = (why: string, cause?: unknown) =>
+    new FarmError('invalid_argument', `prompt_file: "${path}" ${why}; accepted: ${accepted}`, {
+      field: 'prompt_file',
+      cause,
+    });
+  try {
+    const status = await stat(path);
+    if (!status.isFile()) throw refuse('is no regular file');
+    // A character takes at most four bytes.
+    if (status.size > 4 * MAX_PROMPT) throw refuse(`has ${status.size} bytes`);
+    return (await readFile(path, 'utf8')).trim();
+  } catch (error) {
+    if (error instanceof FarmError) throw error;
+    throw refuse("can't be read", error);
+  }
+}

@@ -1,0 +1,32 @@
+import { homedir } from 'node:os';
+import { systemClock } from '@clipfarm/shared/clock';
+import { exitCode } from './exit-code.ts';
+import { readEnvironment, type Shell } from './shell.ts';
+
+/**
+ * The shell of this process. It takes over SIGINT, SIGTERM and SIGHUP: the first one aborts `interrupted`, so that the
+ * command can stop in order; the second one ends the process at once.
+ */
+export function processShell(env: NodeJS.ProcessEnv): Shell {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      // The reader left, as `head` does. There is nobody to tell, and nothing went wrong.
+      if (error.code === 'EPIPE') process.exit(exitCode.ok);
+      throw error;
+    });
+  }
+  const interrupt = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      if (interrupt.signal.aborted) process.exit(exitCode.interrupted);
+      interrupt.abort();
+    });
+  }
+  return {
+    stdout: process.stdout,
+    stderr: process.stderr,
+    environment: readEnvironment(env, homedir()),
+    interrupted: interrupt.signal,
+    clock: systemClock,
+  };
+}

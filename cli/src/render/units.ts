@@ -1,0 +1,44 @@
+/** Seconds as `0:07`, `12:34` or `1:02:03`; fractions are rounded up, so that a forecast reaches 0:00 only at the end. */
+export function duration(seconds: number): string {
+  const total = Math.max(0, Math.ceil(seconds));
+  const hours = Math.floor(total / 3600);
+  const minutes = Math.floor((total % 3600) / 60);
+  const rest = String(total % 60).padStart(2, '0');
+  return hours > 0 ? `${hours}:${String(minutes).padStart(2, '0')}:${rest}` : `${minutes}:${rest}`;
+}
+
+const byteUnits = ['B', 'kB', 'MB', 'GB', 'TB'] as const;
+
+/** Bytes with a decimal unit: `812 B`, `4.2 MB`. */
+export function bytes(count: number): string {
+  let value = count;
+  let unit = 0;
+  while (value >= 999.95 && unit < byteUnits.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  return `${unit === 0 ? value : value.toFixed(1)} ${byteUnits[unit] ?? 'B'}`;
+}
+
+/** Seconds of video per second of wall clock: `1.4x`. */
+export function speed(value: number): string {
+  return `${value < 0.995 ? value.toFixed(2) : value.toFixed(1)}x`;
+}
+
+/** A share from 0 to 1 as whole percent, rounded down, so that 100 % means all of it. */
+export function percent(share: number): string {
+  return `${Math.floor(Math.min(1, Math.max(0, share)) * 100)}%`;
+}
+
+/** How long ago something was, in one unit: `12 s`, `3 min`, `5 h`, `2 d`. */
+export function age(seconds: number): string {
+  if (seconds < 90) return `${Math.max(0, Math.round(seconds))} s`;
+  if (seconds < 90 * 60) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 36 * 3600) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86400)} d`;
+}
+
+/** A count with its noun: `1 clip`, `3 clips`. */
+export function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
+}

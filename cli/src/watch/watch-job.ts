@@ -1,0 +1,91 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { FarmError } from '@clipfarm/shared/errors';
+import { WatchJobResponse } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
+import { type Job, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { callUnary } from '@clipfarm/shared/rpc/client-call';
+import type { Context } from '../context.ts';
+import { exitCode } from '../exit-code.ts';
+import type { Connection } from '../farm/connection.ts';
+import { followJob, type JobFollower } from '../farm/follow-job.ts';
+import { createDisplay, type Display } from './display.ts';
+
+/** Milliseconds between two looks at the nodes, which say how far the clips in hand are. */
+const NODES_MS = 500;
+
+/**
+ * Shows a job until it ends: a live picture on a terminal, lines elsewhere, one JSON document per change for `-o json`.
+ *
+ * @param reached see {@link followJob}.
+ * @returns the job in its final state, or undefined when the user detached; then it says how to come back.
+ */
+export async function watchJob(
+  context: Context,
+  farm: Connection,
+  jobId: string,
+  reached: boolean,
+): Promise<Job | undefined> {
+  const following = context.json ? followAsJson(context, farm, jobId, reached) : follow(context, farm, jobId, reached);
+  try {
+    return await following;
+  } catch (error) {
+    if (!farm.signal.aborted) throw error;
+    context.note(`detached; the job goes on. Come back with: clipfarm job watch ${jobId}`);
+    return undefined;
+  }
+}
+
+/** Exit code for a job that has ended, or that nobody watches any more. */
+export function exitCodeOfJob(job: Job | undefined): number {
+  if (job === undefined) return exitCode.interrupted;
+  return job.state === JobState.JOB_STATE_COMPLETED ? exitCode.ok : exitCode.noVideo;
+}
+
+/** Words for an outage while something waits for the coordinator. */
+export function outageText(error: FarmError, delayMillis: number): string {
+  return `the coordinator is away (${error.message}); trying again in ${Math.ceil(delayMillis / 1000)} s`;
+}
+
+async function followAsJson(context: Context, farm: Connection, jobId: string, reached: boolean): Promise<Job> {
+  const follower: JobFollower = {
+    onChange: (job) => context.printJson(WatchJobResponse.toJSON({ job }), 'line'),
+    onOutage: (error, delay) => context.note(outageText(error, delay)),
+  };
+  return followJob(farm, jobId, follower, reached);
+}
+
+async function follow(context: Context, farm: Connection, jobId: string, reached: boolean): Promise<Job> {
+  const { shell, noteStyle } = context;
+  const display = createDisplay(shell.stderr, noteStyle, shell.clock);
+  const stop = new AbortController();
+  // First of all, so that even the first line names nodes, not identities.
+  await showNodes(farm, display);
+  const lookingAtNodes = keepShowingNodes(farm, display, AbortSignal.any([farm.signal, stop.signal]));
+  try {
+    const follower: JobFollower = {
+      onChange: (job) => display.job(job),
+      onOutage: (error, delay) => display.outage(outageText(error, delay)),
+    };
+    return await followJob(farm, jobId, follower, reached);
+  } finally {
+    stop.abort();
+    await lookingAtNodes;
+    display.close();
+  }
+}
+
+/** Looks at the nodes once. It is an extra: where it fails, the job is shown without it. */
+async function showNodes(farm: Connection, display: Display): Promise<void> {
+  try {
+    const { nodes } = await callUnary(farm.client, farm.client.listNodes, {}, { signal: farm.signal });
+    display.nodes(nodes);
+  } catch {
+    // The follower reports an outage; here there is nothing to add.
+  }
+}
+
+async function keepShowingNodes(farm: Connection, display: Display, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await sleep(NODES_MS, undefined, { signal }).catch(() => undefined);
+    if (!signal.aborted) await showNodes(farm, display);
+  }
+}

@@ -1,0 +1,85 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { formatAddress, parseAddress } from '@clipfarm/shared/address';
+import { cannotListen } from '@clipfarm/shared/rpc/server';
+import type { Metrics } from './metrics.ts';
+
+/** What the admin server shows. */
+export interface AdminServerOptions {
+  /** `host:port`; loopback unless probes and Prometheus come from elsewhere. Nothing secret is served. */
+  readonly listen: string;
+  readonly metrics: Pick<Metrics, 'contentType' | 'render'>;
+  /** Why the coordinator can't take work now; empty when it can. */
+  readonly readiness: () => readonly string[];
+}
+
+/** An admin server that listens. */
+export interface AdminServer {
+  /** Bound `host:port`. */
+  readonly address: string;
+  /** Stops listening and drops open connections. */
+  close(): Promise<void>;
+}
+
+/** A page: status and text. */
+interface Page {
+  readonly status: number;
+  readonly type?: string;
+  readonly body: string;
+}
+
+/**
+ * Serves `/metrics`, `/livez` and `/readyz`, and nothing else, to GET and HEAD.
+ *
+ * @throws FarmError `failed_precondition` when the address can't be bound, `invalid_argument` when it is none.
+ */
+export async function startAdminServer(options: AdminServerOptions): Promise<AdminServer> {
+  const { host, port } = parseAddress(options.listen, 'admin');
+  const server = createServer(
+    { requestTimeout: 10_000, headersTimeout: 5000, maxHeaderSize: 8192 },
+    (request, response) => {
+      answer(request, options).then(
+        (page) => send(request, response, page),
+        (error: unknown) => send(request, response, { status: 500, body: `metrics failed: ${String(error)}\n` }),
+      );
+    },
+  );
+  // Probes and scrapers need one connection each.
+  server.maxConnections = 100;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(cannotListen('admin', options.listen, error)));
+    server.listen(port, host, resolve);
+  });
+  const bound = server.address();
+  return {
+    address: formatAddress({ host, port: typeof bound === 'object' && bound !== null ? bound.port : port }),
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+async function answer(request: IncomingMessage, { metrics, readiness }: AdminServerOptions): Promise<Page> {
+  const path = (request.url ?? '').split('?', 1)[0];
+  if (path !== '/metrics' && path !== '/livez' && path !== '/readyz') {
+    return { status: 404, body: 'not found; there are /metrics, /livez and /readyz\n' };
+  }
+  if (request.method !== 'GET' && request.method !== 'HEAD') return { status: 405, body: 'only GET and HEAD\n' };
+  if (path === '/livez') return { status: 200, body: 'alive\n' };
+  if (path === '/metrics') return { status: 200, type: metrics.contentType, body: await metrics.render() };
+  const reasons = readiness();
+  if (reasons.length === 0) return { status: 200, body: 'ready\n' };
+  return { status: 503, body: `not ready\n${reasons.map((reason) => `- ${reason}\n`).join('')}` };
+}
+
+function send(request: IncomingMessage, response: ServerResponse, page: Page): void {
+  response.writeHead(page.status, {
+    'content-type': page.type ?? 'text/plain; charset=utf-8',
+    'content-length': Buffer.byteLength(page.body),
+    'cache-control': 'no-store',
+    'x-content-type-options': 'nosniff',
+    ...(page.status === 405 ? { allow: 'GET, HEAD' } : {}),
+  });
+  response.end(request.method === 'HEAD' ? undefined : page.body);
+}

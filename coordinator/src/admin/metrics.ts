@@ -1,0 +1,116 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { LeaseEndCause } from '../core/job-events.ts';
+import { failureClasses } from '../core/job-model.ts';
+
+/** Seconds: from a synced write on a fast disk to a stall. */
+const FAST_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+/** Seconds: from a synthetic clip to one on the slowest profile, and the finishing of a long video. */
+const SLOW_BUCKETS = [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 600];
+
+/**
+ * Gauges of prom-client whose names end like counters', which Prometheus' own lint refuses, and their breakdowns by
+ * type, which the farm has no use for.
+ */
+const UNWANTED = ['nodejs_active_handles', 'nodejs_active_requests', 'nodejs_active_resources'];
+
+/** Label values that are known beforehand: their series exist from the start, so that a first event shows as a rise. */
+const KNOWN = {
+  job: ['queued', 'rendering', 'paused', 'stitching', 'completed', 'failed', 'cancelled'],
+  node: ['online', 'lost', 'draining', 'quarantined'],
+  slot: ['idle', 'busy', 'unavailable'],
+  outcome: ['completed', 'superseded', 'returned', 'failed', 'lost', 'revoked'] satisfies LeaseEndCause[],
+  verdict: ['not_wanted', 'rejected', 'try_again'],
+} as const;
+
+/** The farm's metrics; see {@link createMetrics}. */
+export type Metrics = ReturnType<typeof createMetrics>;
+
+/**
+ * Registers every metric of a coordinator in a registry of its own. Labels have closed or configured sets of values;
+ * never job, user, path or text.
+ */
+export function createMetrics() {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry });
+  for (const name of UNWANTED) {
+    registry.removeSingleMetric(name);
+    registry.removeSingleMetric(`${name}_total`);
+  }
+  const collectors: (() => void)[] = [];
+  const gauge = <L extends string = never>(name: string, help: string, labelNames: readonly L[] = []) =>
+    new Gauge<L>({ name: `clipfarm_${name}`, help, labelNames, registers });
+  const counter = <L extends string = never>(name: string, help: string, labelNames: readonly L[] = []) =>
+    new Counter<L>({ name: `clipfarm_${name}_total`, help, labelNames, registers });
+  const histogram = <L extends string = never>(
+    name: string,
+    help: string,
+    buckets: number[],
+    labelNames: readonly L[] = [],
+  ) => new Histogram<L>({ name: `clipfarm_${name}_seconds`, help, buckets, labelNames, registers });
+
+  const jobs = gauge('jobs', 'Jobs known, by state.', ['state']);
+  const nodes = gauge('nodes', 'Nodes known, by state.', ['state']);
+  const slots = gauge('slots', 'Slots of all nodes, by state.', ['state']);
+  const leases = counter('leases', 'Leases that ended, by how they ended.', ['outcome']);
+  const chunkRefusals = counter('chunk_refusals', 'Chunks that were not committed, by verdict.', ['verdict']);
+  const attemptFailures = counter('attempt_failures', 'Attempts that failed, by failure class.', ['class']);
+  for (const outcome of KNOWN.outcome) leases.inc({ outcome }, 0);
+  for (const verdict of KNOWN.verdict) chunkRefusals.inc({ verdict }, 0);
+  for (const failureClass of failureClasses) attemptFailures.inc({ class: failureClass }, 0);
+  /** States that each gauge has shown: one that no longer occurs must go to 0, not keep its last value. */
+  const shown = new Map([
+    [jobs, new Set<string>(KNOWN.job)],
+    [nodes, new Set<string>(KNOWN.node)],
+    [slots, new Set<string>(KNOWN.slot)],
+  ]);
+
+  return {
+    jobs,
+    nodes,
+    slots,
+    clipsPending: gauge('clips_pending', 'Clips of active jobs that are neither leased nor committed.'),
+    leasesActive: gauge('leases_active', 'Leases held now.'),
+
+    clipsCommitted: counter('clips_committed', 'Clips committed, by profile of the slot that rendered them.', [
+      'profile',
+    ]),
+    clipsRerendered: counter('clips_rerendered', 'Clips that had to be rendered again after an attempt ended early.'),
+    leases,
+    chunkRefusals,
+    staleCommits: counter('stale_commits', 'Chunks of leases that were over, or of an older term.'),
+    attemptFailures,
+    stitchedBytes: counter('stitched_bytes', 'Bytes of chunks written to finished or growing videos.'),
+
+    clipRenderSeconds: histogram('clip_render', 'Time to render one clip, by profile.', SLOW_BUCKETS, ['profile']),
+    chunkCommitSeconds: histogram('chunk_commit', 'Time from ChunkReady to its answer.', FAST_BUCKETS),
+    finishSeconds: histogram('finish', 'Time from the last commit of a job to its finished file.', SLOW_BUCKETS),
+    journalAppendSeconds: histogram('journal_append', 'Time until an append is on disk.', FAST_BUCKETS),
+    scheduleSeconds: histogram('schedule', 'Time of one scheduling pass.', FAST_BUCKETS),
+
+    /** Has `collect` called at every scrape, to set gauges from the state that they describe. */
+    onCollect(collect: () => void): void {
+      collectors.push(collect);
+    },
+
+    /** Sets a gauge to the number of times each state occurs; states that no longer occur go to 0. */
+    setByState(target: Gauge<'state'>, states: Iterable<string>): void {
+      const known = shown.get(target) ?? new Set();
+      shown.set(target, known);
+      const counts = new Map<string, number>();
+      for (const state of states) counts.set(state, (counts.get(state) ?? 0) + 1);
+      for (const state of counts.keys()) known.add(state);
+      for (const state of known) target.set({ state }, counts.get(state) ?? 0);
+    },
+
+    /** Content type of {@link render}. */
+    contentType: registry.contentType,
+
+    /** All metrics in Prometheus' text format. */
+    async render(): Promise<string> {
+      for (const collect of collectors) collect();
+      return registry.metrics();
+    },
+  };
+}

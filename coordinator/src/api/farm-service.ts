@@ -1,0 +1,168 @@
+import { FarmError } from '@clipfarm/shared/errors';
+import type { FarmServiceServer } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
+import type { JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import type { RpcHandlers } from '@clipfarm/shared/rpc/handlers';
+import { pipeFileToCall, readUpload, receiveToFile } from '@clipfarm/shared/rpc/stream';
+import type { ArtifactStore } from '../artifacts/artifact-store.ts';
+import { type Decision, isOver, type JobCommand } from '../core/decide.ts';
+import { evolve } from '../core/evolve.ts';
+import type { JobState } from '../core/job-model.ts';
+import { forecastFinish } from '../core/schedule.ts';
+import { artifactKeys } from '../farm/artifact-keys.ts';
+import type { Fleet } from '../farm/fleet.ts';
+import type { Jobs } from '../farm/jobs.ts';
+import type { Links } from '../farm/links.ts';
+import type { NodeRecord, Nodes } from '../farm/nodes.ts';
+import type { Planned, Submissions } from '../farm/submissions.ts';
+import type { Changes } from './changes.ts';
+import { stateOf, type Views } from './views.ts';
+
+/** Largest uploads in bytes. */
+const UPLOAD_LIMITS = { INPUT_KIND_IMAGE: 50 * 1024 * 1024, INPUT_KIND_AUDIO: 4 * 1024 ** 3 } as const;
+
+const MAX_PAGE = 500;
+const DEFAULT_PAGE = 50;
+
+/** What the service works with. */
+export interface FarmServiceParts {
+  readonly jobs: Jobs;
+  readonly nodes: Nodes;
+  readonly fleet: Fleet;
+  readonly links: Links;
+  readonly submissions: Submissions;
+  readonly store: ArtifactStore;
+  readonly views: Views;
+  readonly changes: Changes;
+  readonly wake: () => void;
+}
+
+/** The RPCs that users and operators call. */
+export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServiceServer {
+  const { jobs, nodes, store, views } = parts;
+  return {
+    uploadInput: rpc.clientStream(async (requests) => {
+      const { header, pieces } = await readUpload(requests);
+      const { kind, sha256, bytes } = header;
+      if (kind !== 'INPUT_KIND_IMAGE' && kind !== 'INPUT_KIND_AUDIO') {
+        throw new FarmError('invalid_argument', 'kind: must be image or audio', { field: 'kind' });
+      }
+      const temp = await receiveToFile({ pieces, dir: store.tempDir(), sha256, bytes, limit: UPLOAD_LIMITS[kind] });
+      await store.putFile(artifactKeys.input(sha256), temp, { sha256, bytes });
+      return { sha256 };
+    }),
+    statInput: rpc.unary(async ({ sha256 }) => {
+      if (!/^[0-9a-f]{64}$/.test(sha256)) {
+        throw new FarmError('invalid_argument', 'sha256: must be 64 hexadecimal digits', { field: 'sha256' });
+      }
+      return { stored: (await store.stat(artifactKeys.input(sha256))) !== null };
+    }),
+    planJob: rpc.unary(async ({ spec }) => {
+      const planned = await parts.submissions.plan(spec);
+      return { plan: views.plan(planned.definition, planned.fits, forecastOf(parts.fleet, planned)) };
+    }),
+    submitJob: rpc.unary(async ({ spec, idempotencyKey }) => {
+      const { job, alreadyExisted } = await parts.submissions.submit(spec, idempotencyKey);
+      return { job: views.job(job), alreadyExisted };
+    }),
+    getJob: rpc.unary(({ jobId }) => ({ job: views.job(jobs.find(jobId)) })),
+    listJobs: rpc.unary(({ pageSize, pageToken, states }) => {
+      const { page, next } = pageOf(jobs.all().reverse(), pageSize, pageToken, states);
+      return { jobs: page.map((job) => views.job(job)), nextPageToken: next };
+    }),
+    watchJob: rpc.serverStream(async ({ jobId }, responses, context) => {
+      const job = jobs.find(jobId);
+      for await (const _ of parts.changes.of(job.definition.jobId, context.signal)) {
+        await responses.send({ job: views.job(job) });
+        if (isOver(job)) return;
+      }
+    }),
+    cancelJob: rpc.unary(({ jobId, reason }) => command(parts, jobId, { type: 'cancel', reason: reason || 'by the user' })),
+    pauseJob: rpc.unary(({ jobId }) => {
+      const job = jobs.find(jobId);
+      const clips = [...job.leases.keys()].map((id) => [id, parts.fleet.progressOf(id)?.clip ?? -1] as const);
+      return command(parts, jobId, { type: 'pause', reason: 'by the user', currentClips: new Map(clips) });
+    }),
+    resumeJob: rpc.unary(({ jobId }) => command(parts, jobId, { type: 'resume' })),
+    retryJob: rpc.unary(({ jobId }) => command(parts, jobId, { type: 'retry' })),
+    setJobPriority: rpc.unary(({ jobId, priority }) => {
+      if (priority < -100 || priority > 100) {
+        throw new FarmError('invalid_argument', `priority: ${priority}; accepted is -100 to 100`, { field: 'priority' });
+      }
+      return command(parts, jobId, { type: 'setPriority', priority });
+    }),
+    downloadResult: rpc.serverStream(async ({ jobId, offset }, responses, { signal }) => {
+      const job = jobs.find(jobId);
+      if (!job.result) {
+        throw new FarmError('failed_precondition', `job ${job.definition.jobId} has no video: it is ${stateName(job)}`, {
+          field: 'job_id',
+          hint: 'clipfarm job watch shows when it is completed',
+        });
+      }
+      const path = store.localPath(artifactKeys.video(job.definition.jobId, job.result.video.sha256));
+      if (path === null) throw new FarmError('internal', 'the video has no local path');
+      await pipeFileToCall({ path, sink: responses, toMessage: (data) => ({ data }), start: offset, signal });
+    }),
+    listNodes: rpc.unary(() => ({ nodes: nodes.all().map((node) => views.node(node)) })),
+    drainNode: rpc.unary(async ({ nodeId, reason }) => {
+      const node = await nodes.drain(nodeId, reason || 'by the operator');
+      parts.links.send(node.nodeId, { $case: 'drain', value: { reason: node.drainReason ?? '' } });
+      await giveBackTails(parts, node);
+      return nodeAnswer(parts, node);
+    }),
+    undrainNode: rpc.unary(async ({ nodeId }) => nodeAnswer(parts, await nodes.undrain(nodeId))),
+  };
+}
+
+/** A drained node keeps the clip in hand; the rest of its leases goes to others at once. */
+async function giveBackTails(parts: FarmServiceParts, node: NodeRecord): Promise<void> {
+  for (const job of parts.jobs.live()) {
+    for (const lease of [...job.leases.values()].filter((l) => l.nodeId === node.nodeId)) {
+      const inHand = parts.fleet.progressOf(lease.leaseId)?.clip ?? lease.start - 1;
+      const end = Math.max(lease.start, inHand + 1);
+      const { leaseId } = lease;
+      await parts.jobs.execute(job.definition.jobId, { type: 'shrink', leaseId, end, reason: 'its node is drained' });
+    }
+  }
+}
+
+function nodeAnswer(parts: FarmServiceParts, node: NodeRecord) {
+  parts.wake();
+  return { node: parts.views.node(node) };
+}
+
+async function command(parts: FarmServiceParts, idOrPrefix: string, what: JobCommand) {
+  const job = parts.jobs.find(idOrPrefix);
+  const decision: Decision = await parts.jobs.execute(job.definition.jobId, what);
+  if (decision.outcome === 'refused') {
+    throw new FarmError('failed_precondition', `job ${job.definition.jobId}: ${decision.reason}`, { field: 'job_id' });
+  }
+  return { job: parts.views.job(job) };
+}
+
+/** What a job would take, were it submitted now. */
+function forecastOf(fleet: Fleet, planned: Planned): { seconds: number; slotSeconds: number } {
+  const { definition, priority, fits } = planned;
+  const job = evolve(null, { type: 'JobSubmitted', definition, priority }, 0);
+  const seconds = forecastFinish(fleet.scheduleInput([job]), job);
+  const fitting = fits.filter((fit) => fit.fits);
+  const mean = fitting.reduce((sum, fit) => sum + fit.secondsPerClip, 0) / Math.max(1, fitting.length);
+  return { seconds: Number.isFinite(seconds) ? seconds : 0, slotSeconds: mean * definition.clips };
+}
+
+function pageOf(all: readonly JobState[], size: number, token: string, states: readonly JobStateMessage[]) {
+  if (size > MAX_PAGE) {
+    throw new FarmError('invalid_argument', `page_size: ${size}; accepted is 1 to ${MAX_PAGE}`, { field: 'page_size' });
+  }
+  const wanted = states.length === 0 ? all : all.filter((job) => states.includes(stateOf(job)));
+  const after = token === '' ? 0 : wanted.findIndex((job) => job.definition.jobId === token) + 1;
+  if (token !== '' && after === 0) {
+    throw new FarmError('invalid_argument', `page_token: "${token}" is not one of mine`, { field: 'page_token' });
+  }
+  const page = wanted.slice(after, after + (size || DEFAULT_PAGE));
+  const more = after + page.length < wanted.length;
+  return { page, next: more ? (page.at(-1)?.definition.jobId ?? '') : '' };
+}
+
+function stateName(job: JobState): string {
+  return stateOf(job).replace('JOB_STATE_', '').toLowerCase();
+}

@@ -1,0 +1,201 @@
+import { Job, type JobPlan, type JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import type { JobDefinition, JobState } from '../core/job-model.ts';
+import { committedPrefix, committedSpans } from '../core/job-progress.ts';
+import { forecastFinish, forecastLease } from '../core/schedule.ts';
+import type { Fit, Fleet } from '../farm/fleet.ts';
+import type { NodeRecord, Nodes, NodeStatus } from '../farm/nodes.ts';
+import type { Speedometer } from '../farm/speedometer.ts';
+
+/** What the API shows of the farm. */
+export class Views {
+  readonly #fleet: Fleet;
+  readonly #nodes: Nodes;
+  readonly #speed: Speedometer;
+
+  constructor(fleet: Fleet, nodes: Nodes, speed: Speedometer) {
+    this.#fleet = fleet;
+    this.#nodes = nodes;
+    this.#speed = speed;
+  }
+
+  /** A job as an observer sees it. */
+  job(job: JobState): Job {
+    const { definition } = job;
+    const active = job.status === 'active';
+    const input = this.#fleet.scheduleInput([job]);
+    const eta = active && !job.paused ? forecastFinish(input, job) : job.status === 'stitching' ? 0 : -1;
+    return Job.fromPartial({
+      jobId: definition.jobId,
+      spec: specOf(job),
+      plan: planOf(definition),
+      state: stateOf(job),
+      stateReason: this.#reasonOf(job),
+      submittedAt: timestamp(job.submittedAt),
+      startedAt: timestamp(job.startedAt),
+      finishedAt: timestamp(job.finishedAt),
+      clipsCommitted: job.committed.size,
+      clipsPrefix: committedPrefix(job),
+      leases: [...job.leases.values()].map((lease) => ({
+        leaseId: lease.leaseId,
+        nodeId: lease.nodeId,
+        slotId: lease.slotId,
+        start: lease.start,
+        end: lease.end,
+        preRoll: lease.preRoll,
+        speculative: lease.speculative,
+        currentClip: this.#fleet.progressOf(lease.leaseId)?.clip ?? lease.start - lease.preRoll,
+        etaSeconds: forecastLease(input, job, lease),
+      })),
+      etaSeconds: Number.isFinite(eta) ? eta : -1,
+      speed: this.#speed.of(definition.jobId),
+      result: job.result ? { ...job.result, ...job.result.video, joins: committedSpans(job).length - 1, clipsRerendered: job.rerendered, checks: [...job.result.checks] } : undefined,
+      revision: job.revision,
+      spans: committedSpans(job),
+      failures: job.failures.map((failure) => ({ ...failure, at: timestamp(failure.at) })),
+    });
+  }
+
+  /** A plan with which slots fit and what it takes. */
+  plan(definition: JobDefinition, fits: readonly Fit[], forecast: { seconds: number; slotSeconds: number }): JobPlan {
+    return {
+      ...planOf(definition),
+      fits: fits.map(({ node, slot, fits: ok, detail, secondsPerClip }) => ({
+        nodeId: node.nodeId,
+        slotId: `${node.name}/${slot.slotId}`,
+        profile: slot.profile,
+        fits: ok,
+        detail,
+        secondsPerClip,
+      })),
+      forecastSeconds: forecast.seconds,
+      forecastGpuSeconds: forecast.slotSeconds,
+    };
+  }
+
+  /** A node with what its slots do. */
+  node(node: NodeRecord): Node {
+    const slots = this.#fleet.slots();
+    return Node.fromPartial({
+      nodeId: node.nodeId,
+      name: node.name,
+      version: node.version,
+      pool: node.pool,
+      state: nodeStates[this.#nodes.status(node)],
+      stateReason: this.#nodeReason(node),
+      slots: node.slots.map((info) => {
+        const status = node.statuses.get(info.slotId);
+        const slot = slots.find((s) => s.nodeId === node.nodeId && s.slotId === info.slotId);
+        const held = slot?.leaseId ? this.#fleet.holder(slot.leaseId) : null;
+        return {
+          info,
+          state: status?.state ?? 'SLOT_STATE_UNSPECIFIED',
+          jobId: held?.job.definition.jobId ?? '',
+          leaseId: slot?.leaseId ?? '',
+          currentClip: status?.currentClip ?? 0,
+          clipProgress: status?.clipProgress ?? 0,
+          secondsPerClip: held && slot ? this.#fleet.secondsPerClip(slot, held.job.definition) : info.declaredSecondsPerClip,
+        };
+      }),
+      lastSeenAt: timestamp(node.lastSeenAt === 0 ? null : node.lastSeenAt),
+      clipsCommitted: node.clipsCommitted,
+      gpus: [...node.gpus],
+    });
+  }
+
+  #nodeReason(node: NodeRecord): string {
+    switch (this.#nodes.status(node)) {
+      case 'draining':
+        return node.drainReason ?? '';
+      case 'quarantined':
+        return `${node.quarantineReason}; until ${new Date(node.quarantinedUntil).toISOString()}`;
+      case 'lost':
+        return node.lastSeenAt === 0 ? 'not seen since the coordinator started' : 'no sign of life';
+      case 'online':
+        return '';
+    }
+  }
+
+  /** Why the job is in its state; for one that waits, what it waits for. */
+  #reasonOf(job: JobState): string {
+    if (job.reason !== '' || job.status !== 'active' || job.leases.size > 0) return job.reason;
+    const fits = this.#fleet.fits(job.definition);
+    const online = fits.filter((fit) => this.#nodes.status(fit.node) === 'online');
+    if (online.length === 0) return 'waits for a node: none is online';
+    const fitting = online.filter((fit) => fit.fits);
+    if (fitting.length === 0) return `no online slot fits: ${online[0]?.detail ?? ''}`;
+    if (job.failures.length > 0) return `waits before the next attempt; last failure: ${job.failures.at(-1)?.message ?? ''}`;
+    return 'waits for a free slot';
+  }
+}
+
+const jobStates = {
+  stitching: 'JOB_STATE_STITCHING',
+  completed: 'JOB_STATE_COMPLETED',
+  failed: 'JOB_STATE_FAILED',
+  cancelled: 'JOB_STATE_CANCELLED',
+} as const;
+
+const nodeStates = {
+  online: 'NODE_STATE_ONLINE',
+  lost: 'NODE_STATE_LOST',
+  draining: 'NODE_STATE_DRAINING',
+  quarantined: 'NODE_STATE_QUARANTINED',
+} as const satisfies { readonly [S in NodeStatus]: string };
+
+/** A job's state as the API names it. */
+export function stateOf(job: JobState): JobStateMessage {
+  if (job.status !== 'active') return jobStates[job.status];
+  if (job.paused) return 'JOB_STATE_PAUSED';
+  return job.startedAt === null ? 'JOB_STATE_QUEUED' : 'JOB_STATE_RENDERING';
+}
+
+function specOf(job: JobState) {
+  const { definition: d } = job;
+  return {
+    name: d.name,
+    imageSha256: d.imageSha256,
+    audioSha256: d.audioSha256,
+    prompt: d.prompt,
+    settings: settingsOf(d),
+    priority: job.priority,
+    owner: d.owner,
+    deadline: timestamp(d.deadline ?? null),
+  };
+}
+
+function planOf(d: JobDefinition): JobPlan {
+  return {
+    width: d.width,
+    height: d.height,
+    clips: d.clips,
+    frames: d.frames,
+    audioSamples: d.audioSamples,
+    settings: settingsOf(d),
+    notes: [...d.notes],
+    fits: [],
+    forecastSeconds: 0,
+    forecastGpuSeconds: 0,
+  };
+}
+
+function settingsOf(d: JobDefinition) {
+  const anchor = d.anchorMode === 'image' ? ('ANCHOR_IMAGE' as const) : ('ANCHOR_FIRST_FRAME' as const);
+  return {
+    preset: d.preset,
+    size: d.size,
+    numClip: d.numClip,
+    sampleSteps: d.sampleSteps,
+    inferFrames: 48,
+    baseSeed: d.baseSeed,
+    sampleGuideScale: 0,
+    enableOnlineDecode: true,
+    sampleSolver: 'euler',
+    anchor,
+  };
+}
+
+function timestamp(millis: number | null) {
+  if (millis === null) return undefined;
+  return { seconds: Math.floor(millis / 1000), nanos: Math.round(millis % 1000) * 1_000_000 };
+}

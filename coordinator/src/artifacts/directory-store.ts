@@ -1,0 +1,215 @@
+import { constants, realpathSync } from 'node:fs';
+import { lstat, mkdir, open, readdir, realpath, rm, statfs, unlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { Readable } from 'node:stream';
+import { diskError, isSystemError } from '@clipfarm/shared/disk-error';
+import { mkdirDurable, renameDurable } from '@clipfarm/shared/durable-file';
+import { FarmError } from '@clipfarm/shared/errors';
+import { hashFile } from '@clipfarm/shared/hash-file';
+import {
+  type ArtifactContent,
+  type ArtifactEntry,
+  type ArtifactStore,
+  type ByteRange,
+  checkArtifactKey,
+} from './artifact-store.ts';
+
+/** Files below `<root>/files`, temporary ones in `<root>/tmp`. */
+class DirectoryStore implements ArtifactStore {
+  readonly #files: string;
+  readonly #temp: string;
+  /** Ends of the puts that are under way, by key: two of one key must not overtake each other. */
+  readonly #puts = new Map<string, Promise<void>>();
+
+  constructor(files: string, temp: string) {
+    this.#files = files;
+    this.#temp = temp;
+  }
+
+  async putFile(key: string, tempPath: string, content: ArtifactContent): Promise<void> {
+    const path = this.#path(key);
+    const before = this.#puts.get(key) ?? Promise.resolve();
+    const put = before.catch(() => {}).then(() => this.#put(key, path, tempPath, content));
+    this.#puts.set(key, put);
+    try {
+      await put;
+    } finally {
+      if (this.#puts.get(key) === put) this.#puts.delete(key);
+    }
+  }
+
+  async #put(key: string, path: string, tempPath: string, content: ArtifactContent): Promise<void> {
+    try {
+      const { size } = await lstat(tempPath);
+      if (size !== content.bytes) {
+        const message = `bytes: ${key} has ${size}, announced were ${content.bytes}`;
+        throw new FarmError('invalid_argument', message, { field: 'bytes' });
+      }
+      const stored = await this.#regularFile(path);
+      if (stored === null) {
+        await mkdirDurable(dirname(path));
+        await this.#checkInside(path);
+        await renameDurable(tempPath, path);
+        return;
+      }
+      if (stored.size !== content.bytes || (await hashFile(path)) !== content.sha256) {
+        throw new FarmError('conflict', `key: ${key} holds other content already`, { field: 'key' });
+      }
+      await unlink(tempPath);
+    } catch (error) {
+      throw diskError(error, `store ${key}`);
+    }
+  }
+
+  tempDir(): string {
+    return this.#temp;
+  }
+
+  async stat(key: string): Promise<{ readonly bytes: number } | null> {
+    const path = this.#path(key);
+    try {
+      const stored = await this.#regularFile(path);
+      return stored === null ? null : { bytes: stored.size };
+    } catch (error) {
+      throw diskError(error, `look up ${key}`);
+    }
+  }
+
+  localPath(key: string): string {
+    const path = this.#path(key);
+    try {
+      // Whoever opens the path would follow a link, so it is refused here.
+      if (realpathSync(path) !== path) throw escapes(key);
+    } catch (error) {
+      if (!isSystemError(error, 'ENOENT')) throw diskError(error, `look up ${key}`);
+    }
+    return path;
+  }
+
+  open(key: string, range: ByteRange = {}): Readable {
+    const path = this.#path(key);
+    checkRange(range);
+    return Readable.from(this.#bytes(key, path, range), { objectMode: false });
+  }
+
+  async *#bytes(key: string, path: string, { start = 0, end }: ByteRange): AsyncGenerator<Buffer> {
+    try {
+      if ((await this.#regularFile(path)) === null)
+        throw new FarmError('not_found', `key: no file ${key}`, { field: 'key' });
+      if (end !== undefined && end <= start) return;
+      const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+      // The stream closes the file, also when it is left early. Node's own `end` is the last byte.
+      yield* file.createReadStream({ start, ...(end === undefined ? {} : { end: end - 1 }) });
+    } catch (error) {
+      throw diskError(error, `read ${key}`);
+    }
+  }
+
+  async remove(key: string): Promise<void> {
+    const path = this.#path(key);
+    try {
+      await this.#checkInside(path);
+      await unlink(path);
+    } catch (error) {
+      if (!isSystemError(error, 'ENOENT') && !isSystemError(error, 'ENOTDIR')) throw diskError(error, `delete ${key}`);
+    }
+  }
+
+  async removePrefix(prefix: string): Promise<void> {
+    const path = this.#path(prefix);
+    try {
+      await this.#checkInside(path);
+      const entry = await lstat(path);
+      if (entry.isDirectory()) await rm(path, { recursive: true, force: true });
+    } catch (error) {
+      if (!isSystemError(error, 'ENOENT') && !isSystemError(error, 'ENOTDIR'))
+        throw diskError(error, `delete ${prefix}/`);
+    }
+  }
+
+  async list(prefix: string): Promise<readonly ArtifactEntry[]> {
+    const path = prefix === '' ? this.#files : this.#path(prefix);
+    const found: ArtifactEntry[] = [];
+    try {
+      await this.#checkInside(join(path, 'any'));
+      await this.#walk(path, prefix, found);
+    } catch (error) {
+      if (!isSystemError(error, 'ENOENT') && !isSystemError(error, 'ENOTDIR'))
+        throw diskError(error, `list ${prefix}/`);
+    }
+    return found.sort((a, b) => (a.key < b.key ? -1 : 1));
+  }
+
+  async #walk(directory: string, prefix: string, found: ArtifactEntry[]): Promise<void> {
+    for (const entry of await readdir(directory, { withFileTypes: true })) {
+      const key = prefix === '' ? entry.name : `${prefix}/${entry.name}`;
+      const path = join(directory, entry.name);
+      if (entry.isDirectory()) await this.#walk(path, key, found);
+      else if (entry.isFile()) found.push({ key, bytes: (await lstat(path)).size });
+    }
+  }
+
+  async freeBytes(): Promise<number> {
+    try {
+      const { bavail, bsize } = await statfs(this.#files);
+      return bavail * bsize;
+    } catch (error) {
+      throw diskError(error, 'ask for free space');
+    }
+  }
+
+  #path(key: string): string {
+    checkArtifactKey(key);
+    return join(this.#files, ...key.split('/'));
+  }
+
+  /** Size of a regular file; null when there is none. Links are refused, wherever in the path they are. */
+  async #regularFile(path: string): Promise<{ readonly size: number } | null> {
+    try {
+      await this.#checkInside(path);
+      const entry = await lstat(path);
+      if (entry.isSymbolicLink()) throw escapes(path);
+      return entry.isFile() ? entry : null;
+    } catch (error) {
+      if (isSystemError(error, 'ENOENT') || isSystemError(error, 'ENOTDIR')) return null;
+      throw error;
+    }
+  }
+
+  async #checkInside(path: string): Promise<void> {
+    const parent = dirname(path);
+    if ((await realpath(parent)) !== parent) throw escapes(path);
+  }
+}
+
+/**
+ * Opens a store in a directory, which is made if missing, and deletes what an earlier process left in its temporary
+ * directory. Only one process may have it open.
+ *
+ * @throws FarmError `internal` or `resource_exhausted` when the directory can't be made or read.
+ */
+export async function openDirectoryStore(root: string): Promise<ArtifactStore> {
+  try {
+    await mkdirDurable(join(root, 'files'));
+    const base = await realpath(root);
+    const temp = join(base, 'tmp');
+    await rm(temp, { recursive: true, force: true });
+    await mkdir(temp);
+    const files = join(base, 'files');
+    if ((await realpath(files)) !== files) throw escapes('files');
+    return new DirectoryStore(files, temp);
+  } catch (error) {
+    throw diskError(error, `open the artifact directory ${root}`);
+  }
+}
+
+function escapes(what: string): FarmError {
+  return new FarmError('internal', `${what} leads through a symbolic link, which artifacts must not`);
+}
+
+function checkRange({ start = 0, end }: ByteRange): void {
+  const whole = (value: number) => Number.isSafeInteger(value) && value >= 0;
+  if (whole(start) && (end === undefined || (whole(end) && end >= start))) return;
+  const message = `range: ${start} to ${end ?? 'the end'}; accepted is 0 <= start <= end`;
+  throw new FarmError('invalid_argument', message, { field: 'range' });
+}

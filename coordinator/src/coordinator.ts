@@ -1,0 +1,154 @@
+import { randomInt } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { systemClock } from '@clipfarm/shared/clock';
+import { AgentServiceService } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import { FarmServiceService } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
+import type { Logger } from '@clipfarm/shared/log';
+import { findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
+import { MAX_BASE_SEED } from '@clipfarm/shared/model/clip';
+import { serverCredentials } from '@clipfarm/shared/rpc/credentials';
+import { rpcHandlers } from '@clipfarm/shared/rpc/handlers';
+import { closeServer, createFarmServer, listen } from '@clipfarm/shared/rpc/server';
+import { startAdminServer } from './admin/admin-server.ts';
+import { createMetrics } from './admin/metrics.ts';
+import { agentService } from './api/agent-service.ts';
+import { Changes } from './api/changes.ts';
+import { farmService } from './api/farm-service.ts';
+import { Views } from './api/views.ts';
+import { openDirectoryStore } from './artifacts/directory-store.ts';
+import type { CoordinatorConfig } from './config.ts';
+import { DEFAULT_POLICY } from './core/schedule-model.ts';
+import { AnchorKeeper } from './farm/anchor-keeper.ts';
+import { announceJobEvent } from './farm/announcer.ts';
+import { AudioLibrary } from './farm/audio-library.ts';
+import { ChunkCommitter } from './farm/chunk-committer.ts';
+import { Dispatcher, type FarmTimings } from './farm/dispatcher.ts';
+import { Fleet } from './farm/fleet.ts';
+import { collectFarmGauges } from './farm/gauges.ts';
+import { Jobs } from './farm/jobs.ts';
+import { Links } from './farm/links.ts';
+import { Nodes } from './farm/nodes.ts';
+import { Speedometer } from './farm/speedometer.ts';
+import { Stitcher } from './farm/stitcher.ts';
+import { Submissions } from './farm/submissions.ts';
+import { openSqliteJournal } from './journal/sqlite-journal.ts';
+
+/** A coordinator that is up. */
+export interface RunningCoordinator {
+  /** Bound `host:port` of the gRPC listener. */
+  readonly listen: string;
+  /** Bound `host:port` of the admin listener. */
+  readonly admin: string;
+  /** Stops taking calls, lets what is in hand end, and releases the data directory. */
+  close(): Promise<void>;
+}
+
+/** Name of the lease on leadership. */
+const LEADERSHIP = 'leader';
+
+/** Calls in hand get this long to end. */
+const CLOSE_GRACE_MILLIS = 3000;
+
+/**
+ * Builds a coordinator from its parts and starts it: everything that was accepted before goes on.
+ *
+ * @throws FarmError when FFmpeg is missing, an address is in use, or another coordinator uses the data directory
+ */
+export async function startCoordinator(config: CoordinatorConfig, log: Logger): Promise<RunningCoordinator> {
+  const clock = systemClock;
+  const access = serverCredentials(accessOf(config));
+  const ffmpeg = await findFfmpeg({
+    ...(config.ffmpeg === undefined ? {} : { ffmpegPath: config.ffmpeg }),
+    ...(config.ffprobe === undefined ? {} : { ffprobePath: config.ffprobe }),
+  });
+  const dataDir = config['data-dir'];
+  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  const metrics = createMetrics();
+  const journal = await openSqliteJournal({
+    path: join(dataDir, 'journal.db'),
+    onAppend: (seconds) => metrics.journalAppendSeconds.observe(seconds),
+  });
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => journal.close());
+  const store = await openDirectoryStore(join(dataDir, 'artifacts'));
+  const term = await journal.acquireTerm(LEADERSHIP, access.address);
+  const timings: FarmTimings = {
+    heartbeatMillis: config['heartbeat-millis'],
+    leaseMillis: config['lease-millis'],
+    graceMillis: config['grace-millis'],
+    hangFloorSeconds: config['hang-seconds'],
+  };
+
+  const jobs = await Jobs.load(journal, clock, term);
+  const nodes = await Nodes.load(journal, clock, term);
+  const fleet = new Fleet(jobs, nodes, clock, DEFAULT_POLICY);
+  const links = new Links();
+  const audio = new AudioLibrary(join(dataDir, 'decoded'), store, ffmpeg);
+  const anchors = new AnchorKeeper(jobs, store, ffmpeg);
+  const dispatcher = new Dispatcher({ jobs, nodes, fleet, clock, timings, metrics, log });
+  const committer = new ChunkCommitter({ jobs, nodes, fleet, store, anchors, metrics, log });
+  const stitcher = new Stitcher({ jobs, store, audio, ffmpeg, workDir: join(dataDir, 'work'), clock, metrics, log });
+  const drawSeed = () => randomInt(Math.min(MAX_BASE_SEED, 2 ** 47));
+  const submissions = new Submissions({ jobs, fleet, store, audio, ffmpeg, drawSeed });
+  const speed = new Speedometer(() => clock.monotonic());
+  const views = new Views(fleet, nodes, speed);
+  const changes = new Changes(clock);
+  collectFarmGauges(metrics, jobs, nodes, fleet);
+
+  const announcer = { nodes, fleet, links, metrics, log, term, hangFloorSeconds: timings.hangFloorSeconds };
+  jobs.onEvent((job, event) => {
+    announceJobEvent(announcer, job, event);
+    if (event.type === 'ClipCommitted') speed.note(job.definition.jobId, event.record.frames);
+    changes.notify(job.definition.jobId);
+    stitcher.advance(job);
+    dispatcher.wake();
+  });
+
+  const rpc = rpcHandlers(log);
+  const server = createFarmServer({ token: access.token });
+  const sessionParts = { jobs, nodes, fleet, dispatcher, committer, anchors, timings, clock, term, log };
+  server.addService(AgentServiceService, agentService(rpc, { ...sessionParts, links, store }));
+  const wake = () => dispatcher.wake();
+  server.addService(FarmServiceService, farmService(rpc, { jobs, nodes, fleet, links, submissions, store, views, changes, wake }));
+
+  let ready = false;
+  const admin = await startAdminServer({
+    listen: config.admin,
+    metrics,
+    readiness: () => (ready ? [] : ['the coordinator is starting or stopping']),
+  });
+  undo.defer(() => admin.close());
+  const port = await listen(server, access);
+  undo.defer(() => closeServer(server, CLOSE_GRACE_MILLIS, clock));
+  await stitcher.start();
+  dispatcher.start();
+  ready = true;
+  const address = `${access.address.slice(0, access.address.lastIndexOf(':'))}:${port}`;
+  log.info({ listen: address, admin: admin.address, term, jobs: jobs.all().length, ffmpeg: ffmpeg.version }, 'coordinator ready');
+
+  const parts = undo.move();
+  return {
+    listen: address,
+    admin: admin.address,
+    close: async () => {
+      ready = false;
+      links.closeAll('the coordinator is stopping');
+      await dispatcher.stop();
+      await stitcher.stop();
+      await parts.disposeAsync();
+    },
+  };
+}
+
+function accessOf(config: CoordinatorConfig) {
+  return {
+    listen: config.listen,
+    insecure: config.insecure,
+    ...(config['tls-cert'] === undefined ? {} : { certPath: config['tls-cert'] }),
+    ...(config['tls-key'] === undefined ? {} : { keyPath: config['tls-key'] }),
+    ...(config['tls-client-ca'] === undefined ? {} : { clientCaPath: config['tls-client-ca'] }),
+    ...(config['token-file'] === undefined ? {} : { tokenPath: config['token-file'] }),
+  };
+}
+

@@ -1,0 +1,88 @@
+/** Someone who will render clips of a job: a slot that is free now, or one that will be. */
+export interface Participant {
+  /** Seconds from now until its first own clip can begin: what it still has in hand, warm-up, pre-roll. */
+  readonly readyIn: number;
+  readonly secondsPerClip: number;
+}
+
+/**
+ * Seconds from now at which `clips` are done when every participant works until then: the T with
+ * sum(max(0, T - readyIn) / secondsPerClip) = clips. Exact, by walking the participants in order of readiness.
+ *
+ * @returns Infinity without participants, 0 without clips
+ */
+export function finishTime(clips: number, participants: readonly Participant[]): number {
+  if (clips <= 0) return 0;
+  const byReadiness = [...participants].sort((a, b) => a.readyIn - b.readyIn);
+  let rate = 0;
+  let offset = 0;
+  for (const [index, p] of byReadiness.entries()) {
+    rate += 1 / p.secondsPerClip;
+    offset += p.readyIn / p.secondsPerClip;
+    const time = (clips + offset) / rate;
+    const next = byReadiness[index + 1];
+    if (!next || time <= next.readyIn) return time;
+  }
+  return Number.POSITIVE_INFINITY;
+}
+
+/**
+ * How many clips to carve for one participant, so that all finish together. Rounded to the nearest clip; 0 means that
+ * the others are done before this one could be of use.
+ *
+ * @param others everyone else who will work on the same clips
+ */
+export function carveCount(clips: number, self: Participant, others: readonly Participant[]): number {
+  const time = finishTime(clips, [self, ...others]);
+  const share = Math.round((time - self.readyIn) / self.secondsPerClip);
+  return Math.min(clips, Math.max(others.length === 0 ? 1 : 0, share));
+}
+
+/** A lease that a free slot could relieve. */
+export interface Victim {
+  /** Clip in hand; from the first pre-roll clip up. */
+  readonly current: number;
+  /** Share of it that is done. */
+  readonly fraction: number;
+  readonly start: number;
+  readonly end: number;
+  readonly secondsPerClip: number;
+  /** Seconds until it begins to render, while it is still warming up. */
+  readonly readyIn: number;
+}
+
+/** What stealing would do. */
+export interface Steal {
+  /** The victim keeps `[start, newEnd)`, the thief gets `[newEnd, end)`. */
+  readonly newEnd: number;
+  /** Seconds by which the range is done earlier. */
+  readonly saved: number;
+}
+
+/** Seconds until a lease is done. */
+export function secondsLeft(v: Victim): number {
+  return v.readyIn + Math.max(0, v.end - v.current - v.fraction) * v.secondsPerClip;
+}
+
+/**
+ * The best clip boundary at which a free slot takes over the tail of a lease, or null when that would not pay: what is
+ * saved must exceed what it costs (the thief's pre-roll and warm-up) and `minSaving`. The clip in hand stays where it is.
+ *
+ * @param thief `readyIn` is its warm-up and pre-roll
+ * @param minSaving seconds
+ */
+export function bestSteal(victim: Victim, thief: Participant, minSaving: number): Steal | null {
+  const before = secondsLeft(victim);
+  const firstFree = Math.max(victim.current + 1, victim.start + 1);
+  const most = victim.end - firstFree;
+  const share = (before - thief.readyIn) / (victim.secondsPerClip + thief.secondsPerClip);
+  let best: Steal | null = null;
+  for (const count of [Math.min(most, Math.floor(share)), Math.min(most, Math.ceil(share))]) {
+    if (count < 1) continue;
+    const newEnd = victim.end - count;
+    const after = Math.max(secondsLeft({ ...victim, end: newEnd }), thief.readyIn + count * thief.secondsPerClip);
+    const saved = before - after;
+    if (saved > Math.max(minSaving, thief.readyIn) && saved > (best?.saved ?? 0)) best = { newEnd, saved };
+  }
+  return best;
+}

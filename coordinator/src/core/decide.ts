@@ -1,0 +1,258 @@
+import { type ClipSet, clipSet, hasClip, withoutRange, withoutSet } from './clip-ranges.ts';
+import { judgeFailure } from './failure-policy.ts';
+import type { JobEvent, LeaseEndCause } from './job-events.ts';
+import type {
+  AttemptFailure,
+  CommittedClip,
+  ContentRef,
+  FailureClass,
+  JobResultRecord,
+  JobState,
+  LeaseState,
+} from './job-model.ts';
+import { begunClip, pendingClips, uncommittedClips } from './job-progress.ts';
+
+/** Everything that can be asked of a job. */
+export type JobCommand =
+  | { readonly type: 'grant'; readonly lease: Omit<LeaseState, 'span' | 'grantedAt'>; readonly reason: string }
+  | { readonly type: 'shrink'; readonly leaseId: string; readonly end: number; readonly reason: string }
+  | { readonly type: 'commit'; readonly chunk: OfferedChunk }
+  | { readonly type: 'commitAnchor'; readonly leaseId: string; readonly anchor: ContentRef }
+  | {
+      readonly type: 'endLease';
+      readonly leaseId: string;
+      readonly cause: Extract<LeaseEndCause, 'returned' | 'revoked'>;
+      readonly reason: string;
+    }
+  | {
+      readonly type: 'failLease';
+      readonly leaseId: string;
+      readonly failureClass: FailureClass;
+      readonly message: string;
+      readonly clip: number;
+    }
+  /** `currentClips`: clip in hand of each lease, which may still be finished. */
+  | { readonly type: 'pause'; readonly reason: string; readonly currentClips: ReadonlyMap<string, number> }
+  | { readonly type: 'resume' }
+  | { readonly type: 'cancel'; readonly reason: string }
+  | { readonly type: 'retry' }
+  | { readonly type: 'setPriority'; readonly priority: number }
+  | { readonly type: 'complete'; readonly result: JobResultRecord }
+  | { readonly type: 'fail'; readonly reason: string };
+
+/** A chunk whose content was verified, offered for commit. */
+export interface OfferedChunk {
+  readonly leaseId: string;
+  readonly clip: number;
+  readonly frames: number;
+  readonly chunk: ContentRef;
+  readonly headerHash: string;
+}
+
+/** What became of a command. Refusals change nothing, except that a superfluous chunk is counted. */
+export type Decision =
+  | { readonly outcome: 'done'; readonly events: readonly JobEvent[] }
+  /** Nothing to do: it is so already. */
+  | { readonly outcome: 'unchanged' }
+  /** The chunk is not wanted: another lease was first, or the job is over. */
+  | { readonly outcome: 'not_wanted'; readonly reason: string; readonly events: readonly JobEvent[] }
+  /** The command does not fit the job's state, or the chunk is wrong. */
+  | { readonly outcome: 'refused'; readonly reason: string; readonly events: readonly JobEvent[] };
+
+/** Message kept of a failure, in characters. */
+const MAX_MESSAGE = 2000;
+
+/**
+ * What a command does to a job: events to append, or the reason why none. Pure: the same state, command and time give
+ * the same decision.
+ *
+ * @param now wall-clock milliseconds
+ */
+export function decide(state: JobState, command: JobCommand, now: number): Decision {
+  switch (command.type) {
+    case 'grant':
+      return grant(state, command, now);
+    case 'shrink':
+      return shrink(state, command.leaseId, command.end, command.reason);
+    case 'commit':
+      return commit(state, command.chunk);
+    case 'commitAnchor':
+      return commitAnchor(state, command.leaseId, command.anchor);
+    case 'endLease': {
+      if (!state.leases.has(command.leaseId)) return { outcome: 'unchanged' };
+      return done({ type: 'LeaseEnded', leaseId: command.leaseId, cause: command.cause, reason: command.reason });
+    }
+    case 'failLease':
+      return failLease(state, command, now);
+    case 'pause':
+      return pause(state, command.reason, command.currentClips);
+    case 'resume':
+      return state.paused ? done({ type: 'JobResumed' }) : { outcome: 'unchanged' };
+    case 'cancel':
+      if (state.status === 'cancelled') return { outcome: 'unchanged' };
+      if (isOver(state)) return refused(`the job is ${state.status} already`);
+      return done(...endLeases(state, 'the job is cancelled'), { type: 'JobCancelled', reason: command.reason });
+    case 'retry':
+      if (state.status !== 'failed' && state.status !== 'cancelled') {
+        return refused(`only a failed or cancelled job can be retried; this one is ${state.status}`);
+      }
+      return done({ type: 'JobRetried', reason: '' });
+    case 'setPriority':
+      if (isOver(state)) return refused(`the job is ${state.status} already`);
+      if (state.priority === command.priority) return { outcome: 'unchanged' };
+      return done({ type: 'PriorityChanged', priority: command.priority });
+    case 'complete':
+      if (state.status !== 'stitching') return refused(`the job is ${state.status}, not stitching`);
+      return done({ type: 'JobCompleted', result: command.result });
+    case 'fail':
+      if (isOver(state)) return refused(`the job is ${state.status} already`);
+      return done(...endLeases(state, 'the job failed'), { type: 'JobFailed', reason: command.reason });
+  }
+}
+
+/** Whether nothing more happens to the job unless it is retried. */
+export function isOver(state: JobState): boolean {
+  return state.status === 'completed' || state.status === 'failed' || state.status === 'cancelled';
+}
+
+function grant(state: JobState, command: Extract<JobCommand, { type: 'grant' }>, now: number): Decision {
+  const { lease } = command;
+  if (state.status !== 'active') return refused(`the job is ${state.status}`);
+  if (state.paused) return refused('the job is paused');
+  if (state.leases.has(lease.leaseId) || state.pastLeases.has(lease.leaseId)) return refused('the lease exists');
+  if (lease.start < 0 || lease.start >= lease.end || lease.end > state.definition.clips) {
+    return refused(`clips ${lease.start} to ${lease.end} are not within 0 to ${state.definition.clips}`);
+  }
+  if (lease.start > 0 ? lease.preRoll < 1 || lease.preRoll > lease.start : lease.preRoll !== 0) {
+    return refused(`a pre-roll of ${lease.preRoll} does not suit a lease that starts at clip ${lease.start}`);
+  }
+  const free = lease.speculative ? uncommittedClips(state) : pendingClips(state);
+  const taken = withoutSet(clipSet(lease.start, lease.end), free)[0];
+  if (taken) return refused(`clip ${taken.start} is committed or leased already`);
+  const granted: LeaseState = { ...lease, span: state.nextSpan, grantedAt: now };
+  return done({ type: 'LeaseGranted', lease: granted, reason: command.reason });
+}
+
+function shrink(state: JobState, leaseId: string, end: number, reason: string): Decision {
+  const lease = state.leases.get(leaseId);
+  if (!lease || end >= lease.end) return { outcome: 'unchanged' };
+  return done(...shrunk(state, lease, end, reason));
+}
+
+/** Events that take the clips from `end` on away from a lease; the whole lease when nothing of it is left to do. */
+function shrunk(state: JobState, lease: LeaseState, end: number, reason: string): JobEvent[] {
+  const lastWanted = uncommitted(state, { ...lease, end }).at(-1);
+  if (lastWanted) return [{ type: 'LeaseShrunk', leaseId: lease.leaseId, end: lastWanted.end, reason }];
+  const completed = end > lease.start;
+  return [{ type: 'LeaseEnded', leaseId: lease.leaseId, cause: completed ? 'completed' : 'revoked', reason }];
+}
+
+function commit(state: JobState, offered: OfferedChunk): Decision {
+  const { clip, leaseId } = offered;
+  const lease = state.leases.get(leaseId) ?? state.pastLeases.get(leaseId);
+  if (!lease) return refused(`lease ${leaseId} is not known to the job`);
+  const known = state.committed.get(clip);
+  if (known) {
+    if (known.leaseId === leaseId && known.chunk.sha256 === offered.chunk.sha256) return { outcome: 'unchanged' };
+    const reason = `clip ${clip} was committed by lease ${known.leaseId}`;
+    return { outcome: 'not_wanted', reason, events: [{ type: 'ChunkSuperfluous', clip, leaseId, reason }] };
+  }
+  if (isOver(state)) return { outcome: 'not_wanted', reason: `the job is ${state.status}`, events: [] };
+  if (clip < 0 || clip >= state.definition.clips) return refused(`the job has no clip ${clip}`);
+  if (state.headerHash !== null && state.headerHash !== offered.headerHash) {
+    return refused(
+      `the chunk's codec headers (${offered.headerHash.slice(0, 12)}) differ from the job's (${state.headerHash.slice(0, 12)}): this node encodes with another x264`,
+    );
+  }
+  const record: CommittedClip = {
+    clip,
+    leaseId,
+    span: lease.span,
+    nodeId: lease.nodeId,
+    slotId: lease.slotId,
+    chunk: offered.chunk,
+    frames: offered.frames,
+  };
+  return done(
+    { type: 'ClipCommitted', record, headerHash: offered.headerHash },
+    ...leasesAfterCommit(state, clip, leaseId),
+  );
+}
+
+/** Leases that have nothing left to do once `clip` is committed end; those whose tail is committed get shorter. */
+function leasesAfterCommit(state: JobState, clip: number, committer: string): JobEvent[] {
+  return [...state.leases.values()].flatMap((lease): JobEvent[] => {
+    if (clip < lease.start || clip >= lease.end) return [];
+    const left = withoutRange(uncommitted(state, lease), { start: clip, end: clip + 1 });
+    const end = left.at(-1)?.end;
+    if (end === undefined) {
+      const cause = lease.leaseId === committer ? 'completed' : 'superseded';
+      return [{ type: 'LeaseEnded', leaseId: lease.leaseId, cause, reason: `clip ${clip} was the last one` }];
+    }
+    if (end === lease.end) return [];
+    return [{ type: 'LeaseShrunk', leaseId: lease.leaseId, end, reason: 'its last clips are committed' }];
+  });
+}
+
+function commitAnchor(state: JobState, leaseId: string, anchor: ContentRef): Decision {
+  if (isOver(state)) return refused(`the job is ${state.status}`);
+  if (state.definition.anchorMode !== 'first_frame') return refused('the job uses the image as its anchor');
+  if (!state.leases.has(leaseId) && !state.pastLeases.has(leaseId))
+    return refused(`lease ${leaseId} is not known to the job`);
+  if (state.anchor) return { outcome: 'unchanged' };
+  return done({ type: 'AnchorCommitted', anchor, leaseId });
+}
+
+function failLease(state: JobState, command: Extract<JobCommand, { type: 'failLease' }>, now: number): Decision {
+  const lease = state.leases.get(command.leaseId);
+  if (!lease) return { outcome: 'unchanged' };
+  const left = uncommitted(state, lease);
+  const blamed = hasClip(left, command.clip) ? command.clip : (left[0]?.start ?? lease.start);
+  const failure: AttemptFailure = {
+    nodeId: lease.nodeId,
+    slotId: lease.slotId,
+    clip: blamed,
+    failureClass: command.failureClass,
+    message: command.message.slice(0, MAX_MESSAGE),
+    at: now,
+  };
+  const verdict = judgeFailure(failure, state.troubles.get(blamed));
+  const cause = command.failureClass === 'node_lost' ? 'lost' : 'failed';
+  const ended = { type: 'LeaseEnded', leaseId: lease.leaseId, cause, reason: failure.message, failure } as const;
+  if (verdict.action === 'fail_job') {
+    const others = endLeases(state, 'the job failed').filter((e) => e.leaseId !== lease.leaseId);
+    return done(ended, ...others, { type: 'JobFailed', reason: verdict.reason });
+  }
+  return done({ ...ended, retryAt: verdict.retryAt });
+}
+
+function pause(state: JobState, reason: string, currentClips: ReadonlyMap<string, number>): Decision {
+  if (state.paused) return { outcome: 'unchanged' };
+  if (state.status !== 'active') return refused(`the job is ${state.status}`);
+  const shrinks = [...state.leases.values()].flatMap((lease) => {
+    const begun = begunClip(state, lease);
+    const end = Math.max(currentClips.get(lease.leaseId) ?? begun, begun) + 1;
+    return end < lease.end ? shrunk(state, lease, end, 'the job is paused') : [];
+  });
+  return done({ type: 'JobPaused', reason }, ...shrinks);
+}
+
+/** Ends every lease, so that each one's end is an event of its own and its agent is told. */
+function endLeases(state: JobState, reason: string) {
+  return [...state.leases.keys()].map(
+    (leaseId) => ({ type: 'LeaseEnded', leaseId, cause: 'revoked', reason }) as const,
+  );
+}
+
+/** Clips of a lease that are not committed. */
+function uncommitted(state: JobState, lease: Pick<LeaseState, 'start' | 'end'>): ClipSet {
+  return withoutSet(clipSet(lease.start, lease.end), state.committedSet);
+}
+
+function done(...events: readonly JobEvent[]): Decision {
+  return { outcome: 'done', events };
+}
+
+function refused(reason: string): Decision {
+  return { outcome: 'refused', reason, events: [] };
+}

@@ -1,0 +1,140 @@
+import { clipSet, countClips, withRange } from './clip-ranges.ts';
+import type { JobEvent } from './job-events.ts';
+import type { AttemptFailure, JobState } from './job-model.ts';
+
+/** Failures kept with a job. */
+const KEPT_FAILURES = 20;
+
+/**
+ * Folds one event into a job and returns the job. The first event must be `JobSubmitted`. The state is changed in
+ * place, so that folding costs what changed and not what exists; given equal states and events the outcome is equal.
+ *
+ * @param at wall-clock milliseconds of the event
+ * @throws Error when the first event is another one, or `JobSubmitted` comes twice: the journal is damaged
+ */
+export function evolve(state: JobState | null, event: JobEvent, at: number): JobState {
+  if (event.type === 'JobSubmitted') {
+    if (state !== null) throw new Error(`job ${state.definition.jobId} was submitted twice`);
+    return submitted(event, at);
+  }
+  if (state === null) throw new Error(`${event.type} before JobSubmitted`);
+  state.revision += 1;
+  switch (event.type) {
+    case 'LeaseGranted':
+      state.leases.set(event.lease.leaseId, event.lease);
+      state.nextSpan = Math.max(state.nextSpan, event.lease.span + 1);
+      state.startedAt ??= at;
+      state.reason = '';
+      break;
+    case 'LeaseShrunk': {
+      const lease = state.leases.get(event.leaseId);
+      if (lease) state.leases.set(event.leaseId, { ...lease, end: event.end });
+      break;
+    }
+    case 'LeaseEnded':
+      endLease(state, event.leaseId);
+      if (event.failure) noteFailure(state, event.failure, event.retryAt ?? at);
+      break;
+    case 'AnchorCommitted':
+      state.anchor = event.anchor;
+      break;
+    case 'ClipCommitted': {
+      const { clip } = event.record;
+      state.committed.set(clip, event.record);
+      state.committedSet = withRange(state.committedSet, { start: clip, end: clip + 1 });
+      state.troubles.delete(clip);
+      state.headerHash ??= event.headerHash;
+      state.lastCommitAt = at;
+      if (countClips(state.committedSet) === state.definition.clips) state.status = 'stitching';
+      break;
+    }
+    case 'ChunkSuperfluous':
+      state.rerendered += 1;
+      break;
+    case 'JobPaused':
+      state.paused = true;
+      state.reason = event.reason;
+      break;
+    case 'JobResumed':
+      state.paused = false;
+      state.reason = '';
+      break;
+    case 'PriorityChanged':
+      state.priority = event.priority;
+      break;
+    case 'JobCancelled':
+      endJob(state, 'cancelled', event.reason, at);
+      break;
+    case 'JobFailed':
+      endJob(state, 'failed', event.reason, at);
+      break;
+    case 'JobRetried':
+      state.status = countClips(state.committedSet) === state.definition.clips ? 'stitching' : 'active';
+      state.reason = event.reason;
+      state.finishedAt = null;
+      state.paused = false;
+      state.troubles.clear();
+      state.unfitSlots.clear();
+      break;
+    case 'JobCompleted':
+      state.result = event.result;
+      endJob(state, 'completed', '', at);
+      break;
+  }
+  return state;
+}
+
+function submitted(event: Extract<JobEvent, { type: 'JobSubmitted' }>, at: number): JobState {
+  return {
+    definition: event.definition,
+    submittedAt: at,
+    startedAt: null,
+    finishedAt: null,
+    status: 'active',
+    paused: false,
+    reason: '',
+    priority: event.priority,
+    committedSet: clipSet(0, 0),
+    committed: new Map(),
+    lastCommitAt: null,
+    leases: new Map(),
+    pastLeases: new Map(),
+    anchor: null,
+    headerHash: null,
+    nextSpan: 0,
+    troubles: new Map(),
+    unfitSlots: new Set(),
+    failures: [],
+    rerendered: 0,
+    result: null,
+    revision: 1,
+  };
+}
+
+function endLease(state: JobState, leaseId: string): void {
+  const lease = state.leases.get(leaseId);
+  if (!lease) return;
+  state.leases.delete(leaseId);
+  state.pastLeases.set(leaseId, { span: lease.span, nodeId: lease.nodeId, slotId: lease.slotId });
+}
+
+function endJob(state: JobState, status: JobState['status'], reason: string, at: number): void {
+  state.status = status;
+  state.reason = reason;
+  state.finishedAt = at;
+  state.paused = false;
+  for (const leaseId of [...state.leases.keys()]) endLease(state, leaseId);
+}
+
+function noteFailure(state: JobState, failure: AttemptFailure, retryAt: number): void {
+  state.failures = [...state.failures, failure].slice(-KEPT_FAILURES);
+  if (failure.failureClass === 'out_of_memory') state.unfitSlots.add(`${failure.nodeId}/${failure.slotId}`);
+  const before = state.troubles.get(failure.clip);
+  const counts = failure.failureClass !== 'node_lost';
+  const nodes = before?.nodes ?? [];
+  state.troubles.set(failure.clip, {
+    nodes: counts && !nodes.includes(failure.nodeId) ? [...nodes, failure.nodeId] : nodes,
+    attempts: (before?.attempts ?? 0) + 1,
+    notBefore: retryAt,
+  });
+}

@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { judgeFailure, MAX_ATTEMPTS, type NodeFailure, POISON_NODES, quarantineUntil } from './failure-policy.ts';
+import { type AttemptFailure, type ClipTrouble, type FailureClass, failureClasses } from './job-model.ts';
+
+function failure(given: Partial<AttemptFailure> = {}): AttemptFailure {
+  return { nodeId: 'n1', slotId: 's1', clip: 7, failureClass: 'crash', message: 'gone', at: 1000, ...given };
+}
+
+function trouble(given: Partial<ClipTrouble> = {}): ClipTrouble {
+  return { nodes: [], attempts: 0, notBefore: 0, ...given };
+}
+
+/** Folds failures as `evolve` does, until the job is given up; how many it took. */
+function attemptsUntilGivenUp(classOf: (attempt: number) => FailureClass, nodeOf: (attempt: number) => string): number {
+  let known = trouble();
+  for (let attempt = 1; attempt <= 1000; attempt++) {
+    const f = failure({ failureClass: classOf(attempt), nodeId: nodeOf(attempt) });
+    if (judgeFailure(f, known).action === 'fail_job') return attempt;
+    const nodes = f.failureClass === 'node_lost' ? known.nodes : [...new Set([...known.nodes, f.nodeId])];
+    known = { nodes, attempts: known.attempts + 1, notBefore: 0 };
+  }
+  return Number.POSITIVE_INFINITY;
+}
+
+test('bad input fails the job at once and says where and why', () => {
+  const verdict = judgeFailure(failure({ failureClass: 'bad_input', message: 'no face' }), undefined);
+  assert.deepEqual(verdict, { action: 'fail_job', reason: 'bad_input at clip 7 on node n1: no face' });
+});
+
+test('a lost node is retried at once', () => {
+  const verdict = judgeFailure(failure({ failureClass: 'node_lost' }), trouble({ attempts: 5 }));
+  assert.deepEqual(verdict, { action: 'retry', retryAt: 1000 });
+});
+
+test('other failures back off, longer each time, up to a minute', () => {
+  const waits = [0, 1, 2, 3, 7, 8].map((attempts) => {
+    const verdict = judgeFailure(failure(), trouble({ attempts, nodes: ['n1'] }));
+    return verdict.action === 'retry' ? verdict.retryAt - 1000 : null;
+  });
+  assert.deepEqual(waits, [500, 1000, 2000, 4000, 60_000, 60_000]);
+});
+
+test('a clip that fails on three different nodes fails the job with the evidence', () => {
+  assert.equal(
+    attemptsUntilGivenUp(
+      () => 'crash',
+      (n) => `n${n}`,
+    ),
+    POISON_NODES,
+  );
+  const verdict = judgeFailure(failure({ nodeId: 'n3' }), trouble({ attempts: 2, nodes: ['n1', 'n2'] }));
+  const reason = 'clip 7 failed on 3 different nodes; last: crash at clip 7 on node n3: gone';
+  assert.deepEqual(verdict, { action: 'fail_job', reason });
+});
+
+test('out of memory on many nodes is no evidence against the clip', () => {
+  const verdict = judgeFailure(
+    failure({ failureClass: 'out_of_memory', nodeId: 'n4' }),
+    trouble({ attempts: 3, nodes: ['n1', 'n2', 'n3'] }),
+  );
+  assert.equal(verdict.action, 'retry');
+});
+
+test('a clip that fails on one node again and again fails the job in the end', () => {
+  assert.equal(
+    attemptsUntilGivenUp(
+      () => 'hang',
+      () => 'n1',
+    ),
+    MAX_ATTEMPTS,
+  );
+});
+
+test('whatever happens to a clip, the job is given up after a bounded number of attempts', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.constantFrom(...failureClasses), { minLength: 1, maxLength: 10 }),
+      fc.integer({ min: 1, max: 6 }),
+      (classes, nodes) => {
+        const attempts = attemptsUntilGivenUp(
+          (n) => classes[n % classes.length] ?? 'crash',
+          (n) => `n${n % nodes}`,
+        );
+        assert.ok(attempts <= 2 * MAX_ATTEMPTS, `${attempts} attempts`);
+      },
+    ),
+  );
+});
+
+test('a retry never lies in the past', () => {
+  fc.assert(
+    fc.property(fc.constantFrom(...failureClasses), fc.integer({ min: 0, max: 50 }), fc.nat(), (cls, attempts, at) => {
+      const verdict = judgeFailure(failure({ failureClass: cls, at }), trouble({ attempts }));
+      if (verdict.action === 'retry') assert.ok(verdict.retryAt >= at && verdict.retryAt <= at + 60_000);
+    }),
+  );
+});
+
+function nodeFailures(...entries: readonly (readonly [FailureClass, number])[]): NodeFailure[] {
+  return entries.map(([failureClass, at]) => ({ failureClass, at, jobId: 'job-1' }));
+}
+
+test('two device errors quarantine a node for two minutes, one does not', () => {
+  assert.equal(quarantineUntil(nodeFailures(['device', 0]), 1000), null);
+  assert.equal(quarantineUntil(nodeFailures(['device', 0], ['device', 900]), 1000), 121_000);
+});
+
+test('four failures of any class that speaks against the host quarantine it, three do not', () => {
+  const three = nodeFailures(['crash', 0], ['hang', 1], ['bad_chunk', 2]);
+  assert.equal(quarantineUntil(three, 1000), null);
+  assert.equal(quarantineUntil([...three, ...nodeFailures(['environment', 3])], 1000), 121_000);
+});
+
+test('failures that the node is not to blame for, and old ones, do not count', () => {
+  const innocent = nodeFailures(['out_of_memory', 0], ['bad_input', 1], ['node_lost', 2], ['out_of_memory', 3]);
+  assert.equal(quarantineUntil(innocent, 1000), null);
+  assert.equal(quarantineUntil(nodeFailures(['device', 0], ['device', 700_000]), 700_001), null);
+});

@@ -1,0 +1,54 @@
+import { type ClipSet, clipSet, prefixLength, withoutRange, withoutSet } from './clip-ranges.ts';
+import type { JobState, LeaseState } from './job-model.ts';
+
+/** Clips that are not committed. */
+export function uncommittedClips(state: JobState): ClipSet {
+  return withoutSet(clipSet(0, state.definition.clips), state.committedSet);
+}
+
+/** Clips that are neither committed nor leased. */
+export function pendingClips(state: JobState): ClipSet {
+  return [...state.leases.values()].reduce(withoutRange, uncommittedClips(state));
+}
+
+/**
+ * The clip that a lease has reached at least, judged by what is committed: what a coordinator that has just started
+ * knows. The one before its start as long as nothing of it is committed, because it may be in its pre-roll.
+ */
+export function begunClip(state: JobState, lease: LeaseState): number {
+  const done = state.committedSet.find((r) => r.start <= lease.start && lease.start < r.end);
+  return done ? done.end : lease.start - 1;
+}
+
+/** Clips from the beginning that are committed without a gap. */
+export function committedPrefix(state: JobState): number {
+  return prefixLength(state.committedSet);
+}
+
+/** Committed clips that one continuous model call rendered. */
+export interface CommittedSpan {
+  readonly start: number;
+  readonly end: number;
+  readonly nodeId: string;
+  readonly slotId: string;
+}
+
+/** The committed clips as maximal runs of one span each, in order. */
+export function committedSpans(state: JobState): CommittedSpan[] {
+  const spans: CommittedSpan[] = [];
+  let last: number | null = null;
+  for (const range of state.committedSet) {
+    for (let clip = range.start; clip < range.end; clip++) {
+      const record = state.committed.get(clip);
+      if (!record) continue;
+      const before = spans.at(-1);
+      if (before && before.end === clip && last === record.span) {
+        spans[spans.length - 1] = { ...before, end: clip + 1 };
+      } else {
+        spans.push({ start: clip, end: clip + 1, nodeId: record.nodeId, slotId: record.slotId });
+      }
+      last = record.span;
+    }
+  }
+  return spans;
+}

@@ -1,0 +1,145 @@
+import type { Logger } from '@clipfarm/shared/log';
+import type { Metrics } from '../admin/metrics.ts';
+import type { JobEvent } from '../core/job-events.ts';
+import { type JobState, type LeaseState, slotKey } from '../core/job-model.ts';
+import { hangSeconds } from './dispatcher.ts';
+import type { Fleet } from './fleet.ts';
+import type { Links } from './links.ts';
+import type { Nodes } from './nodes.ts';
+
+/** What the announcer works with. */
+export interface AnnouncerParts {
+  readonly nodes: Nodes;
+  readonly fleet: Fleet;
+  readonly links: Links;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+  readonly term: number;
+  readonly hangFloorSeconds: number;
+}
+
+/**
+ * Tells the world about events that are durable by now: agents get their grants, shrinks and revocations, operators a
+ * log line, Prometheus a count. The three agree because they come from the same event.
+ */
+export function announceJobEvent(parts: AnnouncerParts, job: JobState, event: JobEvent): void {
+  const { links, metrics, term, fleet } = parts;
+  logEvent(parts.log, job, event);
+  switch (event.type) {
+    case 'LeaseGranted':
+      links.send(event.lease.nodeId, { $case: 'grant', value: grantMessage(parts, job, event.lease) });
+      return;
+    case 'LeaseShrunk': {
+      const lease = job.leases.get(event.leaseId);
+      if (lease) links.send(lease.nodeId, { $case: 'shrink', value: { term, leaseId: lease.leaseId, end: event.end } });
+      return;
+    }
+    case 'LeaseEnded': {
+      const lease = job.pastLeases.get(event.leaseId);
+      metrics.leases.inc({ outcome: event.cause });
+      fleet.forget(event.leaseId);
+      if (lease && event.cause !== 'completed') {
+        links.send(lease.nodeId, { $case: 'revoke', value: { term, leaseId: event.leaseId, reason: event.reason } });
+      }
+      if (event.failure) noteFailure(parts, job, event.failure);
+      return;
+    }
+    case 'ChunkSuperfluous':
+      metrics.clipsRerendered.inc();
+      return;
+  }
+}
+
+function noteFailure(parts: AnnouncerParts, job: JobState, failure: NonNullable<Extract<JobEvent, { type: 'LeaseEnded' }>['failure']>): void {
+  const { failureClass, nodeId, at } = failure;
+  parts.metrics.attemptFailures.inc({ class: failureClass });
+  parts.nodes.noteFailure(nodeId, { at, failureClass, jobId: job.definition.jobId }).then(
+    (reason) => reason !== null && parts.log.warn({ node_id: nodeId, reason }, 'node quarantined'),
+    (error: unknown) => parts.log.error({ err: error, node_id: nodeId }, 'a quarantine could not be recorded'),
+  );
+}
+
+function grantMessage(parts: AnnouncerParts, job: JobState, lease: LeaseState) {
+  const { definition } = job;
+  const key = slotKey(lease.nodeId, lease.slotId);
+  const slot = parts.fleet.slots().find((s) => s.key === key);
+  const expected = slot ? parts.fleet.secondsPerClip(slot, definition) : 0;
+  const anchored = definition.anchorMode === 'first_frame' && lease.start > 0;
+  return {
+    term: parts.term,
+    leaseId: lease.leaseId,
+    slotId: lease.slotId,
+    jobId: definition.jobId,
+    span: lease.span,
+    start: lease.start,
+    end: lease.end,
+    preRoll: lease.preRoll,
+    expectedSecondsPerClip: expected,
+    hangSeconds: hangSeconds(expected, slot?.warmUpSeconds ?? 0, parts.hangFloorSeconds),
+    task: {
+      width: definition.width,
+      height: definition.height,
+      clips: definition.clips,
+      frames: definition.frames,
+      sampleSteps: definition.sampleSteps,
+      baseSeed: definition.baseSeed,
+      prompt: definition.prompt,
+      reference: definition.reference,
+      audio: definition.modelAudio,
+      anchor: anchored && job.anchor ? job.anchor : undefined,
+      makeAnchor: definition.anchorMode === 'first_frame' && lease.start === 0 && job.anchor === null,
+    },
+  };
+}
+
+function logEvent(log: Logger, job: JobState, event: JobEvent): void {
+  const job_id = job.definition.jobId;
+  switch (event.type) {
+    case 'JobSubmitted': {
+      const { width, height, clips, frames, owner, name } = event.definition;
+      log.info({ job_id, owner, name, width, height, clips, frames, priority: event.priority }, 'job accepted');
+      return;
+    }
+    case 'LeaseGranted': {
+      const { leaseId, nodeId, slotId, start, end, preRoll, speculative } = event.lease;
+      const fields = { job_id, lease_id: leaseId, node_id: nodeId, slot_id: slotId, start, end, pre_roll: preRoll };
+      log.info({ ...fields, speculative, reason: event.reason }, 'lease granted');
+      return;
+    }
+    case 'LeaseShrunk':
+      log.info({ job_id, lease_id: event.leaseId, end: event.end, reason: event.reason }, 'lease shrunk');
+      return;
+    case 'LeaseEnded': {
+      const fields = { job_id, lease_id: event.leaseId, cause: event.cause, reason: event.reason };
+      if (event.failure) log.warn({ ...fields, class: event.failure.failureClass, clip: event.failure.clip }, 'lease failed');
+      else log.info(fields, 'lease ended');
+      return;
+    }
+    case 'ClipCommitted':
+      log.debug({ job_id, clip: event.record.clip, lease_id: event.record.leaseId, frames: event.record.frames }, 'clip committed');
+      return;
+    case 'AnchorCommitted':
+      log.info({ job_id, sha256: event.anchor.sha256 }, 'anchor committed');
+      return;
+    case 'ChunkSuperfluous':
+      log.info({ job_id, clip: event.clip, lease_id: event.leaseId, reason: event.reason }, 'clip was rendered twice');
+      return;
+    case 'JobCompleted':
+      log.info({ job_id, frames: event.result.frames, finish_millis: event.result.finishMillis }, 'job completed');
+      return;
+    case 'JobFailed':
+      log.error({ job_id, reason: event.reason }, 'job failed');
+      return;
+    case 'JobPaused':
+    case 'JobCancelled':
+    case 'JobRetried':
+      log.info({ job_id, reason: event.reason }, event.type);
+      return;
+    case 'JobResumed':
+      log.info({ job_id }, 'JobResumed');
+      return;
+    case 'PriorityChanged':
+      log.info({ job_id, priority: event.priority }, 'priority changed');
+      return;
+  }
+}

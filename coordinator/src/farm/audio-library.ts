@@ -1,0 +1,73 @@
+import { mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeFileDurable } from '@clipfarm/shared/durable-file';
+import { FarmError } from '@clipfarm/shared/errors';
+import type { Ffmpeg } from '@clipfarm/shared/media/ffmpeg';
+import { z } from 'zod';
+import type { ArtifactStore } from '../artifacts/artifact-store.ts';
+import { ingestAudio } from '../media/ingest.ts';
+import { artifactKeys } from './artifact-keys.ts';
+
+/** An upload, decoded once to 48 kHz PCM. Its sample count fixes the number of frames; model and mux both use it. */
+export interface DecodedAudio {
+  /** WAV, 48 kHz, 16 bits, mono or stereo. */
+  readonly deliveryWav: string;
+  /** Samples a channel. */
+  readonly samples: number;
+  readonly channels: number;
+}
+
+const note = z.object({ samples: z.number().int().positive(), channels: z.number().int().positive() });
+
+/** Decoded audio by the content of its upload. A cache on disk: what is missing is decoded again. */
+export class AudioLibrary {
+  readonly #dir: string;
+  readonly #store: ArtifactStore;
+  readonly #ffmpeg: Ffmpeg;
+  readonly #running = new Map<string, Promise<DecodedAudio>>();
+
+  constructor(dir: string, store: ArtifactStore, ffmpeg: Ffmpeg) {
+    this.#dir = dir;
+    this.#store = store;
+    this.#ffmpeg = ffmpeg;
+  }
+
+  /**
+   * The decoded audio of an upload. Requests for the same one share the work.
+   *
+   * @throws FarmError `invalid_argument` (field `audio`) when it can't be used; `not_found` when it was not uploaded
+   */
+  get(audioSha256: string): Promise<DecodedAudio> {
+    const running = this.#running.get(audioSha256);
+    if (running) return running;
+    const work = this.#get(audioSha256).finally(() => this.#running.delete(audioSha256));
+    this.#running.set(audioSha256, work);
+    return work;
+  }
+
+  async #get(sha256: string): Promise<DecodedAudio> {
+    const dir = join(this.#dir, sha256);
+    const deliveryWav = join(dir, 'delivery.wav');
+    const known = await readFile(join(dir, 'audio.json'), 'utf8').catch(() => null);
+    if (known !== null) return { deliveryWav, ...note.parse(JSON.parse(known)) };
+    await mkdir(this.#dir, { recursive: true });
+    const temp = await mkdtemp(join(this.#dir, 'decoding-'));
+    try {
+      const decoded = await ingestAudio(this.#ffmpeg, this.#inputPath(sha256), temp);
+      const { samples, channels } = decoded;
+      await writeFileDurable(join(temp, 'audio.json'), JSON.stringify({ samples, channels }));
+      await rm(dir, { recursive: true, force: true });
+      await rename(temp, dir);
+      return { deliveryWav, samples, channels };
+    } catch (error) {
+      await rm(temp, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  #inputPath(sha256: string): string {
+    const path = this.#store.localPath(artifactKeys.input(sha256));
+    if (path === null) throw new FarmError('internal', 'the input has no local path');
+    return path;
+  }
+}

@@ -1,0 +1,148 @@
+import { FarmError } from '@clipfarm/shared/errors';
+import type { ChunkManifest, ChunkVerdict } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import type { Logger } from '@clipfarm/shared/log';
+import { checkChunk, inspectChunk } from '@clipfarm/shared/media/chunk';
+import { framesInClip } from '@clipfarm/shared/model/clip';
+import type { Metrics } from '../admin/metrics.ts';
+import type { ArtifactStore } from '../artifacts/artifact-store.ts';
+import type { Decision } from '../core/decide.ts';
+import { type JobState, slotKey } from '../core/job-model.ts';
+import { artifactKeys } from './artifact-keys.ts';
+import type { AnchorKeeper } from './anchor-keeper.ts';
+import type { Fleet } from './fleet.ts';
+import type { Jobs } from './jobs.ts';
+import type { Nodes } from './nodes.ts';
+
+/** What the agent is told about a chunk. */
+export interface ChunkAnswer {
+  readonly verdict: ChunkVerdict;
+  readonly reason: string;
+}
+
+const COMMITTED: ChunkAnswer = { verdict: 'CHUNK_VERDICT_COMMITTED', reason: '' };
+
+/** Verifies uploaded chunks and commits them: size, hash (checked while it came in), stream parameters, frame count. */
+export class ChunkCommitter {
+  readonly #jobs: Jobs;
+  readonly #nodes: Nodes;
+  readonly #fleet: Fleet;
+  readonly #store: ArtifactStore;
+  readonly #anchors: AnchorKeeper;
+  readonly #metrics: Metrics;
+  readonly #log: Logger;
+
+  constructor(parts: {
+    jobs: Jobs;
+    nodes: Nodes;
+    fleet: Fleet;
+    store: ArtifactStore;
+    anchors: AnchorKeeper;
+    metrics: Metrics;
+    log: Logger;
+  }) {
+    this.#jobs = parts.jobs;
+    this.#nodes = parts.nodes;
+    this.#fleet = parts.fleet;
+    this.#store = parts.store;
+    this.#anchors = parts.anchors;
+    this.#metrics = parts.metrics;
+    this.#log = parts.log;
+  }
+
+  /** Judges a chunk that a node announced. Never throws: trouble on this side is `TRY_AGAIN`. */
+  async offer(nodeId: string, manifest: ChunkManifest): Promise<ChunkAnswer> {
+    const stop = this.#metrics.chunkCommitSeconds.startTimer();
+    const answer = await this.#judge(nodeId, manifest).catch((error: unknown): ChunkAnswer => {
+      const reason = FarmError.from(error).message;
+      this.#log.error({ err: error, job_id: manifest.jobId, clip: manifest.clip }, 'a chunk could not be committed now');
+      return { verdict: 'CHUNK_VERDICT_TRY_AGAIN', reason };
+    });
+    stop();
+    if (answer.verdict !== 'CHUNK_VERDICT_COMMITTED') {
+      this.#metrics.chunkRefusals.inc({ verdict: answer.verdict.replace('CHUNK_VERDICT_', '').toLowerCase() });
+      const { jobId, leaseId, clip } = manifest;
+      const fields = { node_id: nodeId, job_id: jobId, lease_id: leaseId, clip, verdict: answer.verdict };
+      this.#log.warn({ ...fields, reason: answer.reason }, 'chunk not committed');
+    }
+    return answer;
+  }
+
+  async #judge(nodeId: string, manifest: ChunkManifest): Promise<ChunkAnswer> {
+    const { jobId, leaseId, clip, sha256 } = manifest;
+    const job = this.#jobs.get(jobId);
+    if (!job) return { verdict: 'CHUNK_VERDICT_NOT_WANTED', reason: `there is no job ${jobId}` };
+    const lease = job.leases.get(leaseId) ?? job.pastLeases.get(leaseId);
+    if (!lease || lease.nodeId !== nodeId) {
+      return { verdict: 'CHUNK_VERDICT_REJECTED', reason: `lease ${leaseId} was never given to this node` };
+    }
+    if (clip >= job.definition.clips) {
+      return { verdict: 'CHUNK_VERDICT_REJECTED', reason: `the job has no clip ${clip}` };
+    }
+    const known = job.committed.get(clip);
+    if (known?.leaseId === leaseId && known.chunk.sha256 === sha256) return COMMITTED;
+    const key = artifactKeys.chunk(jobId, clip, sha256);
+    const stored = await this.#store.stat(key);
+    if (!stored) return { verdict: 'CHUNK_VERDICT_TRY_AGAIN', reason: 'the chunk is not in the store: upload it again' };
+    const answer = await this.#verifyAndCommit(job, manifest, key);
+    if (answer.verdict !== 'CHUNK_VERDICT_COMMITTED') await this.#store.remove(key);
+    return answer;
+  }
+
+  async #verifyAndCommit(job: JobState, manifest: ChunkManifest, key: string): Promise<ChunkAnswer> {
+    const { jobId, leaseId, clip, sha256, bytes } = manifest;
+    const { width, height, frames } = job.definition;
+    const path = this.#store.localPath(key);
+    if (path === null) throw new FarmError('internal', `${key} has no local path`);
+    let headerHash: string;
+    const expectedFrames = framesInClip(clip, frames);
+    try {
+      const info = await inspectChunk(path);
+      if (info.bytes !== bytes) throw new FarmError('invalid_argument', `${info.bytes} bytes came, ${bytes} were announced`);
+      checkChunk(info, { width, height, frames: expectedFrames });
+      headerHash = info.headerHash;
+    } catch (error) {
+      if (!(error instanceof FarmError) || error.code !== 'invalid_argument') throw error;
+      return this.#reject(job, manifest, error.message);
+    }
+    if (clip === 0) await this.#anchors.ensure(job, path, leaseId);
+    const chunk = { sha256, bytes };
+    const offered = { leaseId, clip, frames: expectedFrames, chunk, headerHash };
+    const decision = await this.#jobs.execute(jobId, { type: 'commit', chunk: offered });
+    return this.#answer(job, manifest, decision);
+  }
+
+  async #answer(job: JobState, manifest: ChunkManifest, decision: Decision): Promise<ChunkAnswer> {
+    switch (decision.outcome) {
+      case 'done':
+        this.#noteSuccess(job, manifest);
+        return COMMITTED;
+      case 'unchanged':
+        return COMMITTED;
+      case 'not_wanted':
+        this.#metrics.staleCommits.inc();
+        return { verdict: 'CHUNK_VERDICT_NOT_WANTED', reason: decision.reason };
+      case 'refused':
+        return this.#reject(job, manifest, decision.reason);
+    }
+  }
+
+  async #reject(job: JobState, manifest: ChunkManifest, reason: string): Promise<ChunkAnswer> {
+    const { leaseId, clip } = manifest;
+    const message = `chunk of clip ${clip} refused: ${reason}`;
+    const { jobId } = job.definition;
+    await this.#jobs.execute(jobId, { type: 'failLease', leaseId, failureClass: 'bad_chunk', message, clip });
+    return { verdict: 'CHUNK_VERDICT_REJECTED', reason };
+  }
+
+  #noteSuccess(job: JobState, manifest: ChunkManifest): void {
+    const record = job.committed.get(manifest.clip);
+    if (!record) return;
+    const { nodeId, slotId } = record;
+    this.#nodes.noteSuccess(nodeId);
+    const slot = this.#fleet.slots().find((s) => s.key === slotKey(nodeId, slotId));
+    if (!slot) return;
+    this.#fleet.noteClipSeconds(slot, job.definition, manifest.renderSeconds);
+    this.#metrics.clipsCommitted.inc({ profile: slot.profile });
+    this.#metrics.clipRenderSeconds.observe({ profile: slot.profile }, manifest.renderSeconds);
+  }
+}

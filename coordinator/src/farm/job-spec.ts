@@ -1,0 +1,79 @@
+import type { Anchor, JobSpec, RenderSettings } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { FarmError } from '@clipfarm/shared/errors';
+import type { SettingsInput } from '@clipfarm/shared/model/settings';
+import { z } from 'zod';
+
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'must be the SHA-256 of an upload, 64 hexadecimal digits');
+
+/** Labels are shown and logged, so control characters have no place in them. */
+const label = (max: number) =>
+  z
+    .string()
+    .max(max)
+    .regex(/^\P{Cc}*$/u, 'must not hold control characters');
+
+const fields = z.object({
+  name: label(200),
+  imageSha256: sha256,
+  audioSha256: sha256,
+  prompt: z.string().max(4000),
+  priority: z.number().int().min(-100).max(100),
+  owner: label(100),
+});
+
+/** What a submitter asked for, checked field by field. */
+export interface CheckedSpec extends z.infer<typeof fields> {
+  readonly settings: SettingsInput;
+  /** Wall-clock milliseconds. */
+  readonly deadline: number | undefined;
+}
+
+/**
+ * Checks the form of a job; its media are looked at later.
+ *
+ * @throws FarmError `invalid_argument` naming the field, its value and what is accepted
+ */
+export function checkSpec(spec: JobSpec | undefined): CheckedSpec {
+  if (!spec) throw new FarmError('invalid_argument', 'spec: missing', { field: 'spec' });
+  const parsed = fields.safeParse({ ...spec, owner: spec.owner === '' ? 'default' : spec.owner });
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    const field = snake(issue?.path.join('.') ?? 'spec');
+    throw new FarmError('invalid_argument', `${field}: ${issue?.message ?? 'not accepted'}`, { field });
+  }
+  const deadline = spec.deadline ? spec.deadline.seconds * 1000 : undefined;
+  return { ...parsed.data, settings: settingsOf(spec.settings), deadline };
+}
+
+/** The message's settings as the model's functions take them: absent fields stay absent. */
+function settingsOf(settings: RenderSettings | undefined): SettingsInput {
+  if (!settings) return {};
+  return withoutAbsent({
+    preset: settings.preset === '' ? undefined : settings.preset,
+    size: settings.size,
+    numClip: settings.numClip,
+    sampleSteps: settings.sampleSteps,
+    inferFrames: settings.inferFrames,
+    baseSeed: settings.baseSeed,
+    sampleGuideScale: settings.sampleGuideScale,
+    enableOnlineDecode: settings.enableOnlineDecode,
+    sampleSolver: settings.sampleSolver,
+    anchor: anchorModes[settings.anchor],
+  });
+}
+
+const anchorModes: { readonly [A in Anchor]: 'first_frame' | 'image' | undefined } = {
+  ANCHOR_UNSPECIFIED: undefined,
+  ANCHOR_FIRST_FRAME: 'first_frame',
+  ANCHOR_IMAGE: 'image',
+};
+
+function withoutAbsent<T extends object>(object: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
+  };
+}
+
+function snake(name: string): string {
+  return name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
+}

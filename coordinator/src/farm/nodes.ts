@@ -1,0 +1,234 @@
+import type { Clock } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
+import type { Hello, SlotStatus } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import type { Gpu, SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { type NodeFailure, quarantineUntil } from '../core/failure-policy.ts';
+import type { Journal } from '../journal/journal.ts';
+import { Mutex } from './mutex.ts';
+
+/** What the journal keeps of nodes: who they are and what operators and the farm decided about them. */
+export type NodeEvent =
+  | { readonly type: 'NodeRegistered'; readonly nodeId: string; readonly name: string; readonly pool: string }
+  | { readonly type: 'NodeDrained'; readonly nodeId: string; readonly reason: string }
+  | { readonly type: 'NodeUndrained'; readonly nodeId: string }
+  | { readonly type: 'NodeQuarantined'; readonly nodeId: string; readonly until: number; readonly reason: string };
+
+/** Where a node stands. */
+export type NodeStatus = 'online' | 'lost' | 'draining' | 'quarantined';
+
+/** A node as the coordinator knows it. */
+export interface NodeRecord {
+  readonly nodeId: string;
+  name: string;
+  pool: string;
+  version: string;
+  slots: readonly SlotInfo[];
+  gpus: readonly Gpu[];
+  statuses: ReadonlyMap<string, SlotStatus>;
+  /** Monotonic milliseconds of the last sign of life; leases hold for one lease time from then. */
+  lastSeen: number;
+  /** Wall-clock milliseconds of it, 0 when it was not seen since the coordinator started. */
+  lastSeenAt: number;
+  connected: boolean;
+  lost: boolean;
+  drainReason: string | null;
+  quarantinedUntil: number;
+  quarantineReason: string;
+  failures: readonly NodeFailure[];
+  clipsCommitted: number;
+}
+
+const STREAM = 'farm';
+
+/** All nodes that ever attached. Presence is in memory; identity and decisions are in the journal. */
+export class Nodes {
+  readonly #journal: Journal;
+  readonly #clock: Clock;
+  readonly #term: number;
+  readonly #records = new Map<string, NodeRecord>();
+  readonly #mutex = new Mutex();
+  #position = 0;
+
+  private constructor(journal: Journal, clock: Clock, term: number) {
+    this.#journal = journal;
+    this.#clock = clock;
+    this.#term = term;
+  }
+
+  /** Reads the nodes from the journal; their leases are armed anew for one lease time from now. */
+  static async load(journal: Journal, clock: Clock, term: number): Promise<Nodes> {
+    const nodes = new Nodes(journal, clock, term);
+    for await (const stored of journal.read(STREAM, 1)) {
+      nodes.#fold(stored.data as NodeEvent);
+      nodes.#position = stored.position;
+    }
+    return nodes;
+  }
+
+  #fold(event: NodeEvent): void {
+    const record = this.#records.get(event.nodeId);
+    if (event.type === 'NodeRegistered') {
+      if (record) Object.assign(record, { name: event.name, pool: event.pool });
+      else this.#records.set(event.nodeId, newRecord(event, this.#clock.monotonic()));
+      return;
+    }
+    if (!record) return;
+    switch (event.type) {
+      case 'NodeDrained':
+        record.drainReason = event.reason;
+        break;
+      case 'NodeUndrained':
+        record.drainReason = null;
+        record.quarantinedUntil = 0;
+        record.failures = [];
+        break;
+      case 'NodeQuarantined':
+        record.quarantinedUntil = event.until;
+        record.quarantineReason = event.reason;
+        record.failures = [];
+        break;
+    }
+  }
+
+  #append(event: NodeEvent): Promise<void> {
+    return this.#mutex.run(async () => {
+      const body = { type: event.type, data: event };
+      const meta = { at: this.#clock.now(), term: this.#term };
+      this.#position = await this.#journal.append(STREAM, this.#position, [body], meta);
+      this.#fold(event);
+    });
+  }
+
+  /** Takes in a node that attached. Durable only where something about it is new. */
+  async register(hello: Hello): Promise<NodeRecord> {
+    const { nodeId, name, pool } = hello;
+    const known = this.#records.get(nodeId);
+    if (!known || known.name !== name || known.pool !== pool) {
+      await this.#append({ type: 'NodeRegistered', nodeId, name, pool });
+    }
+    const record = this.#require(nodeId);
+    record.version = hello.version;
+    record.slots = hello.slots;
+    record.gpus = hello.gpus;
+    record.statuses = new Map();
+    record.connected = true;
+    this.seen(nodeId);
+    return record;
+  }
+
+  /** Notes a sign of life. */
+  seen(nodeId: string, statuses?: readonly SlotStatus[]): void {
+    const record = this.#records.get(nodeId);
+    if (!record) return;
+    record.lastSeen = this.#clock.monotonic();
+    record.lastSeenAt = this.#clock.now();
+    record.lost = false;
+    if (statuses) record.statuses = new Map(statuses.map((status) => [status.slotId, status]));
+  }
+
+  /** Notes that the link broke; the node is not lost before its lease time is over. */
+  disconnected(nodeId: string): void {
+    const record = this.#records.get(nodeId);
+    if (record) record.connected = false;
+  }
+
+  /** Marks nodes without a sign of life for `leaseMillis` as lost and returns those newly lost. */
+  expire(leaseMillis: number): NodeRecord[] {
+    const deadline = this.#clock.monotonic() - leaseMillis;
+    const late = [...this.#records.values()].filter((node) => !node.lost && node.lastSeen < deadline);
+    for (const node of late) node.lost = true;
+    return late;
+  }
+
+  /** Gives every node more time: the coordinator itself stood still and could not hear them. */
+  forgive(millis: number): void {
+    for (const node of this.#records.values()) node.lastSeen += millis;
+  }
+
+  /** Notes a failed attempt; quarantines the node when the policy says so, and then returns the reason. */
+  async noteFailure(nodeId: string, failure: NodeFailure): Promise<string | null> {
+    const record = this.#records.get(nodeId);
+    if (!record) return null;
+    record.failures = [...record.failures, failure].slice(-20);
+    const until = quarantineUntil(record.failures, this.#clock.now());
+    if (until === null) return null;
+    const reason = `${record.failures.length} failed attempts, the last one ${failure.failureClass}`;
+    await this.#append({ type: 'NodeQuarantined', nodeId, until, reason });
+    return reason;
+  }
+
+  /** Notes a committed clip: the node works. */
+  noteSuccess(nodeId: string): void {
+    const record = this.#records.get(nodeId);
+    if (!record) return;
+    record.failures = [];
+    record.clipsCommitted += 1;
+  }
+
+  /** Lets a node take nothing new, until {@link undrain}. */
+  async drain(idOrName: string, reason: string): Promise<NodeRecord> {
+    const record = this.find(idOrName);
+    await this.#append({ type: 'NodeDrained', nodeId: record.nodeId, reason });
+    return record;
+  }
+
+  /** Lets a drained or quarantined node work again. */
+  async undrain(idOrName: string): Promise<NodeRecord> {
+    const record = this.find(idOrName);
+    await this.#append({ type: 'NodeUndrained', nodeId: record.nodeId });
+    return record;
+  }
+
+  /** A node by identity or name. @throws FarmError `not_found` */
+  find(idOrName: string): NodeRecord {
+    const found = this.#records.get(idOrName) ?? this.all().find((node) => node.name === idOrName);
+    if (!found) {
+      throw new FarmError('not_found', `there is no node "${idOrName}"`, { field: 'node_id', hint: 'clipfarm nodes' });
+    }
+    return found;
+  }
+
+  /** A node by identity, if it ever attached. */
+  get(nodeId: string): NodeRecord | undefined {
+    return this.#records.get(nodeId);
+  }
+
+  /** All nodes by name. */
+  all(): NodeRecord[] {
+    return [...this.#records.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** Where a node stands now. */
+  status(node: NodeRecord): NodeStatus {
+    if (node.lost || !node.connected) return 'lost';
+    if (node.drainReason !== null) return 'draining';
+    return node.quarantinedUntil > this.#clock.now() ? 'quarantined' : 'online';
+  }
+
+  #require(nodeId: string): NodeRecord {
+    const record = this.#records.get(nodeId);
+    if (!record) throw new FarmError('internal', `node ${nodeId} vanished`);
+    return record;
+  }
+}
+
+function newRecord(event: Extract<NodeEvent, { type: 'NodeRegistered' }>, lastSeen: number): NodeRecord {
+  return {
+    nodeId: event.nodeId,
+    name: event.name,
+    pool: event.pool,
+    version: '',
+    slots: [],
+    gpus: [],
+    statuses: new Map(),
+    lastSeen,
+    lastSeenAt: 0,
+    connected: false,
+    lost: false,
+    drainReason: null,
+    quarantinedUntil: 0,
+    quarantineReason: '',
+    failures: [],
+    clipsCommitted: 0,
+  };
+}

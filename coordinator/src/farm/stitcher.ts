@@ -1,0 +1,221 @@
+import { mkdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
+import { hashFile } from '@clipfarm/shared/hash-file';
+import type { Logger } from '@clipfarm/shared/log';
+import type { Ffmpeg } from '@clipfarm/shared/media/ffmpeg';
+import { FPS } from '@clipfarm/shared/model/clip';
+import type { Metrics } from '../admin/metrics.ts';
+import type { ArtifactStore } from '../artifacts/artifact-store.ts';
+import { isOver } from '../core/decide.ts';
+import type { JobState } from '../core/job-model.ts';
+import { committedPrefix } from '../core/job-progress.ts';
+import { encodeDeliveryAudio } from '../media/delivery-audio.ts';
+import { GrowingMp4 } from '../media/growing-mp4.ts';
+import { verifyVideo } from '../media/verify-video.ts';
+import { artifactKeys } from './artifact-keys.ts';
+import type { AudioLibrary } from './audio-library.ts';
+import type { Jobs } from './jobs.ts';
+
+interface Work {
+  readonly dir: string;
+  video: GrowingMp4 | null;
+  appended: number;
+  audio: Promise<string> | null;
+  readonly abort: AbortController;
+  running: Promise<void> | null;
+  again: boolean;
+  failures: number;
+}
+
+const FIRST_RETRY_MILLIS = 1000;
+const MAX_RETRY_MILLIS = 60_000;
+
+/** Verification failures of a finished file before the job is given up; trouble of the host is retried for ever. */
+const MAX_BAD_VIDEOS = 2;
+
+/**
+ * Writes each job's video while its clips come in, so that little is left to do after the last one. The growing file is
+ * derived from committed chunks only: after a crash it is written anew.
+ */
+export class Stitcher {
+  readonly #jobs: Jobs;
+  readonly #store: ArtifactStore;
+  readonly #audio: AudioLibrary;
+  readonly #ffmpeg: Ffmpeg;
+  readonly #workDir: string;
+  readonly #clock: Clock;
+  readonly #metrics: Metrics;
+  readonly #log: Logger;
+  readonly #works = new Map<string, Work>();
+  #stopped = false;
+
+  constructor(parts: {
+    jobs: Jobs;
+    store: ArtifactStore;
+    audio: AudioLibrary;
+    ffmpeg: Ffmpeg;
+    workDir: string;
+    clock: Clock;
+    metrics: Metrics;
+    log: Logger;
+  }) {
+    this.#jobs = parts.jobs;
+    this.#store = parts.store;
+    this.#audio = parts.audio;
+    this.#ffmpeg = parts.ffmpeg;
+    this.#workDir = parts.workDir;
+    this.#clock = parts.clock;
+    this.#metrics = parts.metrics;
+    this.#log = parts.log;
+  }
+
+  /** Clears what an earlier process left and takes up every live job. */
+  async start(): Promise<void> {
+    await rm(this.#workDir, { recursive: true, force: true });
+    await mkdir(this.#workDir, { recursive: true });
+    for (const job of this.#jobs.live()) this.advance(job);
+  }
+
+  /** Stops after the piece in hand. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const work of this.#works.values()) work.abort.abort();
+    await Promise.allSettled([...this.#works.values()].map((work) => work.running));
+    for (const work of this.#works.values()) await work.video?.close();
+  }
+
+  /** Goes on with a job whose state changed. */
+  advance(job: JobState): void {
+    if (this.#stopped) return;
+    const { jobId } = job.definition;
+    if (isOver(job)) {
+      void this.#discard(jobId);
+      return;
+    }
+    const work = this.#works.get(jobId) ?? this.#open(jobId);
+    work.again = true;
+    work.running ??= this.#run(job, work).finally(() => {
+      work.running = null;
+      if (work.again) this.advance(job);
+    });
+  }
+
+  #open(jobId: string): Work {
+    const work: Work = {
+      dir: join(this.#workDir, jobId),
+      video: null,
+      appended: 0,
+      audio: null,
+      abort: new AbortController(),
+      running: null,
+      again: false,
+      failures: 0,
+    };
+    this.#works.set(jobId, work);
+    return work;
+  }
+
+  async #run(job: JobState, work: Work): Promise<void> {
+    try {
+      while (work.again && !this.#stopped && !isOver(job)) {
+        work.again = false;
+        await this.#grow(job, work);
+        if (job.status === 'stitching' && work.appended === job.definition.clips) await this.#finish(job, work);
+      }
+    } catch (error) {
+      await this.#recover(job, work, error);
+    }
+  }
+
+  /** Appends what is committed without a gap. */
+  async #grow(job: JobState, work: Work): Promise<void> {
+    const { definition } = job;
+    await mkdir(work.dir, { recursive: true });
+    work.audio ??= this.#encodeAudio(job, work);
+    // Whoever awaits it hears of a failure; until then it must not count as unhandled.
+    work.audio.catch(() => undefined);
+    const prefix = committedPrefix(job);
+    if (prefix === work.appended) return;
+    work.video ??= await GrowingMp4.create({
+      path: join(work.dir, 'video.mp4'),
+      width: definition.width,
+      height: definition.height,
+      totalFrames: definition.frames,
+      clips: definition.clips,
+      audio: work.audio,
+    });
+    while (work.appended < prefix && !this.#stopped) {
+      const record = job.committed.get(work.appended);
+      const path = record && this.#store.localPath(artifactKeys.chunk(definition.jobId, record.clip, record.chunk.sha256));
+      if (!path) throw new FarmError('internal', `the chunk of clip ${work.appended} is missing from the store`);
+      await work.video.append(path);
+      work.appended += 1;
+      this.#metrics.stitchedBytes.inc(record.chunk.bytes);
+    }
+  }
+
+  async #encodeAudio(job: JobState, work: Work): Promise<string> {
+    const out = join(work.dir, 'audio.m4a');
+    const { deliveryWav } = await this.#audio.get(job.definition.audioSha256);
+    await encodeDeliveryAudio(this.#ffmpeg, deliveryWav, { frames: job.definition.frames, out, signal: work.abort.signal });
+    return out;
+  }
+
+  async #finish(job: JobState, work: Work): Promise<void> {
+    const { definition } = job;
+    if (!work.video) throw new FarmError('internal', 'nothing was stitched');
+    const { path } = await work.video.finish();
+    const expected = {
+      frames: definition.frames,
+      width: definition.width,
+      height: definition.height,
+      audioSamples: definition.audioSamples,
+    };
+    const { checks, audioSeconds } = await verifyVideo(this.#ffmpeg, path, expected);
+    const bad = checks.filter((check) => !check.ok);
+    if (bad.length > 0) {
+      throw new FarmError('internal', `the finished video is wrong: ${bad.map((c) => `${c.name}: ${c.detail}`).join('; ')}`);
+    }
+    const video = { sha256: await hashFile(path), bytes: (await stat(path)).size };
+    await this.#store.putFile(artifactKeys.video(definition.jobId, video.sha256), path, video);
+    const finishMillis = this.#clock.now() - (job.lastCommitAt ?? this.#clock.now());
+    const videoSeconds = definition.frames / FPS;
+    const result = { video, frames: definition.frames, videoSeconds, audioSeconds, finishMillis, checks };
+    await this.#jobs.execute(definition.jobId, { type: 'complete', result });
+    this.#metrics.finishSeconds.observe(finishMillis / 1000);
+  }
+
+  /** Starts the file over, later: chunks are the truth, and a full disk or a missing tool may be mended meanwhile. */
+  async #recover(job: JobState, work: Work, error: unknown): Promise<void> {
+    if (this.#stopped || isOver(job)) return;
+    const { jobId } = job.definition;
+    const failure = FarmError.from(error);
+    work.failures += 1;
+    this.#log.error({ err: error, job_id: jobId, failures: work.failures }, 'stitching failed; it starts over');
+    await work.video?.close().catch(() => undefined);
+    work.video = null;
+    work.appended = 0;
+    work.audio = null;
+    work.again = false;
+    if (failure.code === 'internal' && job.status === 'stitching' && work.failures > MAX_BAD_VIDEOS) {
+      await this.#jobs.execute(jobId, { type: 'fail', reason: failure.message });
+      return;
+    }
+    const delay = Math.min(MAX_RETRY_MILLIS, FIRST_RETRY_MILLIS * 2 ** (work.failures - 1));
+    this.#clock.setTimeout(() => this.advance(job), delay);
+  }
+
+  async #discard(jobId: string): Promise<void> {
+    const work = this.#works.get(jobId);
+    if (!work) return;
+    this.#works.delete(jobId);
+    work.abort.abort();
+    await work.running;
+    await work.video?.close().catch(() => undefined);
+    await rm(work.dir, { recursive: true, force: true }).catch((error: unknown) => {
+      this.#log.warn({ err: error, job_id: jobId }, 'the work directory of a finished job stays behind');
+    });
+  }
+}

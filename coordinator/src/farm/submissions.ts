@@ -1,0 +1,166 @@
+import { randomUUID } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { FarmError } from '@clipfarm/shared/errors';
+import type { JobSpec } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { hashFile } from '@clipfarm/shared/hash-file';
+import type { Ffmpeg } from '@clipfarm/shared/media/ffmpeg';
+import {
+  CLIP_FRAMES,
+  clipsForFrames,
+  DELIVERY_SAMPLE_RATE,
+  framesForSamples,
+  modelAudioSamples,
+} from '@clipfarm/shared/model/clip';
+import { resolveClips, resolveSettings } from '@clipfarm/shared/model/settings';
+import { checkImage, checkPicture, MAX_UNITS_TPP } from '@clipfarm/shared/model/size';
+import type { ArtifactStore } from '../artifacts/artifact-store.ts';
+import type { ContentRef, JobDefinition, JobState } from '../core/job-model.ts';
+import { modelWav, prepareReference, probeImage } from '../media/ingest.ts';
+import { artifactKeys } from './artifact-keys.ts';
+import type { AudioLibrary } from './audio-library.ts';
+import type { Fit, Fleet } from './fleet.ts';
+import { type CheckedSpec, checkSpec } from './job-spec.ts';
+import type { Jobs } from './jobs.ts';
+
+/** A job that was checked and whose inputs are not prepared yet. */
+type Draft = Omit<JobDefinition, 'reference' | 'modelAudio'>;
+
+/** What `plan` answers. */
+export interface Planned {
+  readonly definition: JobDefinition;
+  readonly priority: number;
+  readonly fits: readonly Fit[];
+}
+
+const NOT_PREPARED: ContentRef = { sha256: '', bytes: 0 };
+
+/** Turns what a user asks for into a job: checks form, media, settings and fit, before anything is rendered. */
+export class Submissions {
+  readonly #jobs: Jobs;
+  readonly #fleet: Fleet;
+  readonly #store: ArtifactStore;
+  readonly #audio: AudioLibrary;
+  readonly #ffmpeg: Ffmpeg;
+  readonly #drawSeed: () => number;
+
+  /** @param drawSeed a base seed for jobs that bring none */
+  constructor(parts: {
+    jobs: Jobs;
+    fleet: Fleet;
+    store: ArtifactStore;
+    audio: AudioLibrary;
+    ffmpeg: Ffmpeg;
+    drawSeed: () => number;
+  }) {
+    this.#jobs = parts.jobs;
+    this.#fleet = parts.fleet;
+    this.#store = parts.store;
+    this.#audio = parts.audio;
+    this.#ffmpeg = parts.ffmpeg;
+    this.#drawSeed = parts.drawSeed;
+  }
+
+  /** Checks a job and says what would happen. @throws FarmError naming the field that can't be accepted */
+  async plan(spec: JobSpec | undefined): Promise<Planned> {
+    const checked = checkSpec(spec);
+    const draft = await this.#draft(checked, 'plan', undefined);
+    const definition = { ...draft, reference: NOT_PREPARED, modelAudio: NOT_PREPARED };
+    return { definition, priority: checked.priority, fits: this.#fleet.fits(definition) };
+  }
+
+  /**
+   * Accepts a job durably.
+   *
+   * @throws FarmError `failed_precondition` with the numbers when slots are known and none of them fits; otherwise as
+   * {@link plan}
+   */
+  async submit(spec: JobSpec | undefined, idempotencyKey: string): Promise<{ job: JobState; alreadyExisted: boolean }> {
+    const checked = checkSpec(spec);
+    if (idempotencyKey.length > 200) {
+      throw new FarmError('invalid_argument', 'idempotency_key: at most 200 characters', { field: 'idempotency_key' });
+    }
+    const key = idempotencyKey === '' ? undefined : idempotencyKey;
+    const known = this.#jobs.byIdempotencyKey(checked.owner, key);
+    if (known) return { job: known, alreadyExisted: true };
+    const draft = await this.#draft(checked, randomUUID(), key);
+    this.#refuseUnfit({ ...draft, reference: NOT_PREPARED, modelAudio: NOT_PREPARED });
+    const [reference, modelAudio] = await Promise.all([this.#prepareReference(draft), this.#prepareModelAudio(draft)]);
+    return this.#jobs.submit({ ...draft, reference, modelAudio }, checked.priority);
+  }
+
+  async #draft(spec: CheckedSpec, jobId: string, idempotencyKey: string | undefined): Promise<Draft> {
+    const { settings, notes } = resolveSettings(spec.settings);
+    const image = await probeImage(this.#ffmpeg, await this.#inputPath(spec.imageSha256, 'image'));
+    checkImage(image.width, image.height);
+    const picture = checkPicture(image.width, image.height, settings.size, MAX_UNITS_TPP);
+    await this.#inputPath(spec.audioSha256, 'audio');
+    const audio = await this.#audio.get(spec.audioSha256);
+    const audioFrames = framesForSamples(audio.samples, DELIVERY_SAMPLE_RATE);
+    if (audioFrames === 0) {
+      throw new FarmError('invalid_argument', `audio: ${audio.samples} samples at 48 kHz are less than one frame (40 ms)`, {
+        field: 'audio',
+      });
+    }
+    const resolved = resolveClips(settings, clipsForFrames(audioFrames), spec.settings.numClip);
+    return {
+      jobId,
+      name: spec.name,
+      owner: spec.owner,
+      prompt: spec.prompt,
+      imageSha256: spec.imageSha256,
+      audioSha256: spec.audioSha256,
+      ...(spec.deadline === undefined ? {} : { deadline: spec.deadline }),
+      ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+      ...(spec.settings.numClip === undefined ? {} : { numClip: spec.settings.numClip }),
+      preset: settings.preset,
+      size: settings.size,
+      sampleSteps: settings.sampleSteps,
+      baseSeed: settings.baseSeed ?? this.#drawSeed(),
+      anchorMode: settings.anchor,
+      width: picture.width,
+      height: picture.height,
+      clips: resolved.clips,
+      frames: Math.min(audioFrames, resolved.clips * CLIP_FRAMES),
+      audioSamples: audio.samples,
+      notes: [...notes, ...resolved.notes],
+    };
+  }
+
+  #refuseUnfit(definition: JobDefinition): void {
+    const fits = this.#fleet.fits(definition);
+    if (fits.length === 0 || fits.some((fit) => fit.fits)) return;
+    const why = [...new Set(fits.map((fit) => `${fit.node.name}/${fit.slot.slotId}: ${fit.detail}`))].slice(0, 5);
+    throw new FarmError('failed_precondition', `no slot of this farm can render the job: ${why.join('; ')}`, {
+      field: 'size',
+      hint: 'clipfarm plan shows what each slot would need',
+    });
+  }
+
+  async #inputPath(sha256: string, field: 'image' | 'audio'): Promise<string> {
+    const key = artifactKeys.input(sha256);
+    const path = (await this.#store.stat(key)) ? this.#store.localPath(key) : null;
+    if (path === null) throw new FarmError('not_found', `${field}: ${sha256} was not uploaded`, { field });
+    return path;
+  }
+
+  async #prepareReference(draft: Draft): Promise<ContentRef> {
+    const out = join(this.#store.tempDir(), `reference-${randomUUID()}.png`);
+    const source = await this.#inputPath(draft.imageSha256, 'image');
+    await prepareReference(this.#ffmpeg, source, { width: draft.width, height: draft.height }, out);
+    return this.#keep(out);
+  }
+
+  async #prepareModelAudio(draft: Draft): Promise<ContentRef> {
+    const out = join(this.#store.tempDir(), `model-${randomUUID()}.wav`);
+    const audio = await this.#audio.get(draft.audioSha256);
+    await modelWav(this.#ffmpeg, audio.deliveryWav, modelAudioSamples(draft.clips), out);
+    return this.#keep(out);
+  }
+
+  async #keep(path: string): Promise<ContentRef> {
+    const ref = { sha256: await hashFile(path), bytes: (await stat(path)).size };
+    await this.#store.putFile(artifactKeys.input(ref.sha256), path, ref);
+    return ref;
+  }
+}

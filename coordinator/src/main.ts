@@ -1,0 +1,40 @@
+import { writeFileDurable } from '@clipfarm/shared/durable-file';
+import { exitCodeOf, FarmError } from '@clipfarm/shared/errors';
+import { createLogger } from '@clipfarm/shared/log';
+import { coordinatorConfig, USAGE } from './config.ts';
+import { startCoordinator } from './coordinator.ts';
+
+try {
+  const config = coordinatorConfig(process.argv.slice(2), process.env);
+  if (config === null) process.stdout.write(USAGE);
+  else await serve(config);
+} catch (error) {
+  const failure = FarmError.from(error);
+  process.stderr.write(`error: ${failure.message}\n`);
+  if (failure.hint) process.stderr.write(`try: ${failure.hint}\n`);
+  if (failure.code === 'internal' && failure.cause instanceof Error) process.stderr.write(`${failure.cause.stack}\n`);
+  process.exitCode = exitCodeOf(failure.code);
+}
+
+async function serve(config: NonNullable<ReturnType<typeof coordinatorConfig>>): Promise<void> {
+  const log = createLogger({ name: 'coordinator', level: config['log-level'], pretty: config['log-pretty'] });
+  const running = await startCoordinator(config, log);
+  const { listen, admin } = running;
+  if (config['ready-file']) await writeFileDurable(config['ready-file'], JSON.stringify({ listen, admin }));
+  let stopping = false;
+  const stop = (signal: string) => {
+    // A second signal is from someone who does not want to wait; everything durable is on disk at any moment.
+    if (stopping) process.exit(130);
+    stopping = true;
+    log.info({ signal }, 'stopping');
+    running.close().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        log.error({ err: error }, 'the stop was not clean');
+        process.exit(1);
+      },
+    );
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+}

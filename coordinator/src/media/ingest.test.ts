@@ -1,0 +1,339 @@
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { type Ffmpeg, findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
+import { runTool } from '@clipfarm/shared/process';
+import { ingestAudio, modelWav, prepareReference, probeImage } from './ingest.ts';
+import { ffmpegOutput, makeSound } from './media-fixtures.ts';
+import { readWavInfo } from './wav.ts';
+
+let ffmpeg: Ffmpeg;
+let dir: string;
+
+before(async () => {
+  ffmpeg = await findFfmpeg();
+  dir = await mkdtemp(join(tmpdir(), 'clipfarm-ingest-'));
+});
+
+after(() => rm(dir, { recursive: true, force: true }));
+
+const sounds = [
+  { name: 'a.wav', seconds: 0.5, sampleRate: 48_000, channels: 1, options: [], exact: true },
+  { name: 'b.wav', seconds: 2, sampleRate: 8000, channels: 2, options: ['-c:a', 'pcm_u8'], exact: true },
+  { name: 'c.wav', seconds: 1, sampleRate: 96_000, channels: 6, options: ['-c:a', 'pcm_f32le'], exact: true },
+  { name: 'a.flac', seconds: 1.3, sampleRate: 44_100, channels: 2, options: [], exact: true },
+  { name: 'a.m4a', seconds: 1.5, sampleRate: 44_100, channels: 2, options: ['-c:a', 'aac'], exact: false },
+  { name: 'b.m4a', seconds: 3, sampleRate: 8000, channels: 1, options: ['-c:a', 'aac'], exact: false },
+  { name: 'a.aac', seconds: 1, sampleRate: 48_000, channels: 2, options: ['-c:a', 'aac', '-f', 'adts'], exact: false },
+  { name: 'a.ogg', seconds: 1.2, sampleRate: 48_000, channels: 1, options: ['-c:a', 'libopus'], exact: false },
+  { name: 'a.mp3', seconds: 1.1, sampleRate: 44_100, channels: 2, options: ['-c:a', 'libmp3lame'], exact: false },
+  {
+    name: 'untagged.mp3',
+    seconds: 2.5,
+    sampleRate: 16_000,
+    channels: 1,
+    options: ['-c:a', 'libmp3lame', '-write_xing', '0', '-id3v2_version', '0'],
+    exact: false,
+  },
+] as const;
+
+for (const sound of sounds) {
+  test(`decodes ${sound.name}: ${sound.channels} channels at ${sound.sampleRate} Hz`, async () => {
+    const out = join(dir, `out-${sound.name}`);
+    await mkdir(out);
+    const path = await makeSound(ffmpeg, join(dir, sound.name), sound, sound.options);
+    const audio = await ingestAudio(ffmpeg, path, out);
+    assert.equal(audio.channels, sound.channels === 1 ? 1 : 2);
+    assert.equal(audio.deliveryWav, join(out, 'delivery.wav'));
+    // Formats that don't note the encoder's delay come out longer by it, at most two packets of 1152 at 16 kHz.
+    const expected = Math.round(sound.seconds * 48_000);
+    assert.ok(audio.samples >= expected && audio.samples - expected <= (sound.exact ? 0 : 8000), `${audio.samples}`);
+    const wav = await readWavInfo(audio.deliveryWav);
+    assert.deepEqual(wav, { channels: audio.channels, sampleRate: 48_000, samples: audio.samples });
+  });
+}
+
+test('the same upload is decoded to the same bytes', async () => {
+  const path = await makeSound(ffmpeg, join(dir, 'same.mp3'), { seconds: 1, sampleRate: 44_100, channels: 2 });
+  await mkdir(join(dir, 'same1'));
+  await mkdir(join(dir, 'same2'));
+  const first = await ingestAudio(ffmpeg, path, join(dir, 'same1'));
+  const second = await ingestAudio(ffmpeg, path, join(dir, 'same2'));
+  assert.deepEqual(await readFile(first.deliveryWav), await readFile(second.deliveryWav));
+});
+
+test('an album cover is no video', async () => {
+  const cover = join(dir, 'cover.png');
+  await ffmpegOutput(ffmpeg, ['-f', 'lavfi', '-i', 'color=red:s=32x32', '-frames:v', '1', cover]);
+  const options = ['-i', cover, '-map', '0:a', '-map', '1:v', '-c:v', 'mjpeg', '-disposition:v', 'attached_pic'];
+  const path = await makeSound(
+    ffmpeg,
+    join(dir, 'cover.mp3'),
+    { seconds: 1, sampleRate: 44_100, channels: 2 },
+    options,
+  );
+  assert.equal((await ingestAudio(ffmpeg, path, dir)).channels, 2);
+});
+
+test('a video is refused as audio, and the message says what it holds', async () => {
+  const path = join(dir, 'talk.mp4');
+  const video = [
+    '-f',
+    'lavfi',
+    '-i',
+    'color=red:s=64x32:r=25:d=1',
+    '-c:v',
+    'libx264',
+    '-pix_fmt',
+    'yuv420p',
+    '-shortest',
+  ];
+  await makeSound(ffmpeg, path, { seconds: 1, sampleRate: 48_000, channels: 1 }, video);
+  await assert.rejects(ingestAudio(ffmpeg, path, dir), {
+    code: 'invalid_argument',
+    field: 'audio',
+    message: 'audio: it holds a video stream (h264, 64x32)',
+  });
+});
+
+test('a WAV that was written into a pipe is read to its end', async () => {
+  const path = await makeSound(ffmpeg, join(dir, 'piped.wav'), { seconds: 1, sampleRate: 48_000, channels: 1 });
+  const data = await readFile(path);
+  data.writeUInt32LE(0xffffffff, 4);
+  data.writeUInt32LE(0xffffffff, data.indexOf('data') + 4);
+  await writeFile(path, data);
+  assert.equal((await ingestAudio(ffmpeg, path, dir)).samples, 48_000);
+});
+
+test('a WAV that is shorter than its header says is refused', async () => {
+  const path = await makeSound(ffmpeg, join(dir, 'cut.wav'), { seconds: 1, sampleRate: 48_000, channels: 1 });
+  await writeFile(path, (await readFile(path)).subarray(0, 50_000));
+  await assert.rejects(ingestAudio(ffmpeg, path, dir), { field: 'audio', message: /can't be decoded to the end/ });
+});
+
+test('what is no audio is refused by its first bytes', async () => {
+  const path = join(dir, 'notes.wav');
+  await writeFile(path, 'just some text');
+  await assert.rejects(ingestAudio(ffmpeg, path, dir), {
+    code: 'invalid_argument',
+    field: 'audio',
+    message: 'audio: it begins with 6a75737420736f6d, not like a WAV, FLAC, MP3, M4A, AAC or Ogg file',
+  });
+  await writeFile(path, '');
+  await assert.rejects(ingestAudio(ffmpeg, path, dir), { message: /begins with nothing/ });
+});
+
+test('a playlist in disguise opens nothing', async () => {
+  const path = join(dir, 'evil.mp3');
+  const tag = Buffer.from([0x49, 0x44, 0x33, 4, 0, 0, 0, 0, 0, 0]);
+  await writeFile(path, Buffer.concat([tag, Buffer.from('#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n')]));
+  await assert.rejects(ingestAudio(ffmpeg, path, dir), { code: 'invalid_argument', field: 'audio' });
+});
+
+test('audio without samples is refused', async () => {
+  const path = await makeSound(ffmpeg, join(dir, 'empty.wav'), { seconds: 1, sampleRate: 48_000, channels: 1 });
+  const header = (await readFile(path)).subarray(0, 44);
+  header.write('data', 36, 'latin1');
+  header.writeUInt32LE(0, 40);
+  await writeFile(path, header);
+  await assert.rejects(ingestAudio(ffmpeg, path, dir), { code: 'invalid_argument', field: 'audio' });
+});
+
+test('audio over the limit is refused, audio at the limit is not', async () => {
+  const path = await makeSound(ffmpeg, join(dir, 'long.wav'), { seconds: 3, sampleRate: 8000, channels: 1 });
+  assert.equal((await ingestAudio(ffmpeg, path, dir, { maxSeconds: 3 })).samples, 144_000);
+  await assert.rejects(ingestAudio(ffmpeg, path, dir, { maxSeconds: 2 }), { field: 'audio', message: /longer than/ });
+});
+
+for (const [name, options] of [
+  ['flac', []],
+  ['mp3', []],
+  ['m4a', ['-c:a', 'aac']],
+  ['ogg', ['-c:a', 'libopus']],
+] as const) {
+  test(`a damaged ${name} is refused instead of being rendered with a hole`, async () => {
+    const sound = { seconds: 5, sampleRate: 44_100, channels: 2 };
+    const path = await makeSound(ffmpeg, join(dir, `damaged.${name}`), sound, options);
+    const data = await readFile(path);
+    const middle = Math.floor(data.length / 2);
+    data.fill(0, middle, middle + 1000);
+    await writeFile(path, data);
+    await assert.rejects(ingestAudio(ffmpeg, path, dir), {
+      code: 'invalid_argument',
+      message: /can't be decoded to the end/,
+    });
+  });
+}
+
+test("the model's audio is 16 kHz mono, padded to what the clips need", async () => {
+  const path = await makeSound(ffmpeg, join(dir, 'model.wav'), { seconds: 1, sampleRate: 48_000, channels: 2 });
+  const out = join(dir, 'model-out.wav');
+  await modelWav(ffmpeg, path, 100, out);
+  assert.deepEqual(await readWavInfo(out), { channels: 1, sampleRate: 16_000, samples: 16_000 });
+  await modelWav(ffmpeg, path, 30_720, out);
+  assert.deepEqual(await readWavInfo(out), { channels: 1, sampleRate: 16_000, samples: 30_720 });
+  const data = await readFile(out);
+  assert.ok(
+    data.subarray(-2 * 14_000).every((byte) => byte === 0),
+    'the padding is silence',
+  );
+});
+
+test('pictures of the three formats are measured', async () => {
+  for (const [name, format, codec] of [
+    ['p.png', 'png', 'png'],
+    ['p.jpg', 'jpeg', 'mjpeg'],
+    ['p.webp', 'webp', 'libwebp'],
+  ] as const) {
+    const path = join(dir, name);
+    const source = ['-f', 'lavfi', '-i', 'testsrc2=s=98x62,crop=97:61:exact=1', '-frames:v', '1', '-c:v', codec];
+    await ffmpegOutput(ffmpeg, [...source, '-update', '1', path]);
+    assert.deepEqual(await probeImage(ffmpeg, path), { format, width: 97, height: 61 });
+  }
+});
+
+/** EXIF with nothing but an orientation, as the first segment of a JPEG. */
+function withOrientation(jpeg: Buffer, orientation: number): Buffer {
+  const tiff = Buffer.from([
+    0x4d,
+    0x4d,
+    0,
+    42,
+    0,
+    0,
+    0,
+    8,
+    0,
+    1,
+    0x01,
+    0x12,
+    0,
+    3,
+    0,
+    0,
+    0,
+    1,
+    0,
+    orientation,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+  ]);
+  const body = Buffer.concat([Buffer.from('Exif\0\0', 'latin1'), tiff]);
+  const length = Buffer.from([0xff, 0xe1, 0, body.length + 2]);
+  return Buffer.concat([jpeg.subarray(0, 2), length, body, jpeg.subarray(2)]);
+}
+
+test('the size of a photo is that of the upright picture', async () => {
+  const path = join(dir, 'portrait.jpg');
+  await ffmpegOutput(ffmpeg, ['-f', 'lavfi', '-i', 'testsrc2=s=64x32', '-frames:v', '1', '-update', '1', path]);
+  await writeFile(path, withOrientation(await readFile(path), 6));
+  assert.deepEqual(await probeImage(ffmpeg, path), { format: 'jpeg', width: 32, height: 64 });
+});
+
+async function pixels(path: string): Promise<Buffer> {
+  const argv = ['-v', 'error', '-i', path, '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-'];
+  return (await runTool(ffmpeg.ffmpeg, argv, { timeoutMs: 20_000 })).stdout;
+}
+
+test('photos are turned upright by their EXIF orientation', async () => {
+  // Red, green, blue, white: the corners of the upright picture, clockwise from the left top.
+  const corners = ['ff0000', '00ff00', 'ffffff', '0000ff'];
+  // Where each corner of the stored picture belongs, for each orientation (EXIF 2.32, tag 0x0112).
+  const turns: Readonly<Record<number, readonly [number, number, number, number]>> = {
+    1: [0, 1, 2, 3],
+    2: [1, 0, 3, 2],
+    3: [3, 2, 1, 0],
+    4: [2, 3, 0, 1],
+    5: [0, 2, 1, 3],
+    6: [1, 3, 0, 2],
+    7: [3, 1, 2, 0],
+    8: [2, 0, 3, 1],
+  };
+  for (const [orientation, places] of Object.entries(turns)) {
+    const swapped = Number(orientation) >= 5;
+    const [w, h] = swapped ? [32, 64] : [64, 32];
+    const cells = places.map((place, i) => {
+      const color = corners[[0, 1, 3, 2][place] ?? 0];
+      return `color=0x${color}:s=${w / 2}x${h / 2}[c${i}]`;
+    });
+    const graph = `${cells.join(';')};[c0][c1]hstack[t];[c2][c3]hstack[b];[t][b]vstack`;
+    const path = join(dir, `exif${orientation}.jpg`);
+    const jpeg = ['-frames:v', '1', '-c:v', 'mjpeg', '-q:v', '1', '-update', '1', path];
+    await ffmpegOutput(ffmpeg, ['-f', 'lavfi', '-i', graph, '-pix_fmt', 'yuvj444p', ...jpeg]);
+    await writeFile(path, withOrientation(await readFile(path), Number(orientation)));
+    const out = join(dir, 'upright.png');
+    await prepareReference(ffmpeg, path, { width: 64, height: 32 }, out);
+    const rgb = await pixels(out);
+    const at = (x: number, y: number) => [...rgb.subarray((y * 64 + x) * 3, (y * 64 + x) * 3 + 3)].map((v) => v > 127);
+    const found = [at(8, 8), at(56, 8), at(56, 24), at(8, 24)];
+    const wanted = [
+      [true, false, false],
+      [false, true, false],
+      [true, true, true],
+      [false, false, true],
+    ];
+    assert.deepEqual(found, wanted, `orientation ${orientation}`);
+  }
+});
+
+test('the reference is cut around the centre, scaled exactly, and the same each time', async () => {
+  const path = join(dir, 'wide.png');
+  // Black with a red field of a third of the width in the middle: a square cut keeps exactly the red.
+  const graph = 'color=black:s=90x30,drawbox=x=30:y=0:w=30:h=30:color=red:t=fill,format=rgba';
+  await ffmpegOutput(ffmpeg, ['-f', 'lavfi', '-i', graph, '-frames:v', '1', '-update', '1', path]);
+  const [first, second] = [join(dir, 'ref1.png'), join(dir, 'ref2.png')];
+  await prepareReference(ffmpeg, path, { width: 128, height: 128 }, first);
+  await prepareReference(ffmpeg, path, { width: 128, height: 128 }, second);
+  assert.deepEqual(await readFile(first), await readFile(second));
+  assert.deepEqual(await probeImage(ffmpeg, first), { format: 'png', width: 128, height: 128 });
+  const png = await readFile(first);
+  assert.deepEqual([png[24], png[25]], [8, 2], '8 bits, RGB without alpha');
+  const rgb = await pixels(first);
+  assert.equal(rgb.length, 128 * 128 * 3);
+  assert.ok(rgb.every((value, i) => (i % 3 === 0 ? value > 240 : value < 15)));
+});
+
+test('pictures that can not be used are refused with the reason', async () => {
+  const path = join(dir, 'bad.png');
+  const refuse = (message: RegExp) =>
+    assert.rejects(probeImage(ffmpeg, path), { code: 'invalid_argument', field: 'image', message });
+  await writeFile(path, '<svg xmlns="http://www.w3.org/2000/svg"/>');
+  await refuse(/begins with 3c737667/);
+  await writeFile(path, '');
+  await refuse(/begins with nothing/);
+
+  const good = join(dir, 'good.png');
+  await ffmpegOutput(ffmpeg, ['-f', 'lavfi', '-i', 'testsrc2=s=64x64', '-frames:v', '1', '-update', '1', good]);
+  const png = await readFile(good);
+  await writeFile(path, png.subarray(0, png.length / 2));
+  await refuse(/can't be decoded/);
+  const bomb = Buffer.from(png);
+  bomb.writeUInt32BE(60_000, 16);
+  bomb.writeUInt32BE(60_000, 20);
+  await writeFile(path, bomb);
+  await refuse(/60000x60000 pixels/);
+
+  const jpeg = join(dir, 'good.jpg');
+  await ffmpegOutput(ffmpeg, ['-i', good, '-c:v', 'mjpeg', '-update', '1', jpeg]);
+  const photo = await readFile(jpeg);
+  await writeFile(path, photo.subarray(0, photo.length / 2));
+  await refuse(/can't be decoded/);
+  await writeFile(path, photo.subarray(0, 30));
+  await refuse(/header is damaged/);
+});
+
+test('animations are refused', async () => {
+  const frames = ['-f', 'lavfi', '-i', 'testsrc2=s=32x32:r=5:d=1'];
+  const webp = join(dir, 'moving.webp');
+  await ffmpegOutput(ffmpeg, [...frames, '-c:v', 'libwebp_anim', webp]);
+  await assert.rejects(probeImage(ffmpeg, webp), { field: 'image', message: /animated/ });
+  const apng = join(dir, 'moving.png');
+  await ffmpegOutput(ffmpeg, [...frames, '-f', 'apng', apng]);
+  await assert.rejects(probeImage(ffmpeg, apng), { field: 'image', message: /animated/ });
+});

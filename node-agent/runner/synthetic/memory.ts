@@ -1,0 +1,24 @@
+import { GIB } from '@clipfarm/shared/model/gpu-cost';
+import { peakMemoryBytes } from '@clipfarm/shared/model/profiles';
+import { RunnerFailure } from './faults.ts';
+
+/** The profile whose memory the pretended GPU would need: the whole model on one card. */
+const PROFILE = 'single-80g';
+
+/**
+ * Throws a {@link RunnerFailure} of class `out_of_memory`, with the numbers, when the real model would not fit a GPU of
+ * `memoryBytes` at that picture size.
+ */
+export function checkMemory(
+  picture: { readonly width: number; readonly height: number },
+  memoryBytes = Number.POSITIVE_INFINITY,
+): void {
+  const needed = peakMemoryBytes(PROFILE, picture);
+  if (needed <= memoryBytes) return;
+  const gib = (bytes: number): string => `${(bytes / GIB).toFixed(1)} GiB`;
+  const size = `${picture.width}x${picture.height}`;
+  throw new RunnerFailure(
+    'out_of_memory',
+    `out of memory: ${size} needs ${gib(needed)}, the GPU has ${gib(memoryBytes)}`,
+  );
+}

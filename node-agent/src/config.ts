@@ -1,0 +1,209 @@
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { formatAddress, parseAddress } from '@clipfarm/shared/address';
+import { FarmError } from '@clipfarm/shared/errors';
+import { type LogLevel, logLevels } from '@clipfarm/shared/log';
+import { z } from 'zod';
+import type { SyntheticSettings } from './synthetic-profile.ts';
+
+/** Profiles that this agent has a runner for. */
+const runnable = ['synthetic'] as const;
+
+/** Help of the agent. */
+export const USAGE = `Usage: clipfarm agent [options]
+
+Runs the node agent: offers this host's slots to a coordinator, renders the clips that it is given, hands them in.
+One agent serves all slots of a host. SIGTERM finishes the clip in hand and leaves; a second one leaves at once.
+
+  --coordinator HOST:PORT[,HOST:PORT]...
+                            where to dial (default $CLIPFARM_COORDINATOR or 127.0.0.1:7400)
+  --name NAME               label of this node (default: the host's name)
+  --pool NAME               pool that this node belongs to (default "default")
+  --state-dir DIR           identity, inputs and spool (default $CLIPFARM_HOME/agent or ~/.clipfarm/agent)
+  --token-file FILE         bearer token for the coordinator (default $CLIPFARM_TOKEN_FILE)
+  --tls-ca FILE, --tls-cert FILE, --tls-key FILE
+                            PEM files; beyond this machine --tls-ca is required
+                            (default $CLIPFARM_TLS_CA, $CLIPFARM_TLS_CERT, $CLIPFARM_TLS_KEY)
+  --insecure                plaintext to another machine (never on a network that others use)
+  --profile NAME            how slots run the model; there is: ${runnable.join(', ')} (default synthetic)
+  --slots N                 slots of this host, 1 to 16 (default 1)
+  --spool-max-bytes N       finished chunks kept while they can't be handed in (default 4294967296)
+  --cache-max-bytes N       inputs kept for further leases (default 8589934592)
+  --ffmpeg FILE, --ffprobe FILE
+                            where FFmpeg is, if not on the PATH
+  --admin HOST:PORT         serve /metrics, /livez, /readyz (default: not served)
+  --log-level LEVEL         ${logLevels.join(', ')} (default info)
+  --log-pretty              readable lines instead of JSON
+  --help
+
+Profile synthetic:
+  --seconds-per-clip S      least time per clip; 0 renders as fast as the CPU can (default 0)
+  --warm-up-seconds S       before the first clip of a picture size (default 0)
+  --load-seconds S          that loading the model takes (default 0)
+  --memory-gib N            memory of the pretended GPU (default: enough)
+  --runner-arg ARG          passed to the runner as it is; may be repeated
+
+Example: clipfarm agent --coordinator 127.0.0.1:7400 --profile synthetic --slots 2 --seconds-per-clip 0.5
+`;
+
+const seconds = z.string().regex(/^\d+(\.\d+)?$/, 'must be a number of seconds, 0 or more').transform(Number);
+const bytes = z
+  .string()
+  .regex(/^\d{1,16}$/, 'must be a whole number of bytes')
+  .transform(Number)
+  .refine((value) => value >= 2 ** 20, 'must be at least 1048576 (1 MiB)');
+const label = z.string().regex(/^[\x21-\x7e]{1,100}$/, 'must be 1 to 100 printable ASCII characters without blanks');
+const file = z.string().min(1, 'must be a path').transform((path) => resolve(path));
+
+const schema = z.strictObject({
+  coordinator: z.string(),
+  name: label,
+  pool: label.default('default'),
+  'state-dir': file,
+  'token-file': file.optional(),
+  'tls-ca': file.optional(),
+  'tls-cert': file.optional(),
+  'tls-key': file.optional(),
+  insecure: z.boolean().default(false),
+  profile: z.string().default('synthetic'),
+  slots: z
+    .string()
+    .regex(/^\d+$/, 'must be a whole number')
+    .transform(Number)
+    .refine((value) => value >= 1 && value <= 16, 'must be 1 to 16')
+    .default(1),
+  'spool-max-bytes': bytes.default(4 * 2 ** 30),
+  'cache-max-bytes': bytes.default(8 * 2 ** 30),
+  ffmpeg: z.string().min(1).optional(),
+  ffprobe: z.string().min(1).optional(),
+  admin: z.string().optional(),
+  'log-level': z.enum(logLevels).default('info'),
+  'log-pretty': z.boolean().default(false),
+  'seconds-per-clip': seconds.default(0),
+  'warm-up-seconds': seconds.default(0),
+  'load-seconds': seconds.default(0),
+  'memory-gib': z
+    .string()
+    .regex(/^\d+(\.\d+)?$/, 'must be a number of GiB')
+    .transform(Number)
+    .refine((value) => value > 0, 'must be above 0')
+    .optional(),
+  'runner-arg': z.array(z.string()).default([]),
+});
+
+/** Settings of an agent. */
+export interface AgentConfig {
+  /** `host:port` of every coordinator, at least one. */
+  readonly coordinators: readonly string[];
+  readonly name: string;
+  readonly pool: string;
+  /** Absolute path. */
+  readonly stateDir: string;
+  readonly access: {
+    readonly tokenPath?: string;
+    readonly caPath?: string;
+    readonly certPath?: string;
+    readonly keyPath?: string;
+    readonly insecure: boolean;
+  };
+  readonly slots: number;
+  readonly synthetic: SyntheticSettings;
+  readonly spoolMaxBytes: number;
+  readonly cacheMaxBytes: number;
+  readonly ffmpeg: { readonly ffmpegPath?: string; readonly ffprobePath?: string };
+  /** `host:port` for metrics and probes; undefined: not served. */
+  readonly admin: string | undefined;
+  readonly logLevel: LogLevel;
+  readonly logPretty: boolean;
+}
+
+/** What of the surroundings gives defaults. */
+export interface Surroundings {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly hostName: string;
+  readonly homeDir: string;
+}
+
+/**
+ * Settings from flags and environment; null when help was asked for.
+ *
+ * @throws FarmError `invalid_argument` naming the flag, its value and what is accepted
+ */
+export function agentConfigFromArgs(argv: readonly string[], { env, hostName, homeDir }: Surroundings): AgentConfig | null {
+  const { help, ...given } = parseFlags(argv);
+  if (help === true) return null;
+  const fromEnv = {
+    coordinator: env['CLIPFARM_COORDINATOR'] || '127.0.0.1:7400',
+    name: hostName.slice(0, 100),
+    'state-dir': join(env['CLIPFARM_HOME'] || join(homeDir, '.clipfarm'), 'agent'),
+    'token-file': env['CLIPFARM_TOKEN_FILE'] || undefined,
+    'tls-ca': env['CLIPFARM_TLS_CA'] || undefined,
+    'tls-cert': env['CLIPFARM_TLS_CERT'] || undefined,
+    'tls-key': env['CLIPFARM_TLS_KEY'] || undefined,
+  };
+  const parsed = schema.safeParse({ ...fromEnv, ...given });
+  if (!parsed.success) throw refusal(parsed.error.issues[0], { ...fromEnv, ...given });
+  const flags = parsed.data;
+  checkProfile(flags.profile);
+  if (flags.admin !== undefined) parseAddress(flags.admin, '--admin');
+  return {
+    coordinators: flags.coordinator.split(',').map((text) => formatAddress(parseAddress(text.trim(), '--coordinator'))),
+    name: flags.name,
+    pool: flags.pool,
+    stateDir: flags['state-dir'],
+    access: {
+      ...optional('tokenPath', flags['token-file']),
+      ...optional('caPath', flags['tls-ca']),
+      ...optional('certPath', flags['tls-cert']),
+      ...optional('keyPath', flags['tls-key']),
+      insecure: flags.insecure,
+    },
+    slots: flags.slots,
+    synthetic: {
+      secondsPerClip: flags['seconds-per-clip'],
+      warmUpSeconds: flags['warm-up-seconds'],
+      loadSeconds: flags['load-seconds'],
+      memoryGib: flags['memory-gib'],
+      runnerArgs: flags['runner-arg'],
+    },
+    spoolMaxBytes: flags['spool-max-bytes'],
+    cacheMaxBytes: flags['cache-max-bytes'],
+    ffmpeg: { ...optional('ffmpegPath', flags.ffmpeg), ...optional('ffprobePath', flags.ffprobe) },
+    admin: flags.admin,
+    logLevel: flags['log-level'],
+    logPretty: flags['log-pretty'],
+  };
+}
+
+/** An optional property: absent, not undefined, when there is no value. */
+function optional<K extends string, V>(key: K, value: V | undefined): { readonly [P in K]?: V } {
+  return (value === undefined ? {} : { [key]: value }) as { readonly [P in K]?: V };
+}
+
+function parseFlags(argv: readonly string[]): Readonly<Record<string, unknown>> {
+  const options: Record<string, { type: 'string' | 'boolean'; multiple?: boolean }> = { help: { type: 'boolean' } };
+  for (const flag of Object.keys(schema.shape)) options[flag] = { type: 'string' };
+  for (const flag of ['insecure', 'log-pretty']) options[flag] = { type: 'boolean' };
+  options['runner-arg'] = { type: 'string', multiple: true };
+  try {
+    return parseArgs({ args: [...argv], options, strict: true, allowPositionals: false }).values;
+  } catch (cause) {
+    const message = cause instanceof Error ? cause.message : String(cause);
+    throw new FarmError('invalid_argument', message, { hint: 'clipfarm agent --help', cause });
+  }
+}
+
+function refusal(issue: z.core.$ZodIssue | undefined, values: Readonly<Record<string, unknown>>): FarmError {
+  const flag = String(issue?.path[0] ?? '');
+  const message = `--${flag}: "${String(values[flag])}": ${issue?.message ?? 'is not accepted'}`;
+  return new FarmError('invalid_argument', message, { field: `--${flag}`, hint: 'clipfarm agent --help' });
+}
+
+function checkProfile(profile: string): void {
+  if ((runnable as readonly string[]).includes(profile)) return;
+  throw new FarmError(
+    'invalid_argument',
+    `--profile: "${profile}": this agent has no runner for it; there is: ${runnable.join(', ')}`,
+    { field: '--profile', hint: 'clipfarm agent --help' },
+  );
+}

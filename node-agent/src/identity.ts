@@ -1,0 +1,86 @@
+import { randomUUID } from 'node:crypto';
+import { chmod, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { diskError, isSystemError } from '@clipfarm/shared/disk-error';
+import { mkdirDurable, writeFileDurable } from '@clipfarm/shared/durable-file';
+import { FarmError } from '@clipfarm/shared/errors';
+
+/** The agent's hold on its state directory. */
+export interface AgentState {
+  /** Identity that the node keeps across restarts. */
+  readonly nodeId: string;
+  /** Lets another agent use the directory. The kernel does the same when the process dies, however it dies. */
+  release(): void;
+}
+
+/** SQLite's code for a file that another process has locked. */
+const SQLITE_BUSY = 5;
+
+/**
+ * Makes the state directory, locks it against other agents and reads the node's identity, which is made on first use.
+ *
+ * @throws FarmError `failed_precondition` when another agent holds the directory or the identity can't be read,
+ *   `internal` or `resource_exhausted` when the disk refuses.
+ */
+export async function openAgentState(stateDir: string): Promise<AgentState> {
+  try {
+    await mkdirDurable(stateDir);
+    // Inputs are somebody's face and voice.
+    await chmod(stateDir, 0o700);
+  } catch (error) {
+    throw diskError(error, `use the state directory ${stateDir}`);
+  }
+  const release = await lockState(stateDir);
+  try {
+    return { nodeId: await readNodeId(join(stateDir, 'node-id')), release };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+/**
+ * An exclusive SQLite transaction is a lock that lives exactly as long as the process: the kernel drops it even after
+ * SIGKILL, and it is not inherited by children. Nothing is ever written to the file.
+ */
+async function lockState(stateDir: string): Promise<() => void> {
+  const pidPath = join(stateDir, 'agent.pid');
+  const database = new DatabaseSync(join(stateDir, 'lock'), { timeout: 0 });
+  try {
+    database.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
+  } catch (error) {
+    database.close();
+    if (!isBusy(error)) throw diskError(error, `lock the state directory ${stateDir}`);
+    const pid = (await readFile(pidPath, 'utf8').catch(() => 'unknown')).trim();
+    throw new FarmError('failed_precondition', `state-dir: ${stateDir} is in use by another agent (process ${pid})`, {
+      field: 'state-dir',
+      hint: 'Stop that agent, or give this one a directory of its own. One agent serves all slots of a host.',
+      cause: error,
+    });
+  }
+  await writeFileDurable(pidPath, `${process.pid}\n`);
+  return () => database.close();
+}
+
+function isBusy(error: unknown): boolean {
+  return error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY;
+}
+
+async function readNodeId(path: string): Promise<string> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if (!isSystemError(error, 'ENOENT')) throw diskError(error, `read ${path}`);
+    const made = `node-${randomUUID()}`;
+    await writeFileDurable(path, `${made}\n`);
+    return made;
+  }
+  const nodeId = text.trim();
+  if (/^node-[0-9a-f-]{36}$/.test(nodeId)) return nodeId;
+  throw new FarmError('failed_precondition', `state-dir: ${path} holds "${nodeId.slice(0, 80)}", which is no node id`, {
+    field: 'state-dir',
+    hint: 'Delete the file to give this host a new identity.',
+  });
+}

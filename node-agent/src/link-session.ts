@@ -1,0 +1,130 @@
+import type {
+  AgentServiceClient,
+  AttachRequest,
+  AttachResponse,
+  Heartbeat,
+  Hello,
+  Welcome,
+} from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import type { ClientDuplexStream } from '@grpc/grpc-js';
+import type { Clock, Timer } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
+import { responsesOf } from '@clipfarm/shared/rpc/client-call';
+import { createSink, type MessageSink } from '@clipfarm/shared/rpc/sink';
+
+/** A message to the coordinator, without its wrapping. */
+export type ToCoordinator = NonNullable<AttachRequest['message']>;
+
+/** A message of the coordinator, without its wrapping. */
+export type FromCoordinator = NonNullable<AttachResponse['message']>;
+
+/** What a {@link LinkSession} works with. */
+export interface LinkSessionOptions {
+  readonly client: AgentServiceClient;
+  readonly hello: Hello;
+  readonly heartbeat: () => Promise<Heartbeat>;
+  /** Answer to Hello; false when it comes from a coordinator that is no leader any more. */
+  readonly onWelcome: (welcome: Welcome) => boolean;
+  /** A message after the Welcome. */
+  readonly onMessage: (message: Exclude<FromCoordinator, { $case: 'welcome' }>) => void;
+  readonly clock: Clock;
+}
+
+/** How a session ended. */
+export interface SessionEnd {
+  readonly welcomed: boolean;
+  readonly reason: string;
+}
+
+/** Milliseconds that a coordinator may take from the connect to its Welcome. */
+const WELCOME_MILLIS = 10_000;
+
+/** Messages that may wait before those that the next one replaces are left out. */
+const BUSY_BACKLOG = 32;
+
+/** Heartbeat intervals that are accepted, in milliseconds. */
+const HEARTBEAT_MIN = 50;
+const HEARTBEAT_MAX = 60_000;
+
+/** One connection: greeted with Hello, kept alive by heartbeats from the Welcome on, ended once. */
+export class LinkSession {
+  readonly client: AgentServiceClient;
+  readonly #options: LinkSessionOptions;
+  readonly #call: ClientDuplexStream<AttachRequest, AttachResponse>;
+  readonly #sink: MessageSink<AttachRequest>;
+  #welcomed = false;
+  #ownReason: string | null = null;
+  #timer: Timer;
+
+  constructor(options: LinkSessionOptions) {
+    this.#options = options;
+    this.client = options.client;
+    this.#call = options.client.attach();
+    this.#sink = createSink<AttachRequest>(this.#call, (error) => this.end(error.message));
+    this.#timer = options.clock.setTimeout(() => this.end('no Welcome came in time'), WELCOME_MILLIS);
+  }
+
+  /** Reads messages until the connection is over, whoever ended it. Never rejects. */
+  async run(): Promise<SessionEnd> {
+    let reason = 'the coordinator closed the link';
+    try {
+      // Made before the first message is sent, so that no error of the call goes unheard.
+      const responses = responsesOf(this.#call);
+      this.post({ $case: 'hello', value: this.#options.hello });
+      for await (const { message } of responses) if (message !== undefined) this.#take(message);
+    } catch (error) {
+      const { message, hint } = FarmError.from(error);
+      reason = hint === undefined ? message : `${message} (${hint})`;
+    }
+    this.#timer.cancel();
+    return { welcomed: this.#welcomed, reason: this.#ownReason ?? reason };
+  }
+
+  /** Sends a message in order; false when the connection is over, and then the message is lost. */
+  post(message: ToCoordinator): boolean {
+    return this.#sink.post({ message });
+  }
+
+  /** Sends what the next message of its kind replaces; left out when the connection is slow. */
+  postReplaceable(message: ToCoordinator): void {
+    if (this.#call.writableLength < BUSY_BACKLOG) this.post(message);
+  }
+
+  /** Sends nothing more; the coordinator ends the connection when it has read what was sent. */
+  finish(): void {
+    this.#timer.cancel();
+    this.#call.end();
+  }
+
+  /** Breaks the connection off. The first reason counts. */
+  end(reason: string): void {
+    this.#ownReason ??= reason;
+    this.#call.cancel();
+  }
+
+  #take(message: FromCoordinator): void {
+    const { onWelcome, onMessage } = this.#options;
+    if (message.$case !== 'welcome') {
+      if (this.#welcomed) onMessage(message);
+      return;
+    }
+    this.#timer.cancel();
+    if (!onWelcome(message.value)) {
+      this.end(`its term ${message.value.term} is over`);
+      return;
+    }
+    this.#welcomed = true;
+    const { heartbeatMillis } = message.value;
+    this.#beat(Math.min(HEARTBEAT_MAX, Math.max(HEARTBEAT_MIN, heartbeatMillis)));
+  }
+
+  #beat(millis: number): void {
+    this.#timer = this.#options.clock.setTimeout(() => {
+      this.#beat(millis);
+      this.#options.heartbeat().then(
+        (value) => this.postReplaceable({ $case: 'heartbeat', value }),
+        (error: unknown) => this.end(`no heartbeat could be made: ${FarmError.from(error).message}`),
+      );
+    }, millis);
+  }
+}

@@ -1,0 +1,158 @@
+import type { Clock, Timer } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
+import type { AgentServiceClient, Heartbeat, Hello, Welcome } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import type { Logger } from '@clipfarm/shared/log';
+import { type Backoff, backoffMillis } from './backoff.ts';
+import { type FromCoordinator, LinkSession, type ToCoordinator } from './link-session.ts';
+
+/** What a {@link Link} works with. */
+export interface LinkOptions {
+  /** `host:port` of every coordinator; tried in turn until one welcomes the agent. */
+  readonly addresses: readonly string[];
+  readonly dial: (address: string) => AgentServiceClient;
+  /** The first message of every connection, less the term, which the link knows. */
+  readonly hello: () => Omit<Hello, 'term'>;
+  readonly heartbeat: () => Promise<Heartbeat>;
+  readonly onWelcome: (welcome: Welcome) => void;
+  /** A message of the coordinator that is not void. */
+  readonly onMessage: (message: Exclude<FromCoordinator, { $case: 'welcome' }>) => void;
+  /** A welcomed connection is over. */
+  readonly onDisconnected: (reason: string) => void;
+  readonly clock: Clock;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+  readonly log: Logger;
+}
+
+const RECONNECT: Backoff = { firstMillis: 200, maxMillis: 3000 };
+
+/** Milliseconds for the last messages when the link is closed. */
+const CLOSE_MILLIS = 2000;
+
+/**
+ * The link to the coordinator: one connection at a time, dialled anew after a backoff when it ends for whatever reason.
+ * Messages below the highest term seen are void.
+ */
+export class Link {
+  readonly #options: LinkOptions;
+  readonly #clients = new Map<string, AgentServiceClient>();
+  /** The connection, welcomed or not. */
+  #session: LinkSession | null = null;
+  #connected = false;
+  #term = 0;
+  #closing = false;
+  #cutBackoffShort: (() => void) | null = null;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(options: LinkOptions) {
+    this.#options = options;
+  }
+
+  /** Starts to dial; returns at once. */
+  start(): void {
+    this.#running = this.#run();
+  }
+
+  /** True between a Welcome and the end of its connection. */
+  get connected(): boolean {
+    return this.#connected;
+  }
+
+  /**
+   * Client of the coordinator that welcomed this agent.
+   *
+   * @throws FarmError `unavailable` without a link.
+   */
+  client(): AgentServiceClient {
+    if (this.#connected && this.#session !== null) return this.#session.client;
+    throw new FarmError('unavailable', 'there is no link to a coordinator');
+  }
+
+  /** Sends a message in order; false without a link, and then the message is lost. */
+  send(message: ToCoordinator): boolean {
+    return this.#connected && this.#session !== null && this.#session.post(message);
+  }
+
+  /** Sends what the next message of its kind replaces; left out without a link or when it is slow. */
+  sendReplaceable(message: ToCoordinator): void {
+    if (this.#connected) this.#session?.postReplaceable(message);
+  }
+
+  /** Lets the last messages through and closes the connection for good. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    this.#cutBackoffShort?.();
+    this.#session?.finish();
+    const timer = this.#options.clock.setTimeout(() => this.#session?.end('the agent leaves'), CLOSE_MILLIS);
+    await this.#running;
+    timer.cancel();
+    for (const client of this.#clients.values()) client.close();
+  }
+
+  async #run(): Promise<void> {
+    const { addresses, random, log } = this.#options;
+    let failures = 0;
+    let turn = 0;
+    while (!this.#closing) {
+      const address = addresses[turn % addresses.length] ?? '';
+      const { welcomed, reason } = await this.#connect(address);
+      if (this.#closing) return;
+      failures = welcomed ? 1 : failures + 1;
+      // A coordinator that was there is tried again before the others: as a rule it only restarted.
+      if (!welcomed) turn += 1;
+      const millis = Math.round(backoffMillis(failures, random(), RECONNECT));
+      // One line for an outage, however many attempts it takes.
+      const level = failures === 1 ? 'warn' : 'debug';
+      log[level]({ coordinator: address, reason, retry_millis: millis }, 'no link to the coordinator');
+      await this.#pause(millis);
+    }
+  }
+
+  async #connect(address: string) {
+    const { dial, hello, heartbeat, onMessage, onDisconnected, clock } = this.#options;
+    const client = this.#clients.get(address) ?? dial(address);
+    this.#clients.set(address, client);
+    this.#session = new LinkSession({
+      client,
+      hello: { ...hello(), term: this.#term },
+      heartbeat,
+      clock,
+      onWelcome: (welcome) => this.#welcome(welcome, address),
+      onMessage: (message) => {
+        if (this.#inTerm(message)) onMessage(message);
+      },
+    });
+    const end = await this.#session.run();
+    this.#session = null;
+    this.#connected = false;
+    if (end.welcomed) onDisconnected(end.reason);
+    return end;
+  }
+
+  #welcome(welcome: Welcome, address: string): boolean {
+    if (welcome.term < this.#term) return false;
+    this.#term = welcome.term;
+    this.#connected = true;
+    this.#options.log.info({ coordinator: address, term: welcome.term }, 'linked to the coordinator');
+    this.#options.onWelcome(welcome);
+    return true;
+  }
+
+  #inTerm(message: FromCoordinator): boolean {
+    const term = 'term' in message.value ? message.value.term : this.#term;
+    if (term < this.#term) {
+      this.#options.log.warn({ message: message.$case, term, highest_term: this.#term }, 'ignored a void message');
+      return false;
+    }
+    this.#term = term;
+    return true;
+  }
+
+  async #pause(millis: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    using _timer: Timer = this.#options.clock.setTimeout(resolve, millis);
+    this.#cutBackoffShort = resolve;
+    await promise;
+    this.#cutBackoffShort = null;
+  }
+}

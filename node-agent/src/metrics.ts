@@ -1,0 +1,81 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { AttemptFailureClass, LeaseOutcome } from './lease-machine.ts';
+import type { OutboxVerdict } from './outbox.ts';
+
+/** Seconds: from a synthetic clip to one on the slowest profile. */
+const CLIP_BUCKETS = [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 600];
+
+/** Seconds: encoding beyond the last frame. */
+const ENCODE_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30];
+
+const slotStates = ['idle', 'loading', 'rendering', 'recovering'] as const;
+const verdicts: readonly OutboxVerdict[] = ['committed', 'not_wanted', 'rejected', 'corrupt'];
+const outcomes: readonly LeaseOutcome['reason'][] = ['completed', 'stopped', 'failed', 'refused'];
+const failureClasses: readonly AttemptFailureClass[] = [
+  ...(['out_of_memory', 'hang', 'device', 'crash', 'bad_input', 'environment'] as const),
+  'bad_chunk',
+];
+
+/** What gauges show; read at every scrape. */
+export interface AgentGauges {
+  readonly connected: boolean;
+  readonly slots: readonly (typeof slotStates)[number][];
+  readonly spooledChunks: number;
+  readonly spoolBytes: number;
+}
+
+/** The agent's metrics; see {@link createAgentMetrics}. */
+export type AgentMetrics = ReturnType<typeof createAgentMetrics>;
+
+/** Registers every metric of an agent in a registry of its own. Labels have closed sets of values, never ids or text. */
+export function createAgentMetrics(read: () => AgentGauges) {
+  const registry = new Registry();
+  const registers = [registry];
+  const name = (text: string): string => `clipfarm_agent_${text}`;
+  const counter = <L extends string = never>(text: string, help: string, labelNames: readonly L[] = []) =>
+    new Counter<L>({ name: name(`${text}_total`), help, labelNames, registers });
+  const gauge = <L extends string = never>(text: string, help: string, labelNames: readonly L[] = []) =>
+    new Gauge<L>({ name: name(text), help, labelNames, registers });
+
+  const connected = gauge('connected', '1 while a coordinator has welcomed this agent, otherwise 0.');
+  const slots = gauge('slots', 'Slots of this host, by state.', ['state']);
+  const spooledChunks = gauge('spooled_chunks', 'Chunks that are rendered but not judged by the coordinator.');
+  const spoolBytes = gauge('spool_bytes', 'Bytes of the files in the spool.');
+  const leases = counter('leases', 'Leases that ended, by how they ended.', ['outcome']);
+  const failures = counter('attempt_failures', 'Attempts that failed, by failure class.', ['class']);
+  const judged = counter('chunks', 'Chunks that left the spool, by verdict.', ['verdict']);
+  const inputs = counter('input_lookups', 'Uses of an input, by whether it was in the cache.', ['result']);
+  // Series exist from the start, so that a first event shows as a rise.
+  for (const outcome of outcomes) leases.inc({ outcome }, 0);
+  for (const failureClass of failureClasses) failures.inc({ class: failureClass }, 0);
+  for (const verdict of verdicts) judged.inc({ verdict }, 0);
+  for (const result of ['hit', 'miss']) inputs.inc({ result }, 0);
+
+  return {
+    leases,
+    failures,
+    judged,
+    inputs,
+    reconnects: counter('links_lost', 'Connections to a coordinator that broke after its Welcome.'),
+    runnersGone: counter('runners_gone', 'Loaded runner processes that ended, wanted or not.'),
+    clipSeconds: new Histogram({
+      ...{ name: name('clip_render_seconds'), help: 'Time to render one clip, pre-roll included.', registers },
+      buckets: CLIP_BUCKETS,
+    }),
+    encodeSeconds: new Histogram({
+      ...{ name: name('clip_encode_seconds'), help: 'Time from the last frame of a clip to the spooled chunk.', registers },
+      buckets: ENCODE_BUCKETS,
+    }),
+    /** Content type of {@link render}. */
+    contentType: registry.contentType,
+    /** All metrics in Prometheus' text format. */
+    render(): Promise<string> {
+      const now = read();
+      connected.set(now.connected ? 1 : 0);
+      for (const state of slotStates) slots.set({ state }, now.slots.filter((slot) => slot === state).length);
+      spooledChunks.set(now.spooledChunks);
+      spoolBytes.set(now.spoolBytes);
+      return registry.metrics();
+    },
+  };
+}

@@ -1,0 +1,208 @@
+import type { Clock, Timer } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
+import type { Logger } from '@clipfarm/shared/log';
+import { backoffMillis } from './backoff.ts';
+import type { RunnerProfile } from './profile.ts';
+import type { FromRunner, RunnerErrorClass, ToRunner } from './runner/protocol.ts';
+import { type RunnerExit, RunnerProcess } from './runner/runner-process.ts';
+
+/** Why a runner could not be made ready. */
+export interface RunnerFailure {
+  readonly failureClass: RunnerErrorClass;
+  readonly message: string;
+}
+
+/** What a {@link RunnerHost} works with. */
+export interface RunnerHostOptions {
+  readonly profile: RunnerProfile;
+  /** Directory for the runner's socket; its path must be short. */
+  readonly socketDir: string;
+  /** Messages of a loaded runner; nothing more is read until the promise is settled. */
+  readonly onMessage: (message: FromRunner, payload: Uint8Array) => Promise<void>;
+  /** A loaded runner is gone, wanted or not; it is being restarted unless the host is closed. */
+  readonly onGone: (message: string) => void;
+  readonly clock: Clock;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+  readonly log: Logger;
+}
+
+const RESTART = { firstMillis: 500, maxMillis: 60_000 };
+
+/** Lines of output that are kept as evidence. */
+const EVIDENCE_LINES = 8;
+
+/**
+ * Keeps one runner process per slot: started and loaded on first use, kept warm between leases, restarted with a backoff
+ * when it is gone. The backoff grows until a span ended well, so that a runner that loads but can't render does not
+ * restart in a circle.
+ */
+export class RunnerHost {
+  readonly #options: RunnerHostOptions;
+  readonly #closed = new AbortController();
+  #process: RunnerProcess | null = null;
+  #loading: { readonly done: (failure: RunnerFailure | null) => void; touch(): void } | null = null;
+  /** The start under way, or the last one while its process lives. */
+  #up: Promise<RunnerFailure | null> | null = null;
+  #recovering = false;
+  #failures = 0;
+  #output: string[] = [];
+
+  constructor(options: RunnerHostOptions) {
+    this.#options = options;
+  }
+
+  /** True while a failed runner is being restarted. */
+  get recovering(): boolean {
+    return this.#recovering;
+  }
+
+  /** Resolves with null once the runner is up and loaded, or with the reason why it is not. */
+  ready(): Promise<RunnerFailure | null> {
+    this.#up ??= this.#start();
+    return this.#up;
+  }
+
+  /** Sends a message; a runner that is gone is no error here, because {@link RunnerHostOptions.onGone} tells. */
+  send(message: ToRunner): void {
+    this.#process?.send(message).catch((error: unknown) => {
+      this.#options.log.debug({ err: error, message: message.type }, 'the runner did not take a message');
+    });
+  }
+
+  /** A span ended well: the next failure counts as the first. */
+  healthy(): void {
+    this.#failures = 0;
+  }
+
+  /** Kills the runner with everything it started; `onGone` follows. */
+  kill(): void {
+    this.#process?.kill();
+  }
+
+  /** Ends the runner for good, within `graceMillis`, and waits until it is gone. */
+  async close(graceMillis: number): Promise<void> {
+    this.#closed.abort(new FarmError('unavailable', 'the agent leaves'));
+    await this.#process?.close(graceMillis);
+    await this.#up;
+  }
+
+  async #start(): Promise<RunnerFailure | null> {
+    const { profile, socketDir, clock, log } = this.#options;
+    if (this.#failures > 0) await this.#backOff();
+    if (this.#closed.signal.aborted) return { failureClass: 'environment', message: 'the agent leaves' };
+    this.#output = [];
+    let started: RunnerProcess;
+    try {
+      started = await RunnerProcess.start({
+        ...profile.runner,
+        socketDir,
+        helloTimeoutMs: profile.helloMillis,
+        signal: this.#closed.signal,
+        onStderr: (line) => this.#note(line),
+        onMessage: (message, payload) => this.#take(message, payload),
+      });
+    } catch (error) {
+      const { code, message } = FarmError.from(error);
+      const failureClass = code === 'internal' ? 'crash' : 'environment';
+      return this.#failed({ failureClass, message: `the runner did not start: ${message}` });
+    }
+    this.#process = started;
+    const began = clock.monotonic();
+    const failure = await this.#load(started);
+    if (failure !== null) {
+      started.kill();
+      await started.exited;
+      this.#process = null;
+      return this.#failed(failure);
+    }
+    const { runner, version } = started.hello;
+    const seconds = (clock.monotonic() - began) / 1000;
+    log.info({ runner, version, pid: started.pid, load_seconds: seconds }, 'runner is loaded');
+    started.exited.then((exit) => this.#gone(started, exit));
+    return null;
+  }
+
+  /** Loads the model; silence for too long counts as a hang. */
+  async #load(started: RunnerProcess): Promise<RunnerFailure | null> {
+    const { profile, clock } = this.#options;
+    const { promise, resolve } = Promise.withResolvers<RunnerFailure | null>();
+    const limit = profile.loadSilenceMillis;
+    const message = `the runner was silent for ${limit / 1000} s while loading the model`;
+    const armed = (): Timer => clock.setTimeout(() => resolve({ failureClass: 'hang', message }), limit);
+    let timer = armed();
+    this.#loading = {
+      done: resolve,
+      touch: () => {
+        timer.cancel();
+        timer = armed();
+      },
+    };
+    started.exited.then((exit) => resolve({ failureClass: 'crash', message: this.#evidence(exit) }));
+    started.send({ type: 'load' }).catch(() => {});
+    const failure = await promise;
+    timer.cancel();
+    this.#loading = null;
+    return failure;
+  }
+
+  async #take(message: FromRunner, payload: Uint8Array): Promise<void> {
+    if (this.#loading === null) return this.#options.onMessage(message, payload);
+    this.#loading.touch();
+    if (message.type === 'loaded') this.#loading.done(null);
+    else if (message.type === 'error') this.#loading.done({ failureClass: message.class, message: message.message });
+  }
+
+  /** A start that came to nothing. */
+  #failed(failure: RunnerFailure): RunnerFailure {
+    this.#up = null;
+    this.#failures += 1;
+    if (!this.#closed.signal.aborted) {
+      this.#options.log.error({ class: failure.failureClass, reason: failure.message }, 'runner is not usable');
+      this.#recover();
+    }
+    return failure;
+  }
+
+  /** A runner that was loaded has ended. */
+  #gone(ended: RunnerProcess, exit: RunnerExit): void {
+    if (this.#process === ended) this.#process = null;
+    this.#up = null;
+    this.#failures += 1;
+    const message = this.#evidence(exit);
+    if (!this.#closed.signal.aborted) {
+      this.#options.log.warn({ pid: ended.pid, reason: message }, 'runner is gone');
+      this.#recover();
+    }
+    this.#options.onGone(message);
+  }
+
+  /** Brings the runner up again without waiting for a lease, so that the slot offers itself only when it can render. */
+  #recover(): void {
+    this.#recovering = true;
+    this.ready().then((failure) => {
+      if (failure === null) this.#recovering = false;
+    });
+  }
+
+  async #backOff(): Promise<void> {
+    const { clock, random } = this.#options;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    using _timer = clock.setTimeout(resolve, backoffMillis(this.#failures, random(), RESTART));
+    this.#closed.signal.addEventListener('abort', () => resolve(), { once: true });
+    await promise;
+  }
+
+  #note(line: string): void {
+    this.#output.push(line);
+    if (this.#output.length > EVIDENCE_LINES) this.#output.shift();
+    this.#options.log.debug({ line }, 'runner output');
+  }
+
+  #evidence({ code, signal, fault }: RunnerExit): string {
+    const how = code === null ? `signal ${signal}` : `status ${code}`;
+    const why = fault === null ? '' : ` after a fault: ${fault.message}`;
+    const words = this.#output.length === 0 ? '' : `; its last output: ${this.#output.join(' | ')}`;
+    return `the runner ended with ${how}${why}${words}`;
+  }
+}

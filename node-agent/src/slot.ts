@@ -1,0 +1,391 @@
+import type { Clock, Timer } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
+import type { HeldLease, SlotStatus } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import { type SlotInfo, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import type { Logger } from '@clipfarm/shared/log';
+import { ClipPipeline } from './clip-pipeline.ts';
+import type { InputCache } from './input-cache.ts';
+import { fetchLeaseInputs, type LeaseInputs } from './lease-inputs.ts';
+import {
+  currentClip,
+  idle,
+  type LeaseAction,
+  type LeaseEvent,
+  type LeaseOutcome,
+  type LeaseState,
+  stepLease,
+} from './lease-machine.ts';
+import type { LeaseTask } from './lease-task.ts';
+import type { Outbox } from './outbox.ts';
+import type { RunnerProfile } from './profile.ts';
+import type { FromRunner } from './runner/protocol.ts';
+import { RunnerHost } from './runner-host.ts';
+import type { Spool } from './spool.ts';
+
+/** What a {@link Slot} works with. */
+export interface SlotOptions {
+  readonly slotId: string;
+  readonly profile: RunnerProfile;
+  readonly socketDir: string;
+  /** Path or name of ffmpeg. */
+  readonly ffmpeg: string;
+  readonly spool: Spool;
+  readonly outbox: Outbox;
+  readonly inputs: InputCache;
+  readonly events: SlotEvents;
+  readonly clock: Clock;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+  readonly log: Logger;
+}
+
+/** What a slot tells its agent. */
+export interface SlotEvents {
+  /** A lease is over; called once for each, also for one that was refused. */
+  readonly ended: (lease: LeaseTask, outcome: LeaseOutcome, clip: number) => void;
+  readonly progress: (leaseId: string, clip: number, fraction: number) => void;
+  /** A clip of the lease was rendered, pre-roll included. */
+  readonly clipRendered: (seconds: number) => void;
+  /** A file was spooled; encoding took so long beyond the last frame. */
+  readonly spooled: (encodeSeconds: number) => void;
+  readonly runnerGone: () => void;
+}
+
+/** Milliseconds that a runner may take to confirm a cancel. */
+const CANCEL_MILLIS = 10_000;
+
+/** Free bytes on the spool's disk from which on a slot that stopped for want of them works again. */
+const ENOUGH_BYTES = 256 * 2 ** 20;
+
+/** Milliseconds between looks at the disk. */
+const DISK_CHECK_MILLIS = 5000;
+
+/**
+ * One slot: carries out what the lease machine decides. It owns the runner, the pipeline from frames to chunks and the
+ * timers that end every wait.
+ */
+export class Slot {
+  readonly #options: SlotOptions;
+  readonly #runner: RunnerHost;
+  #state: LeaseState = idle;
+  #pipeline: ClipPipeline | null = null;
+  #inputs: LeaseInputs | null = null;
+  /** Lease that was begun last, and what ends everything that is awaited for it. */
+  #begun = '';
+  #lease = new AbortController();
+  #hangTimer: Timer | null = null;
+  #cancelTimer: Timer | null = null;
+  #diskTimer: Timer | null = null;
+  /** Messages of the runner that are being worked on: while there are any, silence is not the runner's. */
+  #busy = 0;
+  #leaving: string | null = null;
+  #diskFull: string | null = null;
+  readonly #whenIdle = new Set<() => void>();
+
+  constructor(options: SlotOptions) {
+    this.#options = options;
+    const { profile, socketDir, clock, random, log } = options;
+    this.#runner = new RunnerHost({
+      ...{ profile, socketDir, clock, random, log },
+      onMessage: (message, payload) => this.#take(message, payload),
+      onGone: (message) => {
+        options.events.runnerGone();
+        if (this.#state.kind !== 'idle') this.#step({ type: 'runnerGone', leaseId: this.#state.lease.leaseId, message });
+      },
+    });
+  }
+
+  /** What the coordinator is told about the slot itself. */
+  get info(): SlotInfo {
+    return { ...this.#options.profile.slot, slotId: this.#options.slotId };
+  }
+
+  /** What the slot does now. */
+  get status(): SlotStatus {
+    const state = this.#state;
+    return {
+      slotId: this.#options.slotId,
+      state: this.#publicState(),
+      leaseId: state.kind === 'idle' ? '' : state.lease.leaseId,
+      currentClip: currentClip(state),
+      clipProgress: state.kind === 'rendering' ? state.fraction : 0,
+    };
+  }
+
+  /** Leases that the slot has not reported as ended: the one in hand and one that waits for it. */
+  get held(): readonly HeldLease[] {
+    const state = this.#state;
+    if (state.kind === 'idle') return [];
+    const { slotId } = this.#options;
+    const { leaseId, jobId } = state.lease;
+    const inHand = { leaseId, jobId, slotId, currentClip: currentClip(state) };
+    if (state.kind !== 'ending' || state.next === null) return [inHand];
+    const { next } = state;
+    return [inHand, { leaseId: next.leaseId, jobId: next.jobId, slotId, currentClip: next.start - next.preRoll }];
+  }
+
+  /** Takes a lease or reports it as refused. A repeat of the lease in hand does nothing. */
+  grant(lease: LeaseTask): void {
+    const known = this.held.some((held) => held.leaseId === lease.leaseId);
+    const message = this.#leaving ?? this.#diskFull;
+    if (message === null || known) this.#step({ type: 'grant', lease });
+    else this.#options.events.ended(lease, { reason: 'refused', message }, lease.start);
+  }
+
+  /** Moves the end of a lease; see the lease machine. */
+  shrink(leaseId: string, end: number): void {
+    this.#step({ type: 'shrink', leaseId, end });
+  }
+
+  /** The lease is void. */
+  revoke(leaseId: string, reason: string): void {
+    this.#step({ type: 'revoke', leaseId, reason });
+  }
+
+  /** Finishes the clip in hand and hands back the rest. */
+  stop(reason: string): void {
+    for (const { leaseId } of this.held.toReversed()) this.#step({ type: 'stop', leaseId, reason });
+  }
+
+  /** A chunk of a lease is lost: refused by the coordinator or damaged on disk. */
+  chunkLost(leaseId: string, failureClass: 'bad_chunk' | 'environment', message: string): void {
+    this.#step({ type: 'failed', leaseId, failureClass, message, runner: 'busy' });
+  }
+
+  /** Takes no lease any more, for this reason. */
+  refuse(reason: string): void {
+    this.#leaving = reason;
+  }
+
+  /** Resolves as soon as the slot has no lease. */
+  async whenIdle(): Promise<void> {
+    while (this.#state.kind !== 'idle') await new Promise<void>((resolve) => this.#whenIdle.add(resolve));
+  }
+
+  /** Ends the runner within `graceMillis`; a lease in hand is lost. */
+  async close(graceMillis: number): Promise<void> {
+    this.refuse('the agent leaves');
+    for (const timer of [this.#hangTimer, this.#cancelTimer, this.#diskTimer]) timer?.cancel();
+    this.#lease.abort(new FarmError('unavailable', 'the agent leaves'));
+    this.#pipeline?.close();
+    await Promise.all([this.#pipeline?.flushed(), this.#runner.close(graceMillis)]);
+  }
+
+  /** Kills the runner and the encoder at once. */
+  kill(): void {
+    this.#pipeline?.close();
+    this.#runner.kill();
+  }
+
+  #publicState(): SlotState {
+    switch (this.#state.kind) {
+      case 'idle':
+        return this.#runner.recovering || this.#diskFull !== null
+          ? SlotState.SLOT_STATE_RECOVERING
+          : SlotState.SLOT_STATE_IDLE;
+      case 'loading':
+        return SlotState.SLOT_STATE_LOADING;
+      default:
+        return SlotState.SLOT_STATE_RENDERING;
+    }
+  }
+
+  #step(event: LeaseEvent): void {
+    const before = this.#state;
+    const { state, actions } = stepLease(before, event);
+    this.#state = state;
+    if (state.kind !== 'rendering') this.#hangTimer?.cancel();
+    else if (state !== before) this.#watch(before.kind === 'rendering');
+    for (const action of actions) this.#act(action);
+    if (this.#state.kind === 'idle') {
+      for (const resolve of this.#whenIdle) resolve();
+      this.#whenIdle.clear();
+    }
+  }
+
+  #act(action: LeaseAction): void {
+    switch (action.do) {
+      case 'prepare':
+        this.#begun = action.lease.leaseId;
+        this.#lease = new AbortController();
+        void this.#prepare(action.lease, this.#lease.signal);
+        return;
+      case 'abandon':
+        return this.#lease.abort(new FarmError('unavailable', 'the lease is over'));
+      case 'render':
+        return this.#render(action.lease, action.end);
+      case 'setEnd':
+        return this.#runner.send({ type: 'setEnd', leaseId: action.leaseId, end: action.end });
+      case 'cancel':
+        return this.#cancel(action.leaseId);
+      case 'killRunner':
+        return this.#runner.kill();
+      case 'discardClip':
+        return this.#pipeline?.close();
+      case 'settle':
+        void this.#settle(action.leaseId, action.acknowledged, this.#lease.signal);
+        return;
+      case 'report':
+        return this.#report(action.lease, action.outcome, action.clip);
+    }
+  }
+
+  async #prepare(lease: LeaseTask, signal: AbortSignal): Promise<void> {
+    const { leaseId } = lease;
+    const { inputs, clock, random, log } = this.#options;
+    try {
+      const [files, failure] = await Promise.all([
+        fetchLeaseInputs(lease, { inputs, clock, random, signal, log }),
+        this.#runner.ready(),
+      ]);
+      if (signal.aborted) return files.release();
+      this.#inputs = files;
+      if (failure === null) this.#step({ type: 'ready', leaseId });
+      else this.#step({ type: 'failed', leaseId, ...failure, runner: 'quiet' });
+    } catch (error) {
+      if (signal.aborted) return;
+      this.#hostFailure(leaseId, FarmError.from(error));
+    }
+  }
+
+  #render(lease: LeaseTask, end: number): void {
+    const { spool, ffmpeg, clock, outbox, events } = this.#options;
+    const { leaseId } = lease;
+    const wantedEnd = (): number => {
+      const state = this.#state;
+      return state.kind !== 'idle' && state.lease.leaseId === leaseId ? state.end : 0;
+    };
+    this.#pipeline = new ClipPipeline({
+      ...{ lease, wantedEnd, spool, ffmpeg, clock },
+      onSpooled: (entry, encodeSeconds) => {
+        events.spooled(encodeSeconds);
+        outbox.add(entry);
+      },
+      onFailed: (error, fault) => {
+        if (fault === 'host') return this.#hostFailure(leaseId, error);
+        const { message } = error;
+        this.#step({ type: 'failed', leaseId, failureClass: 'crash', message, runner: 'unusable' });
+      },
+    });
+    if (this.#inputs === null) throw new FarmError('internal', `lease ${leaseId} has no inputs`);
+    const { reference, audio } = this.#inputs;
+    const { jobId, span, start, preRoll, clips, width, height, sampleSteps, baseSeed, prompt } = lease;
+    this.#runner.send({
+      type: 'render',
+      request: {
+        ...{ leaseId, jobId, span, start, end, preRoll, clips, width, height, sampleSteps, baseSeed, prompt },
+        referencePath: reference.path,
+        anchored: lease.anchor !== null,
+        audioPath: audio.path,
+      },
+    });
+  }
+
+  async #take(message: FromRunner, payload: Uint8Array): Promise<void> {
+    const state = this.#state;
+    const own = state.kind !== 'idle' && state.kind !== 'loading' ? state.lease.leaseId : null;
+    // What comes for a lease that is over was on its way when it ended.
+    if (own === null || ('leaseId' in message && message.leaseId !== undefined && message.leaseId !== own)) return;
+    this.#busy += 1;
+    try {
+      await this.#takeOwn(own, message, payload);
+    } finally {
+      this.#busy -= 1;
+    }
+  }
+
+  async #takeOwn(leaseId: string, message: FromRunner, payload: Uint8Array): Promise<void> {
+    const { events } = this.#options;
+    switch (message.type) {
+      case 'progress':
+        this.#step({ type: 'progress', leaseId, clip: message.clip, fraction: message.fraction });
+        return events.progress(leaseId, message.clip, message.fraction);
+      case 'frames':
+        await this.#pipeline?.frames(message.produced, message.count, payload);
+        return this.#watch(true);
+      case 'clip':
+        await this.#pipeline?.clipDone(message.clip, message.renderSeconds);
+        events.clipRendered(message.renderSeconds);
+        return this.#step({ type: 'clipDone', leaseId, clip: message.clip });
+      case 'spanEnded':
+        if (message.reason !== 'cancelled') this.#runner.healthy();
+        return this.#step({ type: 'spanEnded', leaseId, end: message.end });
+      case 'error': {
+        const unusable = message.leaseId === undefined || message.class === 'device' || message.class === 'crash';
+        const runner = unusable ? 'unusable' : 'quiet';
+        const { class: failureClass, message: text } = message;
+        return this.#step({ type: 'failed', leaseId, failureClass, message: text, runner });
+      }
+      default:
+        return;
+    }
+  }
+
+  #cancel(leaseId: string): void {
+    this.#runner.send({ type: 'cancel', leaseId });
+    this.#cancelTimer?.cancel();
+    this.#cancelTimer = this.#options.clock.setTimeout(
+      () => this.#step({ type: 'cancelTimeout', leaseId }),
+      CANCEL_MILLIS,
+    );
+  }
+
+  async #settle(leaseId: string, acknowledged: boolean, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#pipeline?.flushed();
+      if (acknowledged) await this.#options.outbox.whenSettled(leaseId, signal);
+    } catch {
+      // Only the signal ends the wait early, when the lease was reported or the agent leaves.
+    }
+    this.#step({ type: 'settled', leaseId });
+  }
+
+  #report(lease: LeaseTask, outcome: LeaseOutcome, clip: number): void {
+    // A lease that was refused, or that only waited, leaves the one in hand alone.
+    if (lease.leaseId === this.#begun) {
+      this.#cancelTimer?.cancel();
+      this.#lease.abort(new FarmError('unavailable', 'the lease is over'));
+      this.#inputs?.release();
+      this.#inputs = null;
+    }
+    this.#options.events.ended(lease, outcome, clip);
+  }
+
+  /** Begins to wait for the next sign of progress; before the first one the runner may also warm up. */
+  #watch(progressed: boolean): void {
+    this.#hangTimer?.cancel();
+    const state = this.#state;
+    if (state.kind !== 'rendering') return;
+    const { leaseId, hangSeconds } = state.lease;
+    const seconds = hangSeconds + (progressed ? 0 : this.#options.profile.slot.warmUpSeconds);
+    this.#hangTimer = this.#options.clock.setTimeout(() => {
+      // While a message is worked on, the runner waits for this host, not the other way round.
+      if (this.#busy > 0) return this.#watch(progressed);
+      const message = `no progress for ${seconds} s at clip ${currentClip(this.#state)}`;
+      this.#step({ type: 'failed', leaseId, failureClass: 'hang', message, runner: 'unusable' });
+    }, seconds * 1000);
+  }
+
+  /** This host can't go on with the lease; a full disk keeps further leases away until there is room again. */
+  #hostFailure(leaseId: string, error: FarmError): void {
+    if (error.code === 'resource_exhausted') {
+      this.#diskFull = `the disk of the state directory is full: ${error.message}`;
+      this.#options.log.error({ lease_id: leaseId, reason: error.message }, 'slot pauses until the disk has room');
+      this.#awaitDisk();
+    }
+    const { message } = error;
+    this.#step({ type: 'failed', leaseId, failureClass: 'environment', message, runner: 'busy' });
+  }
+
+  #awaitDisk(): void {
+    const { clock, spool, log } = this.#options;
+    this.#diskTimer?.cancel();
+    this.#diskTimer = clock.setTimeout(async () => {
+      const free = await spool.freeBytes().catch(() => 0);
+      if (this.#leaving !== null) return;
+      if (free < ENOUGH_BYTES) return this.#awaitDisk();
+      this.#diskFull = null;
+      log.info({ free_bytes: free }, 'the disk has room again: slot goes on');
+    }, DISK_CHECK_MILLIS);
+  }
+}

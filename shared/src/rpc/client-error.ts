@@ -1,0 +1,39 @@
+import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { FarmError } from '../errors.ts';
+import { errorTrailers } from './error-status.ts';
+
+/**
+ * What a failed call threw, as FarmError: code, field and hint are those that the server threw. An error of the
+ * transport gets the code that its status stands for and a hint when nobody answered.
+ */
+export function farmErrorOf(error: unknown): FarmError {
+  const general = FarmError.from(error);
+  if (!hasMetadata(error)) return general;
+  const field = trailer(error.metadata, errorTrailers.field);
+  const fromFarm = trailer(error.metadata, errorTrailers.code) !== undefined;
+  const hint = fromFarm ? trailer(error.metadata, errorTrailers.hint) : transportHint(error.code);
+  return new FarmError(general.code, general.message, {
+    ...(field === undefined ? {} : { field }),
+    ...(hint === undefined ? {} : { hint }),
+    cause: error,
+  });
+}
+
+function hasMetadata(error: unknown): error is ServiceError {
+  return error instanceof Error && 'metadata' in error && error.metadata instanceof Metadata;
+}
+
+function transportHint(code: status): string | undefined {
+  if (code !== status.UNAVAILABLE) return undefined;
+  return 'Check that the coordinator runs, that the address is right, and that both sides use TLS or neither does.';
+}
+
+function trailer(metadata: Metadata, key: string): string | undefined {
+  const value = metadata.get(key)[0];
+  if (typeof value !== 'string') return undefined;
+  try {
+    return decodeURI(value);
+  } catch {
+    return value;
+  }
+}

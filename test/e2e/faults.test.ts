@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Farm } from '../harness/farm.ts';
+import { descendants, killOneRunner } from '../harness/os.ts';
+import { cutAudio, identifyFrames, stampsOf } from '../harness/media.ts';
+
+/** Downloads the video and proves every frame. */
+async function prove(farm: Farm, jobId: string): Promise<number> {
+  const { job, path } = await farm.video(jobId);
+  const { width, height, frames } = job.plan ?? assert.fail('no plan');
+  identifyFrames(await stampsOf(path, width, height), { jobId, frames, baseSeed: job.spec?.settings?.baseSeed ?? -1 });
+  return job.result?.clipsRerendered ?? -1;
+}
+
+it('a job survives kill -9 of an agent, of a runner and of the coordinator', async () => {
+  const agents = [
+    { name: 'one', pace: 0.5 },
+    { name: 'two', pace: 0.5 },
+    { name: 'three', pace: 0.5 },
+  ];
+  const fast = ['--heartbeat-millis', '200', '--lease-millis', '1500'];
+  await using farm = await Farm.start(agents, fast);
+  const audio = await cutAudio(join(farm.dir, 'talk.wav'), { seconds: 57 });
+  const { jobId } = await farm.submit(audio);
+  await farm.committed(jobId, 4);
+  await farm.agent('one').kill();
+  await farm.committed(jobId, 8);
+  assert.ok(killOneRunner(farm.agent('two').child.pid), 'a runner was killed');
+  await farm.committed(jobId, 11);
+  await farm.coordinator.kill();
+  await sleep(700);
+  await farm.startCoordinator();
+  farm.startAgent({ name: 'one', pace: 0.5 });
+  const rerendered = await prove(farm, jobId);
+  assert.ok(rerendered <= 3, `${rerendered} clips were rendered twice for three kills`);
+});
+
+it('no process outlives a killed agent', async () => {
+  await using farm = await Farm.start([{ name: 'one', pace: 0.5 }]);
+  const audio = await cutAudio(join(farm.dir, 'talk.wav'), { seconds: 20 });
+  const { jobId } = await farm.submit(audio);
+  await farm.committed(jobId, 2);
+  const children = descendants(farm.agent('one').child.pid);
+  assert.ok(children.length > 0, 'the agent has a runner');
+  await farm.agent('one').kill();
+  await sleep(1000);
+  assert.deepEqual(children.filter((pid) => descendants(pid, true).length > 0), []);
+});
+
+it('an agent that stops kindly finishes its clip, gives the rest back and exits 0', async () => {
+  await using farm = await Farm.start([
+    { name: 'leaving', pace: 0.6 },
+    { name: 'staying', pace: 0.2 },
+  ]);
+  const audio = await cutAudio(join(farm.dir, 'talk.wav'), { seconds: 40 });
+  const { jobId } = await farm.submit(audio);
+  await farm.committed(jobId, 3);
+  assert.equal(await farm.agent('leaving').stop(), 0);
+  assert.equal(await prove(farm, jobId), 0, 'no clip was rendered twice');
+});
+
+it('a runner that always fails on one clip fails the job with the evidence, and a retry elsewhere completes it', async () => {
+  const bad = ['--runner-arg=--fail-at-clip', '--runner-arg=2:device'];
+  await using farm = await Farm.start(['a', 'b', 'c'].map((name) => ({ name, pace: 0, args: bad })));
+  const audio = await cutAudio(join(farm.dir, 'talk.wav'), { seconds: 9 });
+  const { jobId } = await farm.submit(audio);
+  const failed = await farm.finished(jobId);
+  assert.equal(failed.state, 'JOB_STATE_FAILED');
+  assert.match(failed.stateReason, /clip 2/);
+  assert.ok(failed.failures.length >= 3);
+  for (const agent of farm.agents.values()) await agent.kill();
+  farm.startAgent({ name: 'good', pace: 0 });
+  await new Promise<void>((resolve, reject) => farm.client.retryJob({ jobId }, (error) => (error ? reject(error) : resolve())));
+  await prove(farm, jobId);
+});

@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { FarmServiceClient, type InputKind } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
+import { type Job, JobSpec } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import type { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { callUnary, callUpload, responsesOf } from '@clipfarm/shared/rpc/client-call';
+import { clientChannel } from '@clipfarm/shared/rpc/credentials';
+import { pipeFileToCall } from '@clipfarm/shared/rpc/stream';
+import { TestProcess } from './process.ts';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+
+/** The portrait and the talk that the repository carries. */
+export const SAMPLE = {
+  image: join(root, 'test/samples/portrait.png'),
+  audio: join(root, 'test/samples/talk.mp3'),
+} as const;
+
+/** One agent of a farm under test. */
+export interface AgentOptions {
+  readonly name: string;
+  /** Seconds per clip of its synthetic slots. */
+  readonly pace?: number;
+  readonly slots?: number;
+  /** Further flags. */
+  readonly args?: readonly string[];
+}
+
+/** Fields of a job's specification that a test may set. */
+export type SpecFields = Parameters<typeof JobSpec.fromPartial>[0];
+
+/** A real farm: a coordinator and agents, each its own process, on free ports, in a temporary directory. */
+export class Farm implements AsyncDisposable {
+  readonly dir: string;
+  readonly agents = new Map<string, TestProcess>();
+  coordinator!: TestProcess;
+  address = '';
+  admin = '';
+  client!: FarmServiceClient;
+  readonly #coordinatorArgs: readonly string[];
+
+  private constructor(coordinatorArgs: readonly string[]) {
+    this.dir = mkdtempSync(join(tmpdir(), 'clipfarm-test-'));
+    this.#coordinatorArgs = coordinatorArgs;
+  }
+
+  /** Starts a coordinator and the agents, and waits until every slot is online. */
+  static async start(agents: readonly AgentOptions[], coordinatorArgs: readonly string[] = []): Promise<Farm> {
+    const farm = new Farm(coordinatorArgs);
+    try {
+      await farm.startCoordinator();
+      for (const agent of agents) farm.startAgent(agent);
+      await farm.waitForNodes(agents.length);
+    } catch (error) {
+      await farm[Symbol.asyncDispose]();
+      throw error;
+    }
+    return farm;
+  }
+
+  /** Starts the coordinator, after the first time on the same address and data. */
+  async startCoordinator(): Promise<void> {
+    const ready = join(this.dir, 'ready.json');
+    rmSync(ready, { force: true });
+    const args = ['--listen', this.address || '127.0.0.1:0', '--admin', '127.0.0.1:0', '--ready-file', ready];
+    const data = ['--data-dir', join(this.dir, 'coordinator'), '--log-level', 'debug', ...this.#coordinatorArgs];
+    const main = join(root, 'coordinator/src/main.ts');
+    this.coordinator = TestProcess.start(main, [...args, ...data], join(this.dir, 'coordinator.log'));
+    await until(() => existsSync(ready) || !this.coordinator.running, 'the coordinator is ready');
+    assert.ok(this.coordinator.running, `the coordinator ended:\n${this.coordinator.output().slice(-2000)}`);
+    const bound = JSON.parse(readFileSync(ready, 'utf8')) as { listen: string; admin: string };
+    this.admin = bound.admin;
+    if (this.address === '') {
+      this.address = bound.listen;
+      const { address, credentials, options } = clientChannel({ address: bound.listen });
+      this.client = new FarmServiceClient(address, credentials, options);
+    }
+  }
+
+  /** Starts (or starts again, with the same state) an agent. */
+  startAgent(agent: AgentOptions): TestProcess {
+    const { name, pace = 0.2, slots = 1, args = [] } = agent;
+    const flags = ['--coordinator', this.address, '--name', name, '--state-dir', join(this.dir, `agent-${name}`)];
+    const profile = ['--profile', 'synthetic', '--slots', String(slots), '--seconds-per-clip', String(pace)];
+    const main = join(root, 'node-agent/src/main.ts');
+    const all = [...flags, ...profile, '--log-level', 'debug', ...args];
+    const child = TestProcess.start(main, all, join(this.dir, `agent-${name}.log`));
+    this.agents.set(name, child);
+    return child;
+  }
+
+  /** The agent's process. */
+  agent(name: string): TestProcess {
+    const found = this.agents.get(name);
+    assert.ok(found, `no agent ${name}`);
+    return found;
+  }
+
+  /** Waits until that many nodes are online. */
+  async waitForNodes(count: number): Promise<Node[]> {
+    let nodes: Node[] = [];
+    await until(async () => {
+      nodes = await this.nodes();
+      return nodes.filter((node) => node.state === 'NODE_STATE_ONLINE').length >= count;
+    }, `${count} nodes are online`);
+    return nodes;
+  }
+
+  async nodes(): Promise<Node[]> {
+    return (await callUnary(this.client, this.client.listNodes, {})).nodes;
+  }
+
+  /** Uploads a file as an input. @returns its SHA-256 */
+  async upload(path: string, kind: InputKind): Promise<string> {
+    const content = await readFile(path);
+    const sha256 = createHash('sha256').update(content).digest('hex');
+    await callUpload(this.client, this.client.uploadInput, async (sink) => {
+      await sink.send({ part: { $case: 'header', value: { kind, sha256, bytes: content.length } } });
+      await pipeFileToCall({ path, sink, toMessage: (data) => ({ part: { $case: 'data' as const, value: data } }) });
+    });
+    return sha256;
+  }
+
+  /** Uploads and submits a job. */
+  async submit(audio: string, fields: SpecFields = {}, image: string = SAMPLE.image, key = ''): Promise<Job> {
+    const imageSha256 = await this.upload(image, 'INPUT_KIND_IMAGE');
+    const audioSha256 = await this.upload(audio, 'INPUT_KIND_AUDIO');
+    const settings = { preset: 'delivery', size: '384*256', ...fields.settings };
+    const spec = JobSpec.fromPartial({ prompt: 'a person talks', ...fields, imageSha256, audioSha256, settings });
+    const request = { spec, idempotencyKey: key };
+    const { job } = await callUnary(this.client, this.client.submitJob, request, { timeoutMs: 60_000 });
+    assert.ok(job);
+    return job;
+  }
+
+  async job(jobId: string): Promise<Job> {
+    const { job } = await callUnary(this.client, this.client.getJob, { jobId });
+    assert.ok(job);
+    return job;
+  }
+
+  /** Waits until the job is over, through restarts of the coordinator. */
+  async finished(jobId: string, seconds = 120): Promise<Job> {
+    let job: Job | null = null;
+    await until(
+      async () => {
+        job = await this.job(jobId).catch(() => job);
+        return job !== null && ['JOB_STATE_COMPLETED', 'JOB_STATE_FAILED', 'JOB_STATE_CANCELLED'].includes(job.state);
+      },
+      () => `job ${jobId} is over; it is ${job?.state} with ${job?.clipsCommitted} clips`,
+      seconds,
+    );
+    assert.ok(job);
+    return job;
+  }
+
+  /** Waits until the job has that many committed clips. */
+  async committed(jobId: string, clips: number, seconds = 60): Promise<Job> {
+    let job = await this.job(jobId);
+    await until(
+      async () => {
+        job = await this.job(jobId).catch(() => job);
+        return job.clipsCommitted >= clips;
+      },
+      () => `${clips} clips are committed; there are ${job.clipsCommitted}`,
+      seconds,
+    );
+    return job;
+  }
+
+  /** Waits for completion and downloads the video. */
+  async video(jobId: string, seconds = 120): Promise<{ readonly job: Job; readonly path: string }> {
+    const job = await this.finished(jobId, seconds);
+    assert.equal(job.state, 'JOB_STATE_COMPLETED', `${job.stateReason}\n${JSON.stringify(job.failures)}`);
+    const pieces: Buffer[] = [];
+    for await (const { data } of responsesOf(this.client.downloadResult({ jobId, offset: 0 }))) pieces.push(data);
+    const path = join(this.dir, `${jobId}.mp4`);
+    const content = Buffer.concat(pieces);
+    assert.equal(createHash('sha256').update(content).digest('hex'), job.result?.sha256);
+    await writeFile(path, content);
+    return { job, path };
+  }
+
+  /** Ends every process; keeps the directory when a process left a trace of trouble and `CLIPFARM_KEEP` is set. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.client?.close();
+    await Promise.all([...this.agents.values()].map((agent) => agent.kill()));
+    if (this.coordinator) await this.coordinator.stop();
+    if (!process.env['CLIPFARM_KEEP']) rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+/** Polls until the condition holds. Fails with what was waited for. */
+export async function until(
+  condition: () => boolean | Promise<boolean>,
+  what: string | (() => string),
+  seconds = 30,
+): Promise<void> {
+  const deadline = Date.now() + seconds * 1000;
+  while (!(await condition())) {
+    const text = typeof what === 'string' ? what : what();
+    assert.ok(Date.now() < deadline, `waited ${seconds} s until ${text}`);
+    await sleep(50);
+  }
+}

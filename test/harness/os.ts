@@ -1,0 +1,39 @@
+import { readdirSync, readFileSync } from 'node:fs';
+
+interface Proc {
+  readonly pid: number;
+  readonly parent: number;
+  readonly command: string;
+}
+
+/** Every process of this machine that is not a zombie. Linux only, as the tests are. */
+function processes(): Proc[] {
+  return readdirSync('/proc').flatMap((name): Proc[] => {
+    if (!/^\d+$/.test(name)) return [];
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, 'utf8');
+      const [state, parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      if (state === 'Z') return [];
+      const command = readFileSync(`/proc/${name}/cmdline`, 'utf8').replaceAll('\0', ' ');
+      return [{ pid: Number(name), parent: Number(parent), command }];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** Processes below `pid` (and itself, if asked), as long as they live. */
+export function descendants(pid: number | undefined, inclusive = false): number[] {
+  const all = processes();
+  const own = all.filter((p) => p.pid === pid).map((p) => p.pid);
+  const below = all.filter((p) => p.parent === pid).flatMap((p) => [p.pid, ...descendants(p.pid)]);
+  return inclusive ? [...own, ...below] : below;
+}
+
+/** Kills one runner of an agent without warning. @returns whether there was one */
+export function killOneRunner(agentPid: number | undefined): boolean {
+  const below = new Set(descendants(agentPid));
+  const runner = processes().find((p) => below.has(p.pid) && p.command.includes('runner/synthetic'));
+  if (runner) process.kill(runner.pid, 'SIGKILL');
+  return runner !== undefined;
+}
