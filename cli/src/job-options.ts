@@ -28,8 +28,8 @@ const ownFlags = new Set(['--image', '--audio', '--prompt']);
 /** Adds everything that describes a job: its inputs, its render settings, and the flags of upstream's scripts. */
 export function addJobOptions(command: Command): Command {
   command
-    .requiredOption('--image <file>', 'the portrait: PNG, JPEG or WebP')
-    .requiredOption('--audio <file>', 'the speech: WAV, MP3, M4A, AAC, FLAC or Ogg')
+    .option('--image <file>', 'the portrait: PNG, JPEG or WebP')
+    .option('--audio <file>', 'the speech: WAV, MP3, M4A, AAC, FLAC or Ogg')
     .option('--prompt <text>', 'what the picture shows; at most 4000 characters')
     .option('--prompt_file <file>', 'read the prompt from a file')
     .option('--name <text>', "label of the job (default: the audio file's name)")

@@ -35,11 +35,12 @@ export async function readJobRequest(raw: RawOptions, nowMillis: number): Promis
   const priority = parseInteger('priority', flagValue(raw, 'priority') ?? '0', -100, 100);
   const deadline = flagValue(raw, 'deadline');
   const due = deadline === undefined ? undefined : parseDeadline(deadline, nowMillis);
-  const audioPath = flagValue(raw, 'audio') ?? '';
+  const imagePath = requiredPath(raw, 'image', 'the portrait');
+  const audioPath = requiredPath(raw, 'audio', 'the speech');
   const name = label('name', flagValue(raw, 'name') ?? basename(audioPath, extname(audioPath)));
   const owner = label('owner', flagValue(raw, 'owner') ?? '');
   const prompt = await readPrompt(flagValue(raw, 'prompt'), flagValue(raw, 'prompt_file'));
-  const image = await inspectImage(flagValue(raw, 'image') ?? '');
+  const image = await inspectImage(imagePath);
   const audio = await inspectAudio(audioPath);
   return {
     spec: {
@@ -55,6 +56,15 @@ export async function readJobRequest(raw: RawOptions, nowMillis: number): Promis
     inputs: [image, audio],
     notes: [...remarks, ...notes],
   };
+}
+
+function requiredPath(raw: RawOptions, field: 'image' | 'audio', what: string): string {
+  const path = flagValue(raw, field);
+  if (path !== undefined && path !== '') return path;
+  throw new FarmError('invalid_argument', `${field} is not given; accepted: a file that holds ${what}`, {
+    field,
+    hint: `Add --${field} FILE.`,
+  });
 }
 
 function label(field: string, text: string): string {

@@ -70,17 +70,24 @@ function buildProgram(shell: Shell, run: Run): Command {
       getOutHelpWidth: () => shell.stdout.columns ?? 100,
       getErrHelpWidth: () => shell.stderr.columns ?? 100,
     })
-    .configureHelp({ showGlobalOptions: false })
-    .showHelpAfterError('try: the same command with --help')
     .option('--coordinator <host:port>', `where the coordinator is (CLIPFARM_COORDINATOR, ${DEFAULT_COORDINATOR})`)
     .option('--token-file <file>', 'file with the access token (CLIPFARM_TOKEN_FILE)')
-    .option('--tls-ca <file>', "certificate authority of the coordinator; turns TLS on (CLIPFARM_TLS_CA)")
+    .option('--tls-ca <file>', 'certificate authority of the coordinator; turns TLS on (CLIPFARM_TLS_CA)')
     .option('--tls-cert <file>', 'own certificate for mutual TLS (CLIPFARM_TLS_CERT)')
     .option('--tls-key <file>', 'key of the own certificate (CLIPFARM_TLS_KEY)')
     .option('--insecure', 'allow plaintext to another machine')
-    .addOption(new Option('-o, --format <how>', 'output for people or programs').choices(['human', 'json']).default('human'))
+    .addOption(
+      new Option('-o, --format <how>', 'output for people or programs').choices(['human', 'json']).default('human'),
+    )
     .addOption(new Option('--color <when>', 'colours').choices(['auto', 'always', 'never']).default('auto'))
     .addHelpText('after', `\n${exitCodeHelp}\n\nEvery command has its own --help with examples.`);
   for (const register of registrations) register(program, run);
+  pointToHelp(program, 'clipfarm');
   return program;
+}
+
+/** After a usage error every command names its own help. */
+function pointToHelp(command: Command, path: string): void {
+  command.showHelpAfterError(`try: ${path} --help`);
+  for (const child of command.commands) pointToHelp(child, `${path} ${child.name()}`);
 }

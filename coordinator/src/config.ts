@@ -61,8 +61,26 @@ const schema = z
 /** Settings of the coordinator, flag by flag. */
 export type CoordinatorConfig = z.infer<typeof schema>;
 
-const flags = ['listen', 'admin', 'data-dir', 'token-file', 'tls-cert', 'tls-key', 'tls-client-ca', 'ffmpeg', 'ffprobe'] as const;
-const valueFlags = [...flags, 'heartbeat-millis', 'lease-millis', 'grace-millis', 'hang-seconds', 'ready-file', 'log-level'] as const;
+const flags = [
+  'listen',
+  'admin',
+  'data-dir',
+  'token-file',
+  'tls-cert',
+  'tls-key',
+  'tls-client-ca',
+  'ffmpeg',
+  'ffprobe',
+] as const;
+const valueFlags = [
+  ...flags,
+  'heartbeat-millis',
+  'lease-millis',
+  'grace-millis',
+  'hang-seconds',
+  'ready-file',
+  'log-level',
+] as const;
 
 /**
  * The settings from flags and environment; null when help was asked for.
@@ -71,10 +89,19 @@ const valueFlags = [...flags, 'heartbeat-millis', 'lease-millis', 'grace-millis'
  */
 export function coordinatorConfig(argv: readonly string[], env: NodeJS.ProcessEnv): CoordinatorConfig | null {
   const options = Object.fromEntries(valueFlags.map((flag) => [flag, { type: 'string' as const }]));
-  const booleans = { insecure: { type: 'boolean' }, 'log-pretty': { type: 'boolean' }, help: { type: 'boolean' } } as const;
+  const booleans = {
+    insecure: { type: 'boolean' },
+    'log-pretty': { type: 'boolean' },
+    help: { type: 'boolean' },
+  } as const;
   let values: Record<string, unknown>;
   try {
-    ({ values } = parseArgs({ args: [...argv], options: { ...options, ...booleans }, strict: true, allowPositionals: false }));
+    ({ values } = parseArgs({
+      args: [...argv],
+      options: { ...options, ...booleans },
+      strict: true,
+      allowPositionals: false,
+    }));
   } catch (error) {
     const hint = 'clipfarm coordinator --help';
     throw new FarmError('invalid_argument', error instanceof Error ? error.message : String(error), { hint });
@@ -87,5 +114,7 @@ export function coordinatorConfig(argv: readonly string[], env: NodeJS.ProcessEn
   const issue = parsed.error.issues[0];
   const field = `--${issue?.path.join('.') ?? ''}`;
   const value = given[String(issue?.path[0])];
-  throw new FarmError('invalid_argument', `${field}: ${value === undefined ? '' : `"${value}": `}${issue?.message}`, { field });
+  throw new FarmError('invalid_argument', `${field}: ${value === undefined ? '' : `"${value}": `}${issue?.message}`, {
+    field,
+  });
 }

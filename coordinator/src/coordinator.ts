@@ -110,7 +110,10 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   const sessionParts = { jobs, nodes, fleet, dispatcher, committer, anchors, timings, clock, term, log };
   server.addService(AgentServiceService, agentService(rpc, { ...sessionParts, links, store }));
   const wake = () => dispatcher.wake();
-  server.addService(FarmServiceService, farmService(rpc, { jobs, nodes, fleet, links, submissions, store, views, changes, wake }));
+  server.addService(
+    FarmServiceService,
+    farmService(rpc, { jobs, nodes, fleet, links, submissions, store, views, changes, wake }),
+  );
 
   let ready = false;
   const admin = await startAdminServer({
@@ -125,7 +128,10 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   dispatcher.start();
   ready = true;
   const address = `${access.address.slice(0, access.address.lastIndexOf(':'))}:${port}`;
-  log.info({ listen: address, admin: admin.address, term, jobs: jobs.all().length, ffmpeg: ffmpeg.version }, 'coordinator ready');
+  log.info(
+    { listen: address, admin: admin.address, term, jobs: jobs.all().length, ffmpeg: ffmpeg.version },
+    'coordinator ready',
+  );
 
   const parts = undo.move();
   return {
@@ -151,4 +157,3 @@ function accessOf(config: CoordinatorConfig) {
     ...(config['token-file'] === undefined ? {} : { tokenPath: config['token-file'] }),
   };
 }
-

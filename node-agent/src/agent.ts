@@ -1,13 +1,13 @@
 import type { Clock, Timer } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
-import {
-  type AgentServiceClient,
-  type ChunkAck,
+import type {
+  AgentServiceClient,
+  ChunkAck,
   ChunkVerdict,
-  type Grant,
-  type Heartbeat,
-  type Hello,
-  type Welcome,
+  Grant,
+  Heartbeat,
+  Hello,
+  Welcome,
 } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { type Gpu, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import type { Logger } from '@clipfarm/shared/log';
@@ -15,11 +15,367 @@ import { fetchInput, uploadArtifact } from './artifact-client.ts';
 import { InputCache } from './input-cache.ts';
 import type { LeaseOutcome } from './lease-machine.ts';
 import { LeaseReports, leaseEnded } from './lease-report.ts';
-import { leaseTaskFromGrant } from './lease-task.ts';
+import { type LeaseTask, leaseTaskFromGrant } from './lease-task.ts';
 import { Link } from './link.ts';
-import type { FromCoordinator } from './link-session.ts';
+import type { FromCoordinator, ToCoordinator } from './link-session.ts';
 import { type AgentMetrics, createAgentMetrics } from './metrics.ts';
 import { fieldsOf, Outbox, type OutboxVerdict } from './outbox.ts';
 import type { RunnerProfile } from './profile.ts';
 import { Slot } from './slot.ts';
-import { describe, Spool, type SpoolEntry } from './spool.ts';
+import { describe, type Spool, type SpoolEntry } from './spool.ts';
+
+/** What an {@link Agent} is made of. */
+export interface AgentOptions {
+  readonly nodeId: string;
+  readonly name: string;
+  readonly pool: string;
+  readonly version: string;
+  readonly gpus: readonly Gpu[];
+  /** Number of slots, all of the same profile. */
+  readonly slots: number;
+  readonly profile: RunnerProfile;
+  /** `host:port` of every coordinator. */
+  readonly coordinators: readonly string[];
+  readonly dial: (address: string) => AgentServiceClient;
+  readonly spool: Spool;
+  readonly cache: { readonly dir: string; readonly maxBytes: number };
+  /** Directory for the sockets of runners; its path must be short. */
+  readonly socketDir: string;
+  /** Path or name of ffmpeg. */
+  readonly ffmpeg: string;
+  readonly clock: Clock;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+  readonly log: Logger;
+}
+
+/** Version of the protocol with the coordinator. */
+const PROTOCOL = 1;
+
+/** Least milliseconds between two reports of progress within one clip. */
+const PROGRESS_MILLIS = 500;
+
+/** Milliseconds without a link, or without an answer, after which a leaving agent keeps its spool for the next start. */
+const HAND_IN_MILLIS = 15_000;
+
+/** Milliseconds that a runner gets to end by itself. */
+const RUNNER_GRACE_MILLIS = 3000;
+
+const verdictOf: { readonly [V in ChunkVerdict]: OutboxVerdict | 'try_again' | null } = {
+  CHUNK_VERDICT_UNSPECIFIED: null,
+  CHUNK_VERDICT_COMMITTED: 'committed',
+  CHUNK_VERDICT_NOT_WANTED: 'not_wanted',
+  CHUNK_VERDICT_REJECTED: 'rejected',
+  CHUNK_VERDICT_TRY_AGAIN: 'try_again',
+};
+
+const gaugeState = {
+  SLOT_STATE_UNSPECIFIED: 'recovering',
+  SLOT_STATE_IDLE: 'idle',
+  SLOT_STATE_LOADING: 'loading',
+  SLOT_STATE_RENDERING: 'rendering',
+  SLOT_STATE_RECOVERING: 'recovering',
+} as const satisfies { readonly [S in SlotState]: string };
+
+/**
+ * The agent of one host: connects the link with the slots and the spool, and leaves in order. Everything that the
+ * coordinator may repeat, and everything that may get lost with a connection, is made harmless here.
+ */
+export class Agent {
+  readonly metrics: AgentMetrics;
+  readonly #options: AgentOptions;
+  readonly #link: Link;
+  readonly #outbox: Outbox;
+  readonly #slots: readonly Slot[];
+  readonly #reports = new LeaseReports();
+  readonly #progress = new Map<string, { readonly clip: number; readonly at: number }>();
+  readonly #left = Promise.withResolvers<void>();
+  #freeBytes = 0;
+  #graceMillis: number | null = null;
+  #graceTimer: Timer | null = null;
+  #leaving: string | null = null;
+
+  private constructor(options: AgentOptions, inputs: InputCache) {
+    this.#options = options;
+    const { clock, random, log, spool } = options;
+    this.metrics = createAgentMetrics(() => ({
+      connected: this.#link.connected,
+      slots: this.#slots.map((slot) => gaugeState[slot.status.state]),
+      spooledChunks: spool.chunkCount,
+      spoolBytes: spool.bytes,
+    }));
+    this.#link = new Link({
+      ...{ clock, random, log, addresses: options.coordinators, dial: options.dial },
+      hello: () => this.#hello(),
+      heartbeat: () => this.#heartbeat(),
+      onWelcome: (welcome) => this.#welcomed(welcome),
+      onMessage: (message) => this.#take(message),
+      onDisconnected: (reason) => this.#disconnected(reason),
+    });
+    this.#outbox = new Outbox({
+      ...{ clock, random, log, spool },
+      upload: (entry, signal) => uploadArtifact(this.#link.client(), entry, signal),
+      offer: (entry) => this.#link.send(offerOf(entry)),
+      onVerdict: (entry, verdict, reason) => this.#judged(entry, verdict, reason),
+    });
+    this.#slots = Array.from({ length: options.slots }, (_, i) => this.#newSlot(`slot-${i + 1}`, inputs));
+  }
+
+  /**
+   * Opens the input cache and begins to dial.
+   *
+   * @throws FarmError when the disk refuses.
+   */
+  static async start(options: AgentOptions): Promise<Agent> {
+    const inputs = await InputCache.open({
+      ...options.cache,
+      fetch: (jobId, sha256, signal) => fetchInput(agent.#link.client(), jobId, sha256, signal),
+      onLookup: (result) => agent.metrics.inputs.inc({ result }),
+      now: () => options.clock.now(),
+      log: options.log,
+    });
+    const agent = new Agent(options, inputs);
+    agent.#link.start();
+    return agent;
+  }
+
+  /** Resolves when the agent has left, by {@link leave} or because the coordinator drained it. */
+  get left(): Promise<void> {
+    return this.#left.promise;
+  }
+
+  /** True from {@link leave} on. */
+  get leaving(): boolean {
+    return this.#leaving !== null;
+  }
+
+  /** Why the agent can't take work now; empty when it can. */
+  get obstacles(): readonly string[] {
+    const idleOrBusy = this.#slots.some((slot) => slot.status.state !== SlotState.SLOT_STATE_RECOVERING);
+    return [
+      ...(this.#leaving === null ? [] : [`leaving: ${this.#leaving}`]),
+      ...(this.#link.connected ? [] : ['no link to a coordinator']),
+      ...(idleOrBusy ? [] : ['no slot is usable']),
+    ];
+  }
+
+  /** Finishes the clips in hand, hands in the spool, hands back the rest, closes everything. A repeat does nothing. */
+  leave(reason: string): void {
+    if (this.#leaving !== null) return;
+    this.#leaving = reason;
+    this.#options.log.info({ reason }, 'leaving after the clip in hand');
+    this.#leave(reason).then(this.#left.resolve, this.#left.reject);
+  }
+
+  /** Kills runners and encoders at once; for a process that exits right after. */
+  kill(): void {
+    for (const slot of this.#slots) slot.kill();
+  }
+
+  async #leave(reason: string): Promise<void> {
+    const { spool, log } = this.#options;
+    for (const slot of this.#slots) {
+      slot.refuse(`the agent is leaving: ${reason}`);
+      slot.stop(reason);
+    }
+    this.#graceTimer?.cancel();
+    const over = new AbortController();
+    const handedIn = async (): Promise<void> => {
+      await Promise.all(this.#slots.map((slot) => slot.whenIdle()));
+      await this.#outbox.whenEmpty(HAND_IN_MILLIS, over.signal);
+    };
+    await Promise.race([handedIn(), this.#cutOff(over.signal)]);
+    over.abort();
+    if (this.#outbox.size > 0) {
+      log.warn({ files: this.#outbox.size }, 'files stay in the spool and are handed in at the next start');
+    }
+    await this.#link.close();
+    await Promise.all(this.#slots.map((slot) => slot.close(RUNNER_GRACE_MILLIS)));
+    log.info({ spooled_chunks: spool.chunkCount }, 'left');
+  }
+
+  /** Resolves when nothing is rendered and there was no link for {@link HAND_IN_MILLIS}. */
+  async #cutOff(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    let since = clock.monotonic();
+    while (!signal.aborted && clock.monotonic() - since < HAND_IN_MILLIS) {
+      await new Promise<void>((resolve) => clock.setTimeout(resolve, 250));
+      if (this.#link.connected || this.#slots.some((slot) => slot.rendering)) since = clock.monotonic();
+    }
+  }
+
+  #newSlot(slotId: string, inputs: InputCache): Slot {
+    const { profile, socketDir, ffmpeg, spool, clock, random } = this.#options;
+    const log = this.#options.log.child({ slot_id: slotId });
+    return new Slot({
+      ...{ slotId, profile, socketDir, ffmpeg, spool, outbox: this.#outbox, inputs, clock, random, log },
+      events: {
+        ended: (lease, outcome, clip) => this.#leaseEnded(lease, outcome, clip, log),
+        progress: (leaseId, clip, fraction) => this.#progressed(slotId, leaseId, clip, fraction),
+        clipRendered: (seconds) => this.metrics.clipSeconds.observe(seconds),
+        spooled: (seconds) => this.metrics.encodeSeconds.observe(seconds),
+        runnerGone: () => this.metrics.runnersGone.inc(),
+      },
+    });
+  }
+
+  #hello(): Omit<Hello, 'term'> {
+    const { nodeId, name, pool, version, gpus, spool } = this.#options;
+    return {
+      ...{ nodeId, name, pool, version, protocol: PROTOCOL, gpus: [...gpus] },
+      slots: this.#slots.map((slot) => slot.info),
+      leases: this.#slots.flatMap((slot) => slot.held),
+      spooledChunks: spool.chunkCount,
+    };
+  }
+
+  async #heartbeat(): Promise<Heartbeat> {
+    this.#freeBytes = await this.#options.spool.freeBytes();
+    return this.#status();
+  }
+
+  #status(): Heartbeat {
+    return {
+      slots: this.#slots.map((slot) => slot.status),
+      spooledChunks: this.#options.spool.chunkCount,
+      spoolFreeBytes: this.#freeBytes,
+    };
+  }
+
+  #welcomed({ graceMillis, validLeaseIds }: Welcome): void {
+    this.#graceMillis = graceMillis;
+    this.#graceTimer?.cancel();
+    this.#link.sendReplaceable({ $case: 'heartbeat', value: this.#status() });
+    // Chunks first: what is committed need not be given to anybody else.
+    this.#outbox.connected();
+    const valid = new Set(validLeaseIds);
+    for (const slot of this.#slots) {
+      for (const { leaseId } of slot.held) {
+        if (!valid.has(leaseId)) slot.revoke(leaseId, 'the coordinator gave the lease up while there was no contact');
+      }
+    }
+    for (const value of this.#reports.connected(this.#now())) this.#link.send({ $case: 'leaseEnded', value });
+  }
+
+  #disconnected(reason: string): void {
+    this.metrics.reconnects.inc();
+    this.#outbox.disconnected();
+    this.#reports.disconnected(this.#now());
+    const millis = this.#graceMillis;
+    if (millis === null || this.#leaving !== null) return;
+    this.#graceTimer = this.#options.clock.setTimeout(() => {
+      const text = `out of grace: no contact for ${millis / 1000} s (${reason})`;
+      this.#options.log.warn({ reason: text }, 'slots stop after the clip in hand');
+      for (const slot of this.#slots) slot.stop(text);
+    }, millis);
+  }
+
+  #take(message: Exclude<FromCoordinator, { $case: 'welcome' }>): void {
+    switch (message.$case) {
+      case 'grant':
+        this.#granted(message.value);
+        break;
+      case 'shrink':
+        for (const slot of this.#slots) slot.shrink(message.value.leaseId, message.value.end);
+        break;
+      case 'revoke':
+        for (const slot of this.#slots) slot.revoke(message.value.leaseId, message.value.reason || 'revoked');
+        break;
+      case 'drain':
+        this.leave(`drained by the coordinator: ${message.value.reason}`);
+        break;
+      case 'chunkAck':
+        this.#acknowledged(message.value);
+        break;
+      case 'anchorAck': {
+        const { jobId, accepted, reason } = message.value;
+        void this.#outbox.anchorJudged(jobId, accepted ? 'committed' : 'rejected', reason);
+        break;
+      }
+    }
+  }
+
+  #granted(grant: Grant): void {
+    const { leaseId, slotId } = grant;
+    const ended = this.#reports.find(leaseId);
+    if (ended !== undefined) {
+      this.#link.send({ $case: 'leaseEnded', value: ended });
+      return;
+    }
+    const { log } = this.#options;
+    try {
+      const lease = leaseTaskFromGrant(grant);
+      const slot = this.#slots.find(({ info }) => info.slotId === slotId);
+      if (slot === undefined) throw new FarmError('not_found', `this node has no slot "${slotId}"`);
+      const { jobId, start, end, preRoll } = lease;
+      log.info({ job_id: jobId, lease_id: leaseId, slot_id: slotId, start, end, pre_roll: preRoll }, 'lease granted');
+      slot.grant(lease);
+    } catch (error) {
+      this.#leaseEnded(grant, { reason: 'refused', message: FarmError.from(error).message }, grant.start, log);
+    }
+  }
+
+  #acknowledged({ leaseId, clip, verdict, reason }: ChunkAck): void {
+    const known = verdictOf[verdict];
+    if (known === 'try_again') this.#outbox.tryAgain({ leaseId, clip }, reason);
+    else if (known !== null) void this.#outbox.judged({ leaseId, clip }, known, reason);
+  }
+
+  #judged(entry: SpoolEntry, verdict: OutboxVerdict, reason: string): void {
+    const { manifest } = entry;
+    const fields = { ...fieldsOf(entry), verdict, ...(reason === '' ? {} : { reason }) };
+    const well = verdict === 'committed' || verdict === 'not_wanted';
+    this.#options.log[well ? 'info' : 'error'](fields, `${describe(manifest)} was handed in`);
+    if (manifest.kind === 'chunk') this.metrics.judged.inc({ verdict });
+    if (well) return;
+    const text = `${describe(manifest)} was lost: ${verdict}: ${reason}`;
+    this.#tell(50, text, manifest.leaseId);
+    const failureClass = verdict === 'rejected' ? 'bad_chunk' : 'environment';
+    if (manifest.kind === 'anchor') return;
+    for (const slot of this.#slots) slot.chunkLost(manifest.leaseId, failureClass, text);
+  }
+
+  #progressed(slotId: string, leaseId: string, clip: number, fraction: number): void {
+    const before = this.#progress.get(slotId);
+    const at = this.#now();
+    if (before !== undefined && before.clip === clip && at - before.at < PROGRESS_MILLIS) return;
+    this.#progress.set(slotId, { clip, at });
+    this.#link.sendReplaceable({ $case: 'progress', value: { leaseId, clip, fraction } });
+  }
+
+  #leaseEnded(lease: Pick<LeaseTask, 'leaseId' | 'jobId'>, outcome: LeaseOutcome, clip: number, log: Logger): void {
+    const value = leaseEnded(lease, outcome, clip);
+    const { reason } = outcome;
+    this.metrics.leases.inc({ outcome: reason });
+    const fields = { job_id: lease.jobId, lease_id: lease.leaseId, clip, outcome: reason };
+    if (outcome.reason === 'failed') {
+      this.metrics.failures.inc({ class: outcome.failureClass });
+      log.error({ ...fields, class: outcome.failureClass, reason: outcome.message }, 'lease failed');
+      // The slot's state goes ahead, so that it gets no new lease while it recovers.
+      this.#link.sendReplaceable({ $case: 'heartbeat', value: this.#status() });
+      this.#tell(50, `lease failed (${outcome.failureClass}): ${outcome.message}`, lease.leaseId);
+    } else log.info({ ...fields, reason: value.message }, 'lease ended');
+    this.#reports.add(value, this.#link.send({ $case: 'leaseEnded', value }), this.#now());
+  }
+
+  /** A line for the operator. */
+  #tell(level: number, message: string, leaseId: string): void {
+    const line: ToCoordinator = {
+      $case: 'log',
+      value: { level, message: message.slice(0, 2000).toWellFormed(), leaseId },
+    };
+    this.#link.sendReplaceable(line);
+  }
+
+  #now(): number {
+    return this.#options.clock.monotonic();
+  }
+}
+
+/** The message that offers a spooled file. */
+function offerOf({ manifest }: SpoolEntry): ToCoordinator {
+  const { jobId, leaseId, sha256, bytes } = manifest;
+  if (manifest.kind === 'anchor') return { $case: 'anchorReady', value: { jobId, leaseId, sha256, bytes } };
+  const { clip, frames, renderSeconds } = manifest;
+  return { $case: 'chunkReady', value: { manifest: { jobId, leaseId, clip, sha256, bytes, frames, renderSeconds } } };
+}

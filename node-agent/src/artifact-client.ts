@@ -21,7 +21,11 @@ const FETCH_MILLIS = 30 * 60_000;
  * @throws FarmError as the coordinator threw it; `internal` when it stored something else; `not_found` when the file is
  *   gone.
  */
-export async function uploadArtifact(client: AgentServiceClient, entry: SpoolEntry, signal: AbortSignal): Promise<void> {
+export async function uploadArtifact(
+  client: AgentServiceClient,
+  entry: SpoolEntry,
+  signal: AbortSignal,
+): Promise<void> {
   const { manifest, path } = entry;
   const { jobId, leaseId, sha256, bytes } = manifest;
   const kind = manifest.kind === 'chunk' ? ArtifactKind.ARTIFACT_KIND_CHUNK : ArtifactKind.ARTIFACT_KIND_ANCHOR;

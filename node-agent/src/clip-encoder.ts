@@ -103,11 +103,12 @@ export class ClipEncoder {
 
   #verdict(code: number | null, signal: NodeJS.Signals | null): FarmError | null {
     if (this.#failure !== undefined) return this.#failure;
-    if (code === 0) return null;
     const words = this.#stderr.trim();
+    // FFmpeg 5.1 exits with 0 although the disk was full and the file is cut off.
     if (/no space left|quota exceeded/i.test(words)) {
       return new FarmError('resource_exhausted', `the disk of the spool is full: ${words}`);
     }
+    if (code === 0) return null;
     const how = code === null ? `signal ${signal}` : `status ${code}`;
     return new FarmError('internal', `ffmpeg ended with ${how}${words === '' ? '' : `: ${words}`}`);
   }

@@ -62,7 +62,8 @@ export class ClipPipeline {
     const { lease } = this.#options;
     const frameBytes = lease.width * lease.height * 3;
     if (payload.length !== count * frameBytes) {
-      return this.#runnerFault(`${payload.length} bytes for ${count} frames of ${lease.width}x${lease.height}`);
+      this.#runnerFault(`${payload.length} bytes for ${count} frames of ${lease.width}x${lease.height}`);
+      return;
     }
     try {
       for (let i = 0; i < count && !this.#closed.signal.aborted; i += 1) {
@@ -82,12 +83,16 @@ export class ClipPipeline {
   async clipDone(clip: number, renderSeconds: number): Promise<void> {
     const { lease, wantedEnd } = this.#options;
     if (clip < lease.start || this.#closed.signal.aborted) return;
-    if (clip >= wantedEnd()) return this.#drop();
+    if (clip >= wantedEnd()) {
+      this.#drop();
+      return;
+    }
     const expected = framesInClip(clip, lease.frames);
     const inHand = this.#inHand;
     const frames = inHand?.clip === clip ? inHand.frames : 0;
     if (inHand === null || frames !== expected) {
-      return this.#runnerFault(`${frames} of the ${expected} frames of clip ${clip}`);
+      this.#runnerFault(`${frames} of the ${expected} frames of clip ${clip}`);
+      return;
     }
     await this.#finishing;
     // The lease may have ended or shrunk meanwhile.

@@ -46,14 +46,20 @@ Profile synthetic:
 Example: clipfarm agent --coordinator 127.0.0.1:7400 --profile synthetic --slots 2 --seconds-per-clip 0.5
 `;
 
-const seconds = z.string().regex(/^\d+(\.\d+)?$/, 'must be a number of seconds, 0 or more').transform(Number);
+const seconds = z
+  .string()
+  .regex(/^\d+(\.\d+)?$/, 'must be a number of seconds, 0 or more')
+  .transform(Number);
 const bytes = z
   .string()
   .regex(/^\d{1,16}$/, 'must be a whole number of bytes')
   .transform(Number)
   .refine((value) => value >= 2 ** 20, 'must be at least 1048576 (1 MiB)');
 const label = z.string().regex(/^[\x21-\x7e]{1,100}$/, 'must be 1 to 100 printable ASCII characters without blanks');
-const file = z.string().min(1, 'must be a path').transform((path) => resolve(path));
+const file = z
+  .string()
+  .min(1, 'must be a path')
+  .transform((path) => resolve(path));
 
 const schema = z.strictObject({
   coordinator: z.string(),
@@ -129,17 +135,20 @@ export interface Surroundings {
  *
  * @throws FarmError `invalid_argument` naming the flag, its value and what is accepted
  */
-export function agentConfigFromArgs(argv: readonly string[], { env, hostName, homeDir }: Surroundings): AgentConfig | null {
+export function agentConfigFromArgs(
+  argv: readonly string[],
+  { env, hostName, homeDir }: Surroundings,
+): AgentConfig | null {
   const { help, ...given } = parseFlags(argv);
   if (help === true) return null;
   const fromEnv = {
-    coordinator: env['CLIPFARM_COORDINATOR'] || '127.0.0.1:7400',
+    coordinator: env.CLIPFARM_COORDINATOR || '127.0.0.1:7400',
     name: hostName.slice(0, 100),
-    'state-dir': join(env['CLIPFARM_HOME'] || join(homeDir, '.clipfarm'), 'agent'),
-    'token-file': env['CLIPFARM_TOKEN_FILE'] || undefined,
-    'tls-ca': env['CLIPFARM_TLS_CA'] || undefined,
-    'tls-cert': env['CLIPFARM_TLS_CERT'] || undefined,
-    'tls-key': env['CLIPFARM_TLS_KEY'] || undefined,
+    'state-dir': join(env.CLIPFARM_HOME || join(homeDir, '.clipfarm'), 'agent'),
+    'token-file': env.CLIPFARM_TOKEN_FILE || undefined,
+    'tls-ca': env.CLIPFARM_TLS_CA || undefined,
+    'tls-cert': env.CLIPFARM_TLS_CERT || undefined,
+    'tls-key': env.CLIPFARM_TLS_KEY || undefined,
   };
   const parsed = schema.safeParse({ ...fromEnv, ...given });
   if (!parsed.success) throw refusal(parsed.error.issues[0], { ...fromEnv, ...given });

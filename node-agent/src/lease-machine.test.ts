@@ -102,7 +102,16 @@ test('a lease that waits for its slot can be shrunk and revoked', () => {
 });
 
 test('a shrink behind the clip in hand moves the end; repeats and later ends do nothing', () => {
-  const { actions, names } = run([granted, ready, clipDone(3), clipDone(4), shrink(7), shrink(7), shrink(8), shrink(6)]);
+  const { actions, names } = run([
+    granted,
+    ready,
+    clipDone(3),
+    clipDone(4),
+    shrink(7),
+    shrink(7),
+    shrink(8),
+    shrink(6),
+  ]);
   assert.deepEqual(names, ['prepare', 'render', 'setEnd', 'setEnd']);
   assert.deepEqual(actions.at(-1), { do: 'setEnd', leaseId: 'l1', end: 6 });
 });
@@ -190,7 +199,10 @@ const anyEvent: fc.Arbitrary<LeaseEvent> = fc.oneof(
       .tuple(leaseIds, fc.integer({ min: 0, max: 10 }), fc.integer({ min: 1, max: 10 }))
       .map(([id, start, length]) => lease(id, start, start + length)),
   }),
-  fc.record({ type: fc.constantFrom('ready' as const, 'cancelTimeout' as const, 'settled' as const), leaseId: leaseIds }),
+  fc.record({
+    type: fc.constantFrom('ready' as const, 'cancelTimeout' as const, 'settled' as const),
+    leaseId: leaseIds,
+  }),
   fc.record({
     type: fc.constant('progress' as const),
     leaseId: leaseIds,

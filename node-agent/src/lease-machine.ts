@@ -1,5 +1,5 @@
-import type { RunnerErrorClass } from './runner/protocol.ts';
 import type { LeaseTask } from './lease-task.ts';
+import type { RunnerErrorClass } from './runner/protocol.ts';
 
 /** Failure classes that an agent reports: the runner's own and a refused chunk. */
 export type AttemptFailureClass = RunnerErrorClass | 'bad_chunk';

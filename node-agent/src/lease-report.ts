@@ -1,8 +1,8 @@
 import {
   FailureClass,
   LeaseEnded,
-  LeaseEndReason,
   type LeaseEnded as LeaseEndedMessage,
+  LeaseEndReason,
 } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import type { AttemptFailureClass, LeaseOutcome } from './lease-machine.ts';
 
@@ -43,9 +43,7 @@ export function leaseEnded(
     jobId: lease.jobId,
     reason: reasons[outcome.reason],
     failureClass:
-      outcome.reason === 'failed'
-        ? failureClasses[outcome.failureClass]
-        : FailureClass.FAILURE_CLASS_UNSPECIFIED,
+      outcome.reason === 'failed' ? failureClasses[outcome.failureClass] : FailureClass.FAILURE_CLASS_UNSPECIFIED,
     message: 'message' in outcome ? outcome.message.slice(0, MAX_MESSAGE).toWellFormed() : '',
     clip,
   });

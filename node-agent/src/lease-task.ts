@@ -17,7 +17,9 @@ const MAX_INPUT_BYTES = 2 ** 31;
 const MAX_SIDE = 4096;
 
 const count = z.number().int().nonnegative();
-const identity = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/, 'must be 1 to 128 letters, digits, . _ : or -');
+const identity = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/, 'must be 1 to 128 letters, digits, . _ : or -');
 
 const contentRef = z.object({
   sha256: z.string().regex(/^[0-9a-f]{64}$/, 'must be a SHA-256 in lower-case hex'),

@@ -1,3 +1,5 @@
+import type { Clock, Timer } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
 import type {
   AgentServiceClient,
   AttachRequest,
@@ -6,11 +8,9 @@ import type {
   Hello,
   Welcome,
 } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
-import type { ClientDuplexStream } from '@grpc/grpc-js';
-import type { Clock, Timer } from '@clipfarm/shared/clock';
-import { FarmError } from '@clipfarm/shared/errors';
 import { responsesOf } from '@clipfarm/shared/rpc/client-call';
 import { createSink, type MessageSink } from '@clipfarm/shared/rpc/sink';
+import type { ClientDuplexStream } from '@grpc/grpc-js';
 
 /** A message to the coordinator, without its wrapping. */
 export type ToCoordinator = NonNullable<AttachRequest['message']>;

@@ -70,7 +70,7 @@ export class Link {
 
   /** Sends a message in order; false without a link, and then the message is lost. */
   send(message: ToCoordinator): boolean {
-    return this.#connected && this.#session !== null && this.#session.post(message);
+    return this.#connected && (this.#session?.post(message) ?? false);
   }
 
   /** Sends what the next message of its kind replaces; left out without a link or when it is slow. */

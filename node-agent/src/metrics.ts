@@ -63,7 +63,11 @@ export function createAgentMetrics(read: () => AgentGauges) {
       buckets: CLIP_BUCKETS,
     }),
     encodeSeconds: new Histogram({
-      ...{ name: name('clip_encode_seconds'), help: 'Time from the last frame of a clip to the spooled chunk.', registers },
+      ...{
+        name: name('clip_encode_seconds'),
+        help: 'Time from the last frame of a clip to the spooled chunk.',
+        registers,
+      },
       buckets: ENCODE_BUCKETS,
     }),
     /** Content type of {@link render}. */

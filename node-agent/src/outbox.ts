@@ -146,8 +146,8 @@ export class Outbox {
     };
     const look = (): void => {
       const left = count();
-      if (left === 0) return resolve();
-      if (left === seen.left && seen.session === this.#session) return;
+      if (left === 0) resolve();
+      if (left === 0 || (left === seen.left && seen.session === this.#session)) return;
       seen.timer?.cancel();
       seen.left = left;
       seen.session = this.#session;
@@ -172,8 +172,7 @@ export class Outbox {
 
   #find({ leaseId, clip }: ChunkKey): readonly Item[] {
     return [...this.#items.values()].filter(
-      ({ entry: { manifest } }) =>
-        manifest.kind === 'chunk' && manifest.leaseId === leaseId && manifest.clip === clip,
+      ({ entry: { manifest } }) => manifest.kind === 'chunk' && manifest.leaseId === leaseId && manifest.clip === clip,
     );
   }
 

@@ -4,6 +4,8 @@ import type { HeldLease, SlotStatus } from '@clipfarm/shared/gen/clipfarm/v1/age
 import { type SlotInfo, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import type { Logger } from '@clipfarm/shared/log';
 import { ClipPipeline } from './clip-pipeline.ts';
+import { DiskGuard } from './disk-guard.ts';
+import { HangWatch } from './hang-watch.ts';
 import type { InputCache } from './input-cache.ts';
 import { fetchLeaseInputs, type LeaseInputs } from './lease-inputs.ts';
 import {
@@ -18,7 +20,7 @@ import {
 import type { LeaseTask } from './lease-task.ts';
 import type { Outbox } from './outbox.ts';
 import type { RunnerProfile } from './profile.ts';
-import type { FromRunner } from './runner/protocol.ts';
+import type { FromRunner, RunnerErrorClass } from './runner/protocol.ts';
 import { RunnerHost } from './runner-host.ts';
 import type { Spool } from './spool.ts';
 
@@ -54,11 +56,8 @@ export interface SlotEvents {
 /** Milliseconds that a runner may take to confirm a cancel. */
 const CANCEL_MILLIS = 10_000;
 
-/** Free bytes on the spool's disk from which on a slot that stopped for want of them works again. */
-const ENOUGH_BYTES = 256 * 2 ** 20;
-
-/** Milliseconds between looks at the disk. */
-const DISK_CHECK_MILLIS = 5000;
+/** Failures after which a runner process is of no more use. */
+const mustRestart: ReadonlySet<RunnerErrorClass> = new Set(['device', 'crash', 'hang']);
 
 /**
  * One slot: carries out what the lease machine decides. It owns the runner, the pipeline from frames to chunks and the
@@ -73,24 +72,23 @@ export class Slot {
   /** Lease that was begun last, and what ends everything that is awaited for it. */
   #begun = '';
   #lease = new AbortController();
-  #hangTimer: Timer | null = null;
   #cancelTimer: Timer | null = null;
-  #diskTimer: Timer | null = null;
-  /** Messages of the runner that are being worked on: while there are any, silence is not the runner's. */
-  #busy = 0;
+  readonly #disk: DiskGuard;
+  #hang: HangWatch = HangWatch.none;
   #leaving: string | null = null;
-  #diskFull: string | null = null;
   readonly #whenIdle = new Set<() => void>();
 
   constructor(options: SlotOptions) {
     this.#options = options;
-    const { profile, socketDir, clock, random, log } = options;
+    const { profile, socketDir, clock, random, log, spool } = options;
+    this.#disk = new DiskGuard({ clock, log, freeBytes: () => spool.freeBytes() });
     this.#runner = new RunnerHost({
       ...{ profile, socketDir, clock, random, log },
       onMessage: (message, payload) => this.#take(message, payload),
       onGone: (message) => {
         options.events.runnerGone();
-        if (this.#state.kind !== 'idle') this.#step({ type: 'runnerGone', leaseId: this.#state.lease.leaseId, message });
+        if (this.#state.kind !== 'idle')
+          this.#step({ type: 'runnerGone', leaseId: this.#state.lease.leaseId, message });
       },
     });
   }
@@ -112,6 +110,11 @@ export class Slot {
     };
   }
 
+  /** True while the runner prepares or renders a lease. */
+  get rendering(): boolean {
+    return this.#state.kind === 'loading' || this.#state.kind === 'rendering';
+  }
+
   /** Leases that the slot has not reported as ended: the one in hand and one that waits for it. */
   get held(): readonly HeldLease[] {
     const state = this.#state;
@@ -127,7 +130,7 @@ export class Slot {
   /** Takes a lease or reports it as refused. A repeat of the lease in hand does nothing. */
   grant(lease: LeaseTask): void {
     const known = this.held.some((held) => held.leaseId === lease.leaseId);
-    const message = this.#leaving ?? this.#diskFull;
+    const message = this.#leaving ?? this.#disk.reason;
     if (message === null || known) this.#step({ type: 'grant', lease });
     else this.#options.events.ended(lease, { reason: 'refused', message }, lease.start);
   }
@@ -165,7 +168,9 @@ export class Slot {
   /** Ends the runner within `graceMillis`; a lease in hand is lost. */
   async close(graceMillis: number): Promise<void> {
     this.refuse('the agent leaves');
-    for (const timer of [this.#hangTimer, this.#cancelTimer, this.#diskTimer]) timer?.cancel();
+    this.#hang.stop();
+    this.#disk.close();
+    this.#cancelTimer?.cancel();
     this.#lease.abort(new FarmError('unavailable', 'the agent leaves'));
     this.#pipeline?.close();
     await Promise.all([this.#pipeline?.flushed(), this.#runner.close(graceMillis)]);
@@ -180,7 +185,7 @@ export class Slot {
   #publicState(): SlotState {
     switch (this.#state.kind) {
       case 'idle':
-        return this.#runner.recovering || this.#diskFull !== null
+        return this.#runner.recovering || this.#disk.reason !== null
           ? SlotState.SLOT_STATE_RECOVERING
           : SlotState.SLOT_STATE_IDLE;
       case 'loading':
@@ -194,8 +199,8 @@ export class Slot {
     const before = this.#state;
     const { state, actions } = stepLease(before, event);
     this.#state = state;
-    if (state.kind !== 'rendering') this.#hangTimer?.cancel();
-    else if (state !== before) this.#watch(before.kind === 'rendering');
+    if (state.kind !== 'rendering') this.#hang.stop();
+    else if (event.type !== 'ready' && state !== before) this.#hang.progressed();
     for (const action of actions) this.#act(action);
     if (this.#state.kind === 'idle') {
       for (const resolve of this.#whenIdle) resolve();
@@ -209,24 +214,31 @@ export class Slot {
         this.#begun = action.lease.leaseId;
         this.#lease = new AbortController();
         void this.#prepare(action.lease, this.#lease.signal);
-        return;
+        break;
       case 'abandon':
-        return this.#lease.abort(new FarmError('unavailable', 'the lease is over'));
+        this.#lease.abort(new FarmError('unavailable', 'the lease is over'));
+        break;
       case 'render':
-        return this.#render(action.lease, action.end);
+        this.#render(action.lease, action.end);
+        break;
       case 'setEnd':
-        return this.#runner.send({ type: 'setEnd', leaseId: action.leaseId, end: action.end });
+        this.#runner.send({ type: 'setEnd', leaseId: action.leaseId, end: action.end });
+        break;
       case 'cancel':
-        return this.#cancel(action.leaseId);
+        this.#cancel(action.leaseId);
+        break;
       case 'killRunner':
-        return this.#runner.kill();
+        this.#runner.kill();
+        break;
       case 'discardClip':
-        return this.#pipeline?.close();
+        this.#pipeline?.close();
+        break;
       case 'settle':
         void this.#settle(action.leaseId, action.acknowledged, this.#lease.signal);
-        return;
+        break;
       case 'report':
-        return this.#report(action.lease, action.outcome, action.clip);
+        this.#report(action.lease, action.outcome, action.clip);
+        break;
     }
   }
 
@@ -249,12 +261,21 @@ export class Slot {
   }
 
   #render(lease: LeaseTask, end: number): void {
-    const { spool, ffmpeg, clock, outbox, events } = this.#options;
+    const { spool, ffmpeg, clock, outbox, events, profile } = this.#options;
     const { leaseId } = lease;
     const wantedEnd = (): number => {
       const state = this.#state;
       return state.kind !== 'idle' && state.lease.leaseId === leaseId ? state.end : 0;
     };
+    this.#hang = new HangWatch({
+      clock,
+      seconds: lease.hangSeconds,
+      firstSeconds: lease.hangSeconds + profile.slot.warmUpSeconds,
+      onHang: (seconds) => {
+        const message = `no progress for ${seconds} s at clip ${currentClip(this.#state)}`;
+        this.#step({ type: 'failed', leaseId, failureClass: 'hang', message, runner: 'unusable' });
+      },
+    });
     this.#pipeline = new ClipPipeline({
       ...{ lease, wantedEnd, spool, ffmpeg, clock },
       onSpooled: (entry, encodeSeconds) => {
@@ -286,12 +307,7 @@ export class Slot {
     const own = state.kind !== 'idle' && state.kind !== 'loading' ? state.lease.leaseId : null;
     // What comes for a lease that is over was on its way when it ended.
     if (own === null || ('leaseId' in message && message.leaseId !== undefined && message.leaseId !== own)) return;
-    this.#busy += 1;
-    try {
-      await this.#takeOwn(own, message, payload);
-    } finally {
-      this.#busy -= 1;
-    }
+    await this.#hang.hold(() => this.#takeOwn(own, message, payload));
   }
 
   async #takeOwn(leaseId: string, message: FromRunner, payload: Uint8Array): Promise<void> {
@@ -299,25 +315,27 @@ export class Slot {
     switch (message.type) {
       case 'progress':
         this.#step({ type: 'progress', leaseId, clip: message.clip, fraction: message.fraction });
-        return events.progress(leaseId, message.clip, message.fraction);
+        events.progress(leaseId, message.clip, message.fraction);
+        break;
       case 'frames':
         await this.#pipeline?.frames(message.produced, message.count, payload);
-        return this.#watch(true);
+        this.#hang.progressed();
+        break;
       case 'clip':
         await this.#pipeline?.clipDone(message.clip, message.renderSeconds);
         events.clipRendered(message.renderSeconds);
-        return this.#step({ type: 'clipDone', leaseId, clip: message.clip });
+        this.#step({ type: 'clipDone', leaseId, clip: message.clip });
+        break;
       case 'spanEnded':
         if (message.reason !== 'cancelled') this.#runner.healthy();
-        return this.#step({ type: 'spanEnded', leaseId, end: message.end });
+        this.#step({ type: 'spanEnded', leaseId, end: message.end });
+        break;
       case 'error': {
-        const unusable = message.leaseId === undefined || message.class === 'device' || message.class === 'crash';
-        const runner = unusable ? 'unusable' : 'quiet';
+        const runner = message.leaseId === undefined || mustRestart.has(message.class) ? 'unusable' : 'quiet';
         const { class: failureClass, message: text } = message;
-        return this.#step({ type: 'failed', leaseId, failureClass, message: text, runner });
+        this.#step({ type: 'failed', leaseId, failureClass, message: text, runner });
+        break;
       }
-      default:
-        return;
     }
   }
 
@@ -351,41 +369,10 @@ export class Slot {
     this.#options.events.ended(lease, outcome, clip);
   }
 
-  /** Begins to wait for the next sign of progress; before the first one the runner may also warm up. */
-  #watch(progressed: boolean): void {
-    this.#hangTimer?.cancel();
-    const state = this.#state;
-    if (state.kind !== 'rendering') return;
-    const { leaseId, hangSeconds } = state.lease;
-    const seconds = hangSeconds + (progressed ? 0 : this.#options.profile.slot.warmUpSeconds);
-    this.#hangTimer = this.#options.clock.setTimeout(() => {
-      // While a message is worked on, the runner waits for this host, not the other way round.
-      if (this.#busy > 0) return this.#watch(progressed);
-      const message = `no progress for ${seconds} s at clip ${currentClip(this.#state)}`;
-      this.#step({ type: 'failed', leaseId, failureClass: 'hang', message, runner: 'unusable' });
-    }, seconds * 1000);
-  }
-
   /** This host can't go on with the lease; a full disk keeps further leases away until there is room again. */
   #hostFailure(leaseId: string, error: FarmError): void {
-    if (error.code === 'resource_exhausted') {
-      this.#diskFull = `the disk of the state directory is full: ${error.message}`;
-      this.#options.log.error({ lease_id: leaseId, reason: error.message }, 'slot pauses until the disk has room');
-      this.#awaitDisk();
-    }
-    const { message } = error;
+    const { message, code } = error;
+    if (code === 'resource_exhausted') this.#disk.full(message);
     this.#step({ type: 'failed', leaseId, failureClass: 'environment', message, runner: 'busy' });
-  }
-
-  #awaitDisk(): void {
-    const { clock, spool, log } = this.#options;
-    this.#diskTimer?.cancel();
-    this.#diskTimer = clock.setTimeout(async () => {
-      const free = await spool.freeBytes().catch(() => 0);
-      if (this.#leaving !== null) return;
-      if (free < ENOUGH_BYTES) return this.#awaitDisk();
-      this.#diskFull = null;
-      log.info({ free_bytes: free }, 'the disk has room again: slot goes on');
-    }, DISK_CHECK_MILLIS);
   }
 }

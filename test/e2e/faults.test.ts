@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Farm } from '../harness/farm.ts';
-import { descendants, killOneRunner } from '../harness/os.ts';
 import { cutAudio, identifyFrames, stampsOf } from '../harness/media.ts';
+import { descendants, killOneRunner } from '../harness/os.ts';
 
 /** Downloads the video and proves every frame. */
 async function prove(farm: Farm, jobId: string): Promise<number> {
@@ -46,7 +46,10 @@ it('no process outlives a killed agent', async () => {
   assert.ok(children.length > 0, 'the agent has a runner');
   await farm.agent('one').kill();
   await sleep(1000);
-  assert.deepEqual(children.filter((pid) => descendants(pid, true).length > 0), []);
+  assert.deepEqual(
+    children.filter((pid) => descendants(pid, true).length > 0),
+    [],
+  );
 });
 
 it('an agent that stops kindly finishes its clip, gives the rest back and exits 0', async () => {
@@ -72,6 +75,8 @@ it('a runner that always fails on one clip fails the job with the evidence, and 
   assert.ok(failed.failures.length >= 3);
   for (const agent of farm.agents.values()) await agent.kill();
   farm.startAgent({ name: 'good', pace: 0 });
-  await new Promise<void>((resolve, reject) => farm.client.retryJob({ jobId }, (error) => (error ? reject(error) : resolve())));
+  await new Promise<void>((resolve, reject) =>
+    farm.client.retryJob({ jobId }, (error) => (error ? reject(error) : resolve())),
+  );
   await prove(farm, jobId);
 });

@@ -35,7 +35,9 @@ export function promisedFrames(samples: number): number {
 /** Reads the stamp of every frame of a video, in order; null where it can't be read. */
 export async function stampsOf(path: string, width: number, height: number): Promise<(ReadStamp | null)[]> {
   const args = ['-nostdin', '-v', 'error', '-xerror', '-i', path, '-map', '0:v:0', '-vsync', 'passthrough'];
-  const child = spawn('ffmpeg', [...args, '-pix_fmt', 'gray', '-f', 'rawvideo', '-'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn('ffmpeg', [...args, '-pix_fmt', 'gray', '-f', 'rawvideo', '-'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const closed = once(child, 'close');
   const stamps: (ReadStamp | null)[] = [];
   const size = width * height;
@@ -43,7 +45,8 @@ export async function stampsOf(path: string, width: number, height: number): Pro
   for await (const piece of child.stdout) {
     rest = rest.length === 0 ? piece : Buffer.concat([rest, piece]);
     let offset = 0;
-    for (; rest.length - offset >= size; offset += size) stamps.push(readStamp(rest.subarray(offset, offset + size), width, height));
+    for (; rest.length - offset >= size; offset += size)
+      stamps.push(readStamp(rest.subarray(offset, offset + size), width, height));
     rest = rest.subarray(offset);
   }
   const [code] = await closed;

@@ -24,20 +24,46 @@ import { act, examples, type Handler, type Register, type Run } from './register
 /** `clipfarm job ...` */
 export const registerJob: Register = (program, run) => {
   const job = program.command('job').description('Looks at one job, or changes what becomes of it.');
-  const add = (name: string, description: string, handler: Handler, example: string) => addCommand(job, run, name, description, handler, example);
+  const add = (name: string, description: string, handler: Handler, example: string) =>
+    addCommand(job, run, name, description, handler, example);
   add('get', 'Shows a job.', getJob, 'clipfarm job get 3f9a');
-  add('watch', 'Shows the progress until the job ends. Ctrl-C detaches; the job goes on.', watch, 'clipfarm job watch 3f9a');
-  add('cancel', 'Stops a job. Its finished clips are kept, so that a retry goes on from there.', cancelJob, 'clipfarm job cancel 3f9a --reason "wrong portrait"').option('--reason <text>', 'recorded with the job', '');
+  add(
+    'watch',
+    'Shows the progress until the job ends. Ctrl-C detaches; the job goes on.',
+    watch,
+    'clipfarm job watch 3f9a',
+  );
+  add(
+    'cancel',
+    'Stops a job. Its finished clips are kept, so that a retry goes on from there.',
+    cancelJob,
+    'clipfarm job cancel 3f9a --reason "wrong portrait"',
+  ).option('--reason <text>', 'recorded with the job', '');
   add('pause', 'Holds a job at the next clip boundary.', pauseJob, 'clipfarm job pause 3f9a');
   add('resume', 'Lets a paused job go on.', resumeJob, 'clipfarm job resume 3f9a');
   add('retry', 'Takes up a failed or cancelled job where it ended.', retryJob, 'clipfarm job retry 3f9a');
-  add('priority', 'Changes the priority of a job.', setPriority, 'clipfarm job priority 3f9a 50').argument('<priority>', '-100 to 100; higher runs first');
-  add('download', 'Downloads the finished video and checks its SHA-256.', download, 'clipfarm job download 3f9a --output talk.mp4')
+  add('priority', 'Changes the priority of a job.', setPriority, 'clipfarm job priority 3f9a 50').argument(
+    '<priority>',
+    '-100 to 100; higher runs first',
+  );
+  add(
+    'download',
+    'Downloads the finished video and checks its SHA-256.',
+    download,
+    'clipfarm job download 3f9a --output talk.mp4',
+  )
     .addOption(new Option('--output <file>', 'where to save it').makeOptionMandatory())
     .option('--force', 'replace a file that is there');
 };
 
-function addCommand(parent: Command, run: Run, name: string, description: string, handler: Handler, example: string): Command {
+function addCommand(
+  parent: Command,
+  run: Run,
+  name: string,
+  description: string,
+  handler: Handler,
+  example: string,
+): Command {
   const command = parent
     .command(name)
     .description(description)

@@ -24,7 +24,11 @@ export const registerJobs: Register = (program, run) => {
     .option('--limit <n>', 'at most so many', '50')
     .addHelpText(
       'after',
-      examples(['clipfarm jobs', 'clipfarm jobs --state queued,rendering', 'clipfarm jobs -o json | jq ".jobs[].jobId"']),
+      examples([
+        'clipfarm jobs',
+        'clipfarm jobs --state queued,rendering',
+        'clipfarm jobs -o json | jq ".jobs[].jobId"',
+      ]),
     );
   act(command, run, listJobs);
 };

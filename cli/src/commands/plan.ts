@@ -13,9 +13,9 @@ import { act, examples, type Register } from './register.ts';
 export const registerPlan: Register = (program, run) => {
   const command = program
     .command('plan')
-    .summary('say what a job would be and take, without rendering it')
+    .summary('Says what a job would be and take, without rendering it.')
     .description(
-      'Says what a job would be and take, without rendering it: picture, clips, length, corrected settings, which slots\n' +
+      'Says what a job would be and take, without rendering it: picture, clips, length, corrected settings, which slots ' +
         'fit and why others do not, time and GPU-hours. Sends image and audio, so that a later submit need not.',
     );
   addJobOptions(command).addHelpText(

@@ -19,5 +19,6 @@ export function act(command: Command, run: Run, handler: Handler): void {
 
 /** Examples at the end of a command's help. */
 export function examples(lines: readonly string[]): string {
-  return `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+  const text = lines.map((line) => `  ${line}`).join('\n');
+  return `\nExamples:\n${text}\n\nThe options of \`clipfarm --help\`, such as -o json and --coordinator, work here too.`;
 }

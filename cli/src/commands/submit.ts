@@ -18,9 +18,9 @@ import { act, examples, type Register } from './register.ts';
 export const registerSubmit: Register = (program, run) => {
   const command = program
     .command('submit')
-    .summary('render a video from a portrait and a speech')
+    .summary('Renders a video from a portrait and a speech.')
     .description(
-      'Renders a video from a portrait and a speech. Checks both before anything is sent, prints the job, and with\n' +
+      'Renders a video from a portrait and a speech. Checks both before anything is sent, prints the job, and with ' +
         '--watch stays until the video is there. Takes the flags of Live Avatar’s own scripts, with underscores or dashes.',
     );
   addJobOptions(command)

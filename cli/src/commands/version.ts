@@ -21,6 +21,7 @@ const showVersion: Handler = async (context) => {
 /** Version from the package that this file belongs to. */
 function clientVersion(): string {
   const manifest: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
-  const found = manifest !== null && typeof manifest === 'object' && 'version' in manifest ? manifest.version : undefined;
+  const found =
+    manifest !== null && typeof manifest === 'object' && 'version' in manifest ? manifest.version : undefined;
   return typeof found === 'string' ? found : 'unknown';
 }

@@ -92,12 +92,13 @@ function channelOf(options: ConnectOptions): ClientChannel {
   }
 }
 
+/** What grpc-js says when it has no connection; the farm's own refusals never begin like this. */
+const deadLine = /^(?:No connection established|Name resolution failed|14 UNAVAILABLE)/;
+
 function withHint(error: FarmError, address: string): FarmError {
-  // The farm's own refusals carry a text of their own; only a dead line is explained here.
-  if (error.code !== 'unavailable' || !/^(No connection established|Name resolution failed|14 )/.test(error.message)) {
-    return error;
-  }
-  return new FarmError('unavailable', `no coordinator answers at ${address}: ${error.message}`, {
+  if (error.code !== 'unavailable' || !deadLine.test(error.message)) return error;
+  const reason = /Last error: (?:Error: )?(.*?)\.? *(?:Resolution note:.*)?$/.exec(error.message)?.[1] ?? error.message;
+  return new FarmError('unavailable', `no coordinator answers at ${address}: ${reason}`, {
     hint: 'Start one with `clipfarm up`, or name the right one with --coordinator HOST:PORT.',
     cause: error,
   });

@@ -73,10 +73,14 @@ async function withFile(
   inspect: (file: FileHandle, bytes: number) => Promise<InputFile>,
 ): Promise<InputFile> {
   const refuse = (why: string) =>
-    new FarmError('invalid_argument', `${field}: "${path}" ${why}; accepted: ${accepted} of at most ${bytesText(limit)}`, {
-      field,
-      hint: `Correct --${field}.`,
-    });
+    new FarmError(
+      'invalid_argument',
+      `${field}: "${path}" ${why}; accepted: ${accepted} of at most ${bytesText(limit)}`,
+      {
+        field,
+        hint: `Correct --${field}.`,
+      },
+    );
   let file: FileHandle;
   try {
     // Non-blocking, because opening a named pipe would otherwise wait for a writer.
@@ -132,7 +136,8 @@ function wrongType(
   accepted: string,
   hint: string,
 ): FarmError {
-  const seen = type === undefined ? 'is of no known media format' : `is ${article(type.kind)} ${type.kind} (${type.name})`;
+  const seen =
+    type === undefined ? 'is of no known media format' : `is ${article(type.kind)} ${type.kind} (${type.name})`;
   return new FarmError('invalid_argument', `${field}: "${path}" ${seen}; accepted: ${accepted}`, { field, hint });
 }
 

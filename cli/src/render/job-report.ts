@@ -1,8 +1,8 @@
-import type { Timestamp } from '@clipfarm/shared/gen/google/protobuf/timestamp';
 import { type AttemptFailure, type Job, type JobResult, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import type { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import type { Timestamp } from '@clipfarm/shared/gen/google/protobuf/timestamp';
 import { CLIP_SECONDS, FPS } from '@clipfarm/shared/model/clip';
-import { jobStateWords } from '../farm/job-state.ts';
+import { isFinal, jobStateWords } from '../farm/job-state.ts';
 import type { Style } from './style.ts';
 import { fields, table } from './table.ts';
 import { printable } from './text.ts';
@@ -42,14 +42,10 @@ export function endReport(job: Job, nodes: readonly Node[], style: Style): strin
     const took = renderSeconds(job);
     const pairs: [string, string][] = [
       ['video', `${result.frames} frames, ${duration(result.videoSeconds)}, ${bytes(result.bytes)}`],
+      ['joins', String(result.joins)],
       ...(took === undefined ? [] : ([['took', tookText(result, took)]] satisfies [string, string][])),
     ];
-    return [
-      headline(job, style),
-      ...fields(pairs, style),
-      ...shareLines(job, nodes, style),
-      ...checkLines(job, style),
-    ];
+    return [headline(job, style), ...fields(pairs, style), ...shareLines(job, nodes, style), ...checkLines(job, style)];
   }
   const lines = [headline(job, style)];
   if (job.stateReason !== '') lines.push(...fields([['reason', printable(job.stateReason)]], style));
@@ -83,13 +79,13 @@ function clipsText(job: Job): string {
   if (job.clipsPrefix > 0 && job.clipsPrefix < total) {
     parts.push(`${duration(job.clipsPrefix * CLIP_SECONDS)} playable from the beginning`);
   }
-  if (job.speed > 0) parts.push(`${speed(job.speed)} real time`);
+  if (job.speed > 0 && !isFinal(job.state)) parts.push(`${speed(job.speed)} real time`);
   if (job.etaSeconds >= 0 && job.clipsCommitted < total) parts.push(`${duration(job.etaSeconds)} left`);
   return parts.join(', ');
 }
 
 function tookText(result: JobResult, seconds: number): string {
-  const parts = [duration(seconds)];
+  const parts = [`${seconds.toFixed(1)} s`];
   if (seconds > 0) parts.push(`${speed(result.videoSeconds / seconds)} real time`);
   parts.push(`file finished ${(result.finishMillis / 1000).toFixed(2)} s after the last clip`);
   if (result.clipsRerendered > 0) parts.push(`${count(result.clipsRerendered, 'clip')} rendered more than once`);
@@ -114,11 +110,11 @@ function shareLines(job: Job, nodes: readonly Node[], style: Style): string[] {
 function checkLines(job: Job, style: Style): string[] {
   const checks = job.result?.checks ?? [];
   if (checks.length === 0) return [];
-  const pairs = checks.map(({ name, ok, detail }): [string, string] => [
-    printable(name),
-    `${ok ? style.good('ok') : style.bad('failed')}  ${printable(detail)}`,
-  ]);
-  return [style.bold('Checks'), ...fields(pairs, style)];
+  const lines = checks.map(
+    ({ name, ok, detail }) =>
+      `  ${ok ? style.good('ok    ') : style.bad('failed')}  ${printable(name)}: ${style.dim(printable(detail))}`,
+  );
+  return [style.bold('Checks'), ...lines];
 }
 
 function failureLines(failures: readonly AttemptFailure[], style: Style): string[] {

@@ -2,6 +2,7 @@ import type { JobPlan } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import type { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { FPS } from '@clipfarm/shared/model/clip';
 import { PRESETS } from '@clipfarm/shared/model/presets';
+import { slotLabel } from './progress-view.ts';
 import type { Style } from './style.ts';
 import { fields, table } from './table.ts';
 import { printable } from './text.ts';
@@ -61,7 +62,7 @@ function fitLines(plan: JobPlan, nodes: readonly Node[], style: Style): string[]
           cell: (fit) => (fit.fits ? 'yes' : 'no'),
           paint: (text, fit) => (fit.fits ? style.good(text) : style.bad(text)),
         },
-        { title: 'SLOT', cell: (fit) => `${names.get(fit.nodeId) ?? fit.nodeId}/${fit.slotId}`, max: 40 },
+        { title: 'SLOT', cell: (fit) => slotLabel(names.get(fit.nodeId) ?? fit.nodeId, fit.slotId), max: 40 },
         { title: 'PROFILE', cell: (fit) => fit.profile, max: 24 },
         {
           title: 'S/CLIP',

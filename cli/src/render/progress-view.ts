@@ -1,6 +1,8 @@
 import type { Job, Lease } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { type Node, type Slot, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { isFinal } from '../farm/job-state.ts';
 import type { StripClip } from './strip.ts';
+import { count } from './units.ts';
 
 /** What one slot does for a job. */
 export interface SlotView {
@@ -63,7 +65,7 @@ function knownSlots(job: Job, nodes: readonly Node[]): readonly KnownSlot[] {
     .flatMap((node) =>
       node.slots.map((slot) => ({
         key: keyOf({ nodeId: node.nodeId, slotId: slot.info?.slotId ?? '' }),
-        label: node.slots.length > 1 ? `${node.name}/${slot.info?.slotId ?? '?'}` : node.name,
+        label: node.slots.length > 1 ? slotLabel(node.name, slot.info?.slotId ?? '?') : node.name,
         slot,
       })),
     )
@@ -71,6 +73,11 @@ function knownSlots(job: Job, nodes: readonly Node[]): readonly KnownSlot[] {
   const named = new Set(fromNodes.map(({ key }) => key));
   const others = [...used].filter((key) => !named.has(key)).sort(compare);
   return [...fromNodes, ...others.map((key) => ({ key, label: key, slot: undefined }))];
+}
+
+/** Node and slot in one word; a slot that carries the node's name already is enough. */
+export function slotLabel(nodeName: string, slotId: string): string {
+  return slotId.startsWith(`${nodeName}/`) ? slotId : `${nodeName}/${slotId}`;
 }
 
 function keyOf(holder: { readonly nodeId: string; readonly slotId: string }): string {
@@ -90,6 +97,7 @@ function letterOf(index: number): string {
 function slotView(known: KnownSlot, owner: number, lease: Lease | undefined, job: Job): SlotView {
   const common = { letter: letterOf(owner), owner, label: known.label };
   if (lease === undefined) {
+    if (isFinal(job.state)) return { ...common, lease: undefined, doing: renderedBy(known.key, job) };
     const busy = known.slot !== undefined && known.slot.jobId !== '' && known.slot.jobId !== job.jobId;
     return { ...common, lease: undefined, doing: busy ? 'works for another job' : 'idle' };
   }
@@ -98,6 +106,11 @@ function slotView(known: KnownSlot, owner: number, lease: Lease | undefined, job
   const share = Math.min(1, rendered / Math.max(1, lease.end - lease.start));
   const view = { start: lease.start, end: lease.end, share, etaSeconds: lease.etaSeconds };
   return { ...common, lease: view, doing: doing(known.slot, lease, progress) };
+}
+
+function renderedBy(key: string, job: Job): string {
+  const clips = job.spans.filter((span) => keyOf(span) === key).reduce((sum, { start, end }) => sum + end - start, 0);
+  return count(clips, 'clip');
 }
 
 function doing(slot: Slot | undefined, lease: Lease, progress: number): string {
@@ -115,11 +128,7 @@ function clipProgress(slot: Slot | undefined, lease: Lease): number {
   return Math.min(1, Math.max(0, slot.clipProgress));
 }
 
-function stripClips(
-  job: Job,
-  owners: ReadonlyMap<string, number>,
-  known: readonly KnownSlot[],
-): readonly StripClip[] {
+function stripClips(job: Job, owners: ReadonlyMap<string, number>, known: readonly KnownSlot[]): readonly StripClip[] {
   const total = job.plan?.clips ?? 0;
   const clips: StripClip[] = Array.from({ length: total }, () => ({ owner: undefined, done: 0 }));
   for (const lease of job.leases) {

@@ -56,7 +56,8 @@ export function progressSummary(view: ProgressView): string {
 
 function title(job: Job, width: number, style: Style): string {
   const plan = job.plan;
-  const picture = plan === undefined ? '' : `${plan.width}x${plan.height}, ${count(plan.clips, 'clip')}, ${videoLength(job)}`;
+  const picture =
+    plan === undefined ? '' : `${plan.width}x${plan.height}, ${count(plan.clips, 'clip')}, ${videoLength(job)}`;
   const state = jobStateWords[job.state];
   const name = truncate(printable(job.spec?.name ?? ''), Math.max(8, width - widthOf(picture) - state.length - 4));
   const left = `${name}  ${state}`;

@@ -1,7 +1,7 @@
 import { exitCodeOf, FarmError } from '@clipfarm/shared/errors';
+import type { TextStream } from '../shell.ts';
 import { createStyle } from './style.ts';
 import { printable } from './text.ts';
-import type { TextStream } from '../shell.ts';
 
 /**
  * Writes what went wrong and what to do about it, as `error:` and `try:`.

@@ -29,7 +29,7 @@ export async function watchJob(
     return await following;
   } catch (error) {
     if (!farm.signal.aborted) throw error;
-    context.note(`detached; the job goes on. Come back with: clipfarm job watch ${jobId}`);
+    context.note(`no longer watching; the job itself goes on. Come back with: clipfarm job watch ${jobId}`);
     return undefined;
   }
 }

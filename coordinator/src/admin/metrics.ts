@@ -65,6 +65,7 @@ export function createMetrics() {
     [nodes, new Set<string>(KNOWN.node)],
     [slots, new Set<string>(KNOWN.slot)],
   ]);
+  for (const [target, states] of shown) for (const state of states) target.set({ state }, 0);
 
   return {
     jobs,
@@ -105,7 +106,7 @@ export function createMetrics() {
     },
 
     /** Content type of {@link render}. */
-    contentType: registry.contentType,
+    contentType: registry.contentType as string,
 
     /** All metrics in Prometheus' text format. */
     async render(): Promise<string> {

@@ -1,9 +1,9 @@
 import { FarmError } from '@clipfarm/shared/errors';
-import {
-  type AgentServiceServer,
-  type ArtifactHeader,
-  type AttachRequest,
-  type AttachResponse,
+import type {
+  AgentServiceServer,
+  ArtifactHeader,
+  AttachRequest,
+  AttachResponse,
 } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import type { CallContext, RpcHandlers } from '@clipfarm/shared/rpc/handlers';
 import type { MessageSink } from '@clipfarm/shared/rpc/sink';
@@ -78,7 +78,11 @@ async function attach(
       const hello = message.value;
       if (hello.protocol !== PROTOCOL) {
         const hint = 'Run the agent and the coordinator from the same release.';
-        throw new FarmError('failed_precondition', `the agent speaks protocol ${hello.protocol}, this coordinator ${PROTOCOL}`, { hint });
+        throw new FarmError(
+          'failed_precondition',
+          `the agent speaks protocol ${hello.protocol}, this coordinator ${PROTOCOL}`,
+          { hint },
+        );
       }
       if (hello.nodeId === '' || hello.slots.length === 0) {
         throw new FarmError('invalid_argument', 'Hello must name the node and at least one slot');
@@ -112,11 +116,14 @@ function inputKey(job: JobState, sha256: string): string {
 function artifactKey(job: JobState, header: ArtifactHeader): string {
   const { jobId, clips } = job.definition;
   if (!job.leases.has(header.leaseId) && !job.pastLeases.has(header.leaseId)) {
-    throw new FarmError('permission_denied', `lease ${header.leaseId} is not known to job ${jobId}`, { field: 'lease_id' });
+    throw new FarmError('permission_denied', `lease ${header.leaseId} is not known to job ${jobId}`, {
+      field: 'lease_id',
+    });
   }
   switch (header.kind) {
     case 'ARTIFACT_KIND_CHUNK':
-      if (header.clip >= clips) throw new FarmError('invalid_argument', `clip: ${header.clip}; the job has ${clips}`, { field: 'clip' });
+      if (header.clip >= clips)
+        throw new FarmError('invalid_argument', `clip: ${header.clip}; the job has ${clips}`, { field: 'clip' });
       return artifactKeys.chunk(jobId, header.clip, header.sha256);
     case 'ARTIFACT_KIND_ANCHOR':
       return artifactKeys.anchor(jobId, header.sha256);

@@ -68,7 +68,10 @@ export class AgentSession {
   async welcome(hello: Hello): Promise<void> {
     const { jobs, nodes, timings, term } = this.#parts;
     await nodes.register(hello);
-    const inForce = jobs.live().flatMap((job) => [...job.leases.values()]).filter((l) => l.nodeId === this.nodeId);
+    const inForce = jobs
+      .live()
+      .flatMap((job) => [...job.leases.values()])
+      .filter((l) => l.nodeId === this.nodeId);
     const held = new Set(hello.leases.map((lease) => lease.leaseId));
     const valid = inForce.filter((lease) => held.has(lease.leaseId)).map((lease) => lease.leaseId);
     for (const lease of hello.leases) {
@@ -88,13 +91,16 @@ export class AgentSession {
     });
     for (const lease of inForce) {
       // A shrink that was sent into a broken stream is said again.
-      if (held.has(lease.leaseId)) this.#send({ $case: 'shrink', value: { term, leaseId: lease.leaseId, end: lease.end } });
+      if (held.has(lease.leaseId))
+        this.#send({ $case: 'shrink', value: { term, leaseId: lease.leaseId, end: lease.end } });
     }
     if (nodes.get(this.nodeId)?.drainReason) this.#send({ $case: 'drain', value: { reason: 'the node is drained' } });
-    this.#log.info({ version: hello.version, slots: hello.slots.length, held: held.size, lost: this.#orphaned.length }, 'node attached');
-    if (this.#spoolLeft === 0) await this.#endOrphaned();
-    else this.#parts.clock.setTimeout(() => void this.#endOrphaned(), SPOOL_HAND_IN_MILLIS);
-    this.#parts.dispatcher.wake();
+    this.#log.info(
+      { version: hello.version, slots: hello.slots.length, held: held.size, lost: this.#orphaned.length },
+      'node attached',
+    );
+    if (this.#spoolLeft === 0) await this.#handedIn();
+    else this.#parts.clock.setTimeout(() => void this.#handedIn(), SPOOL_HAND_IN_MILLIS);
   }
 
   /** Takes one message after the other. */
@@ -146,17 +152,21 @@ export class AgentSession {
     this.#send({ $case: 'chunkAck', value: { jobId, leaseId, clip, ...answer } });
     if (this.#spoolLeft > 0) {
       this.#spoolLeft -= 1;
-      if (this.#spoolLeft === 0) await this.#endOrphaned();
+      if (this.#spoolLeft === 0) await this.#handedIn();
     }
   }
 
-  async #endOrphaned(): Promise<void> {
+  /** The spool is dealt with, or took too long: leases that the agent lost are over now. */
+  async #handedIn(): Promise<void> {
     const orphaned = this.#orphaned;
     this.#orphaned = [];
+    this.#spoolLeft = 0;
     if (this.#closed) return;
+    this.#parts.nodes.handedIn(this.nodeId);
     for (const leaseId of orphaned) {
       await this.#fail(leaseId, 'node_lost', 'the agent attached again without this lease', null);
     }
+    this.#parts.dispatcher.wake();
   }
 
   async #leaseEnded(ended: LeaseEnded): Promise<void> {

@@ -76,7 +76,9 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
         if (isOver(job)) return;
       }
     }),
-    cancelJob: rpc.unary(({ jobId, reason }) => command(parts, jobId, { type: 'cancel', reason: reason || 'by the user' })),
+    cancelJob: rpc.unary(({ jobId, reason }) =>
+      command(parts, jobId, { type: 'cancel', reason: reason || 'by the user' }),
+    ),
     pauseJob: rpc.unary(({ jobId }) => {
       const job = jobs.find(jobId);
       const clips = [...job.leases.keys()].map((id) => [id, parts.fleet.progressOf(id)?.clip ?? -1] as const);
@@ -86,17 +88,23 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
     retryJob: rpc.unary(({ jobId }) => command(parts, jobId, { type: 'retry' })),
     setJobPriority: rpc.unary(({ jobId, priority }) => {
       if (priority < -100 || priority > 100) {
-        throw new FarmError('invalid_argument', `priority: ${priority}; accepted is -100 to 100`, { field: 'priority' });
+        throw new FarmError('invalid_argument', `priority: ${priority}; accepted is -100 to 100`, {
+          field: 'priority',
+        });
       }
       return command(parts, jobId, { type: 'setPriority', priority });
     }),
     downloadResult: rpc.serverStream(async ({ jobId, offset }, responses, { signal }) => {
       const job = jobs.find(jobId);
       if (!job.result) {
-        throw new FarmError('failed_precondition', `job ${job.definition.jobId} has no video: it is ${stateName(job)}`, {
-          field: 'job_id',
-          hint: 'clipfarm job watch shows when it is completed',
-        });
+        throw new FarmError(
+          'failed_precondition',
+          `job ${job.definition.jobId} has no video: it is ${stateName(job)}`,
+          {
+            field: 'job_id',
+            hint: 'clipfarm job watch shows when it is completed',
+          },
+        );
       }
       const path = store.localPath(artifactKeys.video(job.definition.jobId, job.result.video.sha256));
       if (path === null) throw new FarmError('internal', 'the video has no local path');

@@ -4,7 +4,7 @@ import type { JobDefinition, JobState } from '../core/job-model.ts';
 import { committedPrefix, committedSpans } from '../core/job-progress.ts';
 import { forecastFinish, forecastLease } from '../core/schedule.ts';
 import type { Fit, Fleet } from '../farm/fleet.ts';
-import type { NodeRecord, Nodes, NodeStatus } from '../farm/nodes.ts';
+import type { NodeRecord, NodeStatus, Nodes } from '../farm/nodes.ts';
 import type { Speedometer } from '../farm/speedometer.ts';
 
 /** What the API shows of the farm. */
@@ -49,7 +49,15 @@ export class Views {
       })),
       etaSeconds: Number.isFinite(eta) ? eta : -1,
       speed: this.#speed.of(definition.jobId),
-      result: job.result ? { ...job.result, ...job.result.video, joins: committedSpans(job).length - 1, clipsRerendered: job.rerendered, checks: [...job.result.checks] } : undefined,
+      result: job.result
+        ? {
+            ...job.result,
+            ...job.result.video,
+            joins: committedSpans(job).length - 1,
+            clipsRerendered: job.rerendered,
+            checks: [...job.result.checks],
+          }
+        : undefined,
       revision: job.revision,
       spans: committedSpans(job),
       failures: job.failures.map((failure) => ({ ...failure, at: timestamp(failure.at) })),
@@ -94,7 +102,8 @@ export class Views {
           leaseId: slot?.leaseId ?? '',
           currentClip: status?.currentClip ?? 0,
           clipProgress: status?.clipProgress ?? 0,
-          secondsPerClip: held && slot ? this.#fleet.secondsPerClip(slot, held.job.definition) : info.declaredSecondsPerClip,
+          secondsPerClip:
+            held && slot ? this.#fleet.secondsPerClip(slot, held.job.definition) : info.declaredSecondsPerClip,
         };
       }),
       lastSeenAt: timestamp(node.lastSeenAt === 0 ? null : node.lastSeenAt),
@@ -124,7 +133,8 @@ export class Views {
     if (online.length === 0) return 'waits for a node: none is online';
     const fitting = online.filter((fit) => fit.fits);
     if (fitting.length === 0) return `no online slot fits: ${online[0]?.detail ?? ''}`;
-    if (job.failures.length > 0) return `waits before the next attempt; last failure: ${job.failures.at(-1)?.message ?? ''}`;
+    if (job.failures.length > 0)
+      return `waits before the next attempt; last failure: ${job.failures.at(-1)?.message ?? ''}`;
     return 'waits for a free slot';
   }
 }

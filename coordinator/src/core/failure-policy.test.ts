@@ -99,7 +99,7 @@ test('a retry never lies in the past', () => {
 });
 
 function nodeFailures(...entries: readonly (readonly [FailureClass, number])[]): NodeFailure[] {
-  return entries.map(([failureClass, at]) => ({ failureClass, at, jobId: 'job-1' }));
+  return entries.map(([failureClass, at]) => ({ failureClass, at, jobId: 'job-1', clip: at }));
 }
 
 test('two device errors quarantine a node for two minutes, one does not', () => {
@@ -111,6 +111,17 @@ test('four failures of any class that speaks against the host quarantine it, thr
   const three = nodeFailures(['crash', 0], ['hang', 1], ['bad_chunk', 2]);
   assert.equal(quarantineUntil(three, 1000), null);
   assert.equal(quarantineUntil([...three, ...nodeFailures(['environment', 3])], 1000), 121_000);
+});
+
+test('one clip that fails again and again on a node does not quarantine it', () => {
+  const same = nodeFailures(['device', 0], ['device', 1], ['crash', 2], ['hang', 3], ['crash', 4]);
+  assert.equal(
+    quarantineUntil(
+      same.map((f) => ({ ...f, clip: 7 })),
+      1000,
+    ),
+    null,
+  );
 });
 
 test('failures that the node is not to blame for, and old ones, do not count', () => {

@@ -49,6 +49,7 @@ export interface NodeFailure {
   readonly at: number;
   readonly failureClass: FailureClass;
   readonly jobId: string;
+  readonly clip: number;
 }
 
 const WINDOW_MILLIS = 10 * 60_000;
@@ -60,11 +61,12 @@ const nodeClasses: ReadonlySet<FailureClass> = new Set(['hang', 'device', 'crash
 
 /**
  * Until when a node is to be quarantined, in wall-clock milliseconds, or null. Two device errors, or four failures of
- * any class that speaks against the host, within ten minutes take it out for two minutes; success in between
- * ({@link FailureClass} entries are removed by the caller) gives it a clean sheet.
+ * any class that speaks against the host, within ten minutes take it out for two minutes. Failures at one and the same
+ * clip count once, because they may well be the clip's fault. The caller forgets failures after a success.
  */
 export function quarantineUntil(failures: readonly NodeFailure[], now: number): number | null {
   const recent = failures.filter((f) => now - f.at <= WINDOW_MILLIS && nodeClasses.has(f.failureClass));
-  const devices = recent.filter((f) => f.failureClass === 'device').length;
-  return devices >= 2 || recent.length >= FAILURES_TO_QUARANTINE ? now + QUARANTINE_MILLIS : null;
+  const places = (of: readonly NodeFailure[]) => new Set(of.map((f) => `${f.jobId}/${f.clip}`)).size;
+  const devices = places(recent.filter((f) => f.failureClass === 'device'));
+  return devices >= 2 || places(recent) >= FAILURES_TO_QUARANTINE ? now + QUARANTINE_MILLIS : null;
 }

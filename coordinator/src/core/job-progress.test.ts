@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { committedPrefix, committedSpans, pendingClips, uncommittedClips } from './job-progress.ts';
+import { begunClip, committedPrefix, committedSpans, pendingClips, uncommittedClips } from './job-progress.ts';
 import { contentRef, execute, type LoggedJob, submitJob } from './test-jobs.ts';
 
 function grant(job: LoggedJob, leaseId: string, nodeId: string, start: number, end: number): void {
@@ -49,4 +49,19 @@ test('two leases of one slot are two spans', () => {
   grant(job, 'l2', 'n1', 2, 4);
   commit(job, 'l2', 2, 3);
   assert.equal(committedSpans(job.state).length, 2);
+});
+
+test('a lease has reached the clip after its own last commit, whatever others committed', () => {
+  const job = submitJob({ clips: 10 });
+  grant(job, 'l1', 'n1', 2, 8);
+  execute(job, { type: 'endLease', leaseId: 'l1', cause: 'returned', reason: '' });
+  grant(job, 'l2', 'n2', 2, 8);
+  const reached = () => [...job.state.leases.values()].map((lease) => begunClip(job.state, lease));
+  assert.deepEqual(reached(), [1]);
+  commit(job, 'l1', 2, 3);
+  assert.deepEqual(reached(), [1]);
+  commit(job, 'l2', 4);
+  assert.deepEqual(reached(), [5]);
+  commit(job, 'l1', 5);
+  assert.deepEqual(reached(), [5]);
 });

@@ -12,12 +12,14 @@ export function pendingClips(state: JobState): ClipSet {
 }
 
 /**
- * The clip that a lease has reached at least, judged by what is committed: what a coordinator that has just started
- * knows. The one before its start as long as nothing of it is committed, because it may be in its pre-roll.
+ * The clip that a lease has reached at least, judged by its own commits: what a coordinator that has just started knows.
+ * The one before its start as long as it has committed nothing, because it may be in its pre-roll.
  */
 export function begunClip(state: JobState, lease: LeaseState): number {
-  const done = state.committedSet.find((r) => r.start <= lease.start && lease.start < r.end);
-  return done ? done.end : lease.start - 1;
+  const run = state.committedSet.find((r) => r.start <= lease.start && lease.start < r.end);
+  let clip = run ? Math.min(run.end, lease.end) - 1 : lease.start - 1;
+  while (clip >= lease.start && state.committed.get(clip)?.leaseId !== lease.leaseId) clip -= 1;
+  return clip < lease.start ? clip : clip + 1;
 }
 
 /** Clips from the beginning that are committed without a gap. */

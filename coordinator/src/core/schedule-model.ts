@@ -22,6 +22,8 @@ export interface LeaseProgress {
   readonly clip: number;
   /** Share of it that is done, 0 to 1. */
   readonly fraction: number;
+  /** Wall-clock milliseconds at which it last moved; without it, a lease that stands still is not noticed. */
+  readonly movedAt?: number;
 }
 
 /** Everything that a scheduling decision depends on. */
@@ -81,4 +83,5 @@ export type ScheduleAction =
       readonly leaseId: string;
       readonly end: number;
       readonly reason: string;
-    };
+    }
+  | { readonly type: 'revoke'; readonly jobId: string; readonly leaseId: string; readonly reason: string };

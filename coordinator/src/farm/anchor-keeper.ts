@@ -1,6 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { randomUUID } from 'node:crypto';
 import { FarmError } from '@clipfarm/shared/errors';
 import { hashFile } from '@clipfarm/shared/hash-file';
 import type { Ffmpeg } from '@clipfarm/shared/media/ffmpeg';

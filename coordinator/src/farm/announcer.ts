@@ -50,10 +50,14 @@ export function announceJobEvent(parts: AnnouncerParts, job: JobState, event: Jo
   }
 }
 
-function noteFailure(parts: AnnouncerParts, job: JobState, failure: NonNullable<Extract<JobEvent, { type: 'LeaseEnded' }>['failure']>): void {
-  const { failureClass, nodeId, at } = failure;
+function noteFailure(
+  parts: AnnouncerParts,
+  job: JobState,
+  failure: NonNullable<Extract<JobEvent, { type: 'LeaseEnded' }>['failure']>,
+): void {
+  const { failureClass, nodeId, at, clip } = failure;
   parts.metrics.attemptFailures.inc({ class: failureClass });
-  parts.nodes.noteFailure(nodeId, { at, failureClass, jobId: job.definition.jobId }).then(
+  parts.nodes.noteFailure(nodeId, { at, failureClass, jobId: job.definition.jobId, clip }).then(
     (reason) => reason !== null && parts.log.warn({ node_id: nodeId, reason }, 'node quarantined'),
     (error: unknown) => parts.log.error({ err: error, node_id: nodeId }, 'a quarantine could not be recorded'),
   );
@@ -111,12 +115,16 @@ function logEvent(log: Logger, job: JobState, event: JobEvent): void {
       return;
     case 'LeaseEnded': {
       const fields = { job_id, lease_id: event.leaseId, cause: event.cause, reason: event.reason };
-      if (event.failure) log.warn({ ...fields, class: event.failure.failureClass, clip: event.failure.clip }, 'lease failed');
+      if (event.failure)
+        log.warn({ ...fields, class: event.failure.failureClass, clip: event.failure.clip }, 'lease failed');
       else log.info(fields, 'lease ended');
       return;
     }
     case 'ClipCommitted':
-      log.debug({ job_id, clip: event.record.clip, lease_id: event.record.leaseId, frames: event.record.frames }, 'clip committed');
+      log.debug(
+        { job_id, clip: event.record.clip, lease_id: event.record.leaseId, frames: event.record.frames },
+        'clip committed',
+      );
       return;
     case 'AnchorCommitted':
       log.info({ job_id, sha256: event.anchor.sha256 }, 'anchor committed');

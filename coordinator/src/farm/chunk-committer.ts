@@ -7,8 +7,8 @@ import type { Metrics } from '../admin/metrics.ts';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
 import type { Decision } from '../core/decide.ts';
 import { type JobState, slotKey } from '../core/job-model.ts';
-import { artifactKeys } from './artifact-keys.ts';
 import type { AnchorKeeper } from './anchor-keeper.ts';
+import { artifactKeys } from './artifact-keys.ts';
 import type { Fleet } from './fleet.ts';
 import type { Jobs } from './jobs.ts';
 import type { Nodes } from './nodes.ts';
@@ -54,7 +54,10 @@ export class ChunkCommitter {
     const stop = this.#metrics.chunkCommitSeconds.startTimer();
     const answer = await this.#judge(nodeId, manifest).catch((error: unknown): ChunkAnswer => {
       const reason = FarmError.from(error).message;
-      this.#log.error({ err: error, job_id: manifest.jobId, clip: manifest.clip }, 'a chunk could not be committed now');
+      this.#log.error(
+        { err: error, job_id: manifest.jobId, clip: manifest.clip },
+        'a chunk could not be committed now',
+      );
       return { verdict: 'CHUNK_VERDICT_TRY_AGAIN', reason };
     });
     stop();
@@ -82,7 +85,8 @@ export class ChunkCommitter {
     if (known?.leaseId === leaseId && known.chunk.sha256 === sha256) return COMMITTED;
     const key = artifactKeys.chunk(jobId, clip, sha256);
     const stored = await this.#store.stat(key);
-    if (!stored) return { verdict: 'CHUNK_VERDICT_TRY_AGAIN', reason: 'the chunk is not in the store: upload it again' };
+    if (!stored)
+      return { verdict: 'CHUNK_VERDICT_TRY_AGAIN', reason: 'the chunk is not in the store: upload it again' };
     const answer = await this.#verifyAndCommit(job, manifest, key);
     if (answer.verdict !== 'CHUNK_VERDICT_COMMITTED') await this.#store.remove(key);
     return answer;
@@ -97,7 +101,8 @@ export class ChunkCommitter {
     const expectedFrames = framesInClip(clip, frames);
     try {
       const info = await inspectChunk(path);
-      if (info.bytes !== bytes) throw new FarmError('invalid_argument', `${info.bytes} bytes came, ${bytes} were announced`);
+      if (info.bytes !== bytes)
+        throw new FarmError('invalid_argument', `${info.bytes} bytes came, ${bytes} were announced`);
       checkChunk(info, { width, height, frames: expectedFrames });
       headerHash = info.headerHash;
     } catch (error) {

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Clock } from '@clipfarm/shared/clock';
 import type { Logger } from '@clipfarm/shared/log';
 import type { Metrics } from '../admin/metrics.ts';
+import { commandOf } from '../core/action-command.ts';
 import type { JobState, LeaseState } from '../core/job-model.ts';
 import { schedule } from '../core/schedule.ts';
 import type { ScheduleAction } from '../core/schedule-model.ts';
@@ -133,15 +134,10 @@ export class Dispatcher {
 
   /** False when the state had changed: the rest of the round would build on sand. */
   async #carryOut(action: ScheduleAction): Promise<boolean> {
-    const { jobId, reason } = action;
-    const command =
-      action.type === 'shrink'
-        ? { type: 'shrink' as const, leaseId: action.leaseId, end: action.end, reason }
-        : { type: 'grant' as const, lease: newLease(action), reason };
-    const decision = await this.#jobs.execute(jobId, command);
+    const decision = await this.#jobs.execute(action.jobId, commandOf(action, randomUUID));
     if (decision.outcome === 'done') return true;
     const why = decision.outcome === 'refused' ? decision.reason : decision.outcome;
-    this.#log.warn({ job_id: jobId, action, why }, 'a scheduling action no longer fits');
+    this.#log.warn({ job_id: action.jobId, action, why }, 'a scheduling action no longer fits');
     return false;
   }
 
@@ -181,9 +177,4 @@ export class Dispatcher {
   #leases(): { job: JobState; lease: LeaseState }[] {
     return this.#jobs.live().flatMap((job) => [...job.leases.values()].map((lease) => ({ job, lease })));
   }
-}
-
-function newLease(action: Extract<ScheduleAction, { type: 'grant' }>) {
-  const { nodeId, slotId, profile, start, end, preRoll, speculative } = action;
-  return { leaseId: randomUUID(), nodeId, slotId, profile, start, end, preRoll, speculative };
 }

@@ -100,7 +100,7 @@ export class Fleet {
       for (const lease of job.leases.values()) held.set(slotKey(lease.nodeId, lease.slotId), lease.leaseId);
     }
     return this.#nodes.all().flatMap((node) => {
-      const online = this.#nodes.status(node) === 'online';
+      const online = this.#nodes.status(node) === 'online' && !node.handingIn;
       return node.slots.map((info): ScheduledSlot => {
         const key = slotKey(node.nodeId, info.slotId);
         const recovering = node.statuses.get(info.slotId)?.state === 'SLOT_STATE_RECOVERING';
@@ -123,7 +123,9 @@ export class Fleet {
       const node = this.#nodes.get(slot.nodeId);
       const info = this.#slotInfo(slot.nodeId, slot.slotId);
       if (!node || !info) return [];
-      return [{ node, slot: info, ...fitSlot(info, definition), secondsPerClip: this.secondsPerClip(slot, definition) }];
+      return [
+        { node, slot: info, ...fitSlot(info, definition), secondsPerClip: this.secondsPerClip(slot, definition) },
+      ];
     });
   }
 

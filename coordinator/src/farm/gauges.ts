@@ -1,7 +1,7 @@
 import type { Metrics } from '../admin/metrics.ts';
 import { countClips } from '../core/clip-ranges.ts';
-import { pendingClips } from '../core/job-progress.ts';
 import type { JobState } from '../core/job-model.ts';
+import { pendingClips } from '../core/job-progress.ts';
 import type { Fleet } from './fleet.ts';
 import type { Jobs } from './jobs.ts';
 import type { Nodes } from './nodes.ts';
@@ -11,10 +11,18 @@ export function collectFarmGauges(metrics: Metrics, jobs: Jobs, nodes: Nodes, fl
   metrics.onCollect(() => {
     const live = jobs.live();
     metrics.setByState(metrics.jobs, jobs.all().map(jobStateLabel));
-    metrics.setByState(metrics.nodes, nodes.all().map((node) => nodes.status(node)));
+    metrics.setByState(
+      metrics.nodes,
+      nodes.all().map((node) => nodes.status(node)),
+    );
     const slots = fleet.slots();
-    metrics.setByState(metrics.slots, slots.map((slot) => (slot.leaseId ? 'busy' : slot.available ? 'idle' : 'unavailable')));
-    metrics.clipsPending.set(live.reduce((sum, job) => sum + (job.status === 'active' ? countClips(pendingClips(job)) : 0), 0));
+    metrics.setByState(
+      metrics.slots,
+      slots.map((slot) => (slot.leaseId ? 'busy' : slot.available ? 'idle' : 'unavailable')),
+    );
+    metrics.clipsPending.set(
+      live.reduce((sum, job) => sum + (job.status === 'active' ? countClips(pendingClips(job)) : 0), 0),
+    );
     metrics.leasesActive.set(live.reduce((sum, job) => sum + job.leases.size, 0));
   });
 }

@@ -1,5 +1,5 @@
-import type { Anchor, JobSpec, RenderSettings } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { FarmError } from '@clipfarm/shared/errors';
+import type { Anchor, JobSpec, RenderSettings } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import type { SettingsInput } from '@clipfarm/shared/model/settings';
 import { z } from 'zod';
 

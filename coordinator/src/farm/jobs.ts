@@ -137,12 +137,17 @@ export class Jobs {
     if (exact) return exact;
     const found = idOrPrefix === '' ? [] : [...this.#entries.keys()].filter((id) => id.startsWith(idOrPrefix));
     if (found.length > 1) {
-      throw new FarmError('invalid_argument', `job "${idOrPrefix}" could be any of ${found.length} jobs; give more of it`, {
-        field: 'job_id',
-      });
+      throw new FarmError(
+        'invalid_argument',
+        `job "${idOrPrefix}" could be any of ${found.length} jobs; give more of it`,
+        {
+          field: 'job_id',
+        },
+      );
     }
     const job = this.get(found[0] ?? '');
-    if (!job) throw new FarmError('not_found', `there is no job "${idOrPrefix}"`, { field: 'job_id', hint: 'clipfarm jobs' });
+    if (!job)
+      throw new FarmError('not_found', `there is no job "${idOrPrefix}"`, { field: 'job_id', hint: 'clipfarm jobs' });
     return job;
   }
 

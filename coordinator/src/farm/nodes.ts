@@ -31,6 +31,8 @@ export interface NodeRecord {
   lastSeenAt: number;
   connected: boolean;
   lost: boolean;
+  /** It attached with chunks in its spool that are not judged yet; until then it gets nothing new. */
+  handingIn: boolean;
   drainReason: string | null;
   quarantinedUntil: number;
   quarantineReason: string;
@@ -39,6 +41,9 @@ export interface NodeRecord {
 }
 
 const STREAM = 'farm';
+
+/** Agents wait up to three seconds between attempts to attach; after a restart they get this much on top of a lease. */
+const REATTACH_MILLIS = 5000;
 
 /** All nodes that ever attached. Presence is in memory; identity and decisions are in the journal. */
 export class Nodes {
@@ -55,7 +60,7 @@ export class Nodes {
     this.#term = term;
   }
 
-  /** Reads the nodes from the journal; their leases are armed anew for one lease time from now. */
+  /** Reads the nodes from the journal; their leases are armed anew for one lease time and the time to attach again. */
   static async load(journal: Journal, clock: Clock, term: number): Promise<Nodes> {
     const nodes = new Nodes(journal, clock, term);
     for await (const stored of journal.read(STREAM, 1)) {
@@ -69,7 +74,7 @@ export class Nodes {
     const record = this.#records.get(event.nodeId);
     if (event.type === 'NodeRegistered') {
       if (record) Object.assign(record, { name: event.name, pool: event.pool });
-      else this.#records.set(event.nodeId, newRecord(event, this.#clock.monotonic()));
+      else this.#records.set(event.nodeId, newRecord(event, this.#clock.monotonic() + REATTACH_MILLIS));
       return;
     }
     if (!record) return;
@@ -112,6 +117,7 @@ export class Nodes {
     record.gpus = hello.gpus;
     record.statuses = new Map();
     record.connected = true;
+    record.handingIn = hello.spooledChunks > 0;
     this.seen(nodeId);
     return record;
   }
@@ -124,6 +130,12 @@ export class Nodes {
     record.lastSeenAt = this.#clock.now();
     record.lost = false;
     if (statuses) record.statuses = new Map(statuses.map((status) => [status.slotId, status]));
+  }
+
+  /** Notes that the spool which a node attached with is dealt with. */
+  handedIn(nodeId: string): void {
+    const record = this.#records.get(nodeId);
+    if (record) record.handingIn = false;
   }
 
   /** Notes that the link broke; the node is not lost before its lease time is over. */
@@ -225,6 +237,7 @@ function newRecord(event: Extract<NodeEvent, { type: 'NodeRegistered' }>, lastSe
     lastSeenAt: 0,
     connected: false,
     lost: false,
+    handingIn: false,
     drainReason: null,
     quarantinedUntil: 0,
     quarantineReason: '',

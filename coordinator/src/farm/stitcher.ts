@@ -148,7 +148,8 @@ export class Stitcher {
     });
     while (work.appended < prefix && !this.#stopped) {
       const record = job.committed.get(work.appended);
-      const path = record && this.#store.localPath(artifactKeys.chunk(definition.jobId, record.clip, record.chunk.sha256));
+      const path =
+        record && this.#store.localPath(artifactKeys.chunk(definition.jobId, record.clip, record.chunk.sha256));
       if (!path) throw new FarmError('internal', `the chunk of clip ${work.appended} is missing from the store`);
       await work.video.append(path);
       work.appended += 1;
@@ -159,7 +160,11 @@ export class Stitcher {
   async #encodeAudio(job: JobState, work: Work): Promise<string> {
     const out = join(work.dir, 'audio.m4a');
     const { deliveryWav } = await this.#audio.get(job.definition.audioSha256);
-    await encodeDeliveryAudio(this.#ffmpeg, deliveryWav, { frames: job.definition.frames, out, signal: work.abort.signal });
+    await encodeDeliveryAudio(this.#ffmpeg, deliveryWav, {
+      frames: job.definition.frames,
+      out,
+      signal: work.abort.signal,
+    });
     return out;
   }
 
@@ -176,7 +181,10 @@ export class Stitcher {
     const { checks, audioSeconds } = await verifyVideo(this.#ffmpeg, path, expected);
     const bad = checks.filter((check) => !check.ok);
     if (bad.length > 0) {
-      throw new FarmError('internal', `the finished video is wrong: ${bad.map((c) => `${c.name}: ${c.detail}`).join('; ')}`);
+      throw new FarmError(
+        'internal',
+        `the finished video is wrong: ${bad.map((c) => `${c.name}: ${c.detail}`).join('; ')}`,
+      );
     }
     const video = { sha256: await hashFile(path), bytes: (await stat(path)).size };
     await this.#store.putFile(artifactKeys.video(definition.jobId, video.sha256), path, video);

@@ -98,9 +98,13 @@ export class Submissions {
     const audio = await this.#audio.get(spec.audioSha256);
     const audioFrames = framesForSamples(audio.samples, DELIVERY_SAMPLE_RATE);
     if (audioFrames === 0) {
-      throw new FarmError('invalid_argument', `audio: ${audio.samples} samples at 48 kHz are less than one frame (40 ms)`, {
-        field: 'audio',
-      });
+      throw new FarmError(
+        'invalid_argument',
+        `audio: ${audio.samples} samples at 48 kHz are less than one frame (40 ms)`,
+        {
+          field: 'audio',
+        },
+      );
     }
     const resolved = resolveClips(settings, clipsForFrames(audioFrames), spec.settings.numClip);
     return {

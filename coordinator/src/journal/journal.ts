@@ -51,7 +51,8 @@ export type JournalWatcher = (events: readonly StoredEvent[]) => void;
 
 /**
  * The coordinator's only durable truth: append-only streams of events, one per job and one for the farm. When a
- * promise of a writing method resolves, what it wrote survives a crash of the process and of the machine.
+ * promise of a writing method resolves, what it wrote survives a crash of the process and of the machine. Writes take
+ * effect in the order of the calls, without waiting for one another.
  *
  * Every method can throw FarmError `resource_exhausted` when the disk is full (the journal stays usable),
  * `internal` when it is damaged, and `failed_precondition` after `close`.

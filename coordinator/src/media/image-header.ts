@@ -19,8 +19,8 @@ export const MAX_IMAGE_SIDE = 8192;
 /** Options for FFmpeg's decoders, so that they allocate no more than the largest picture, whatever a file claims. */
 export const PIXEL_LIMIT = ['-max_pixels', String(MAX_IMAGE_SIDE ** 2)] as const;
 
-/** Bytes that are read; thumbnails and colour profiles may stand before a JPEG's size. */
-const HEADER_BYTES = 4 * 1024 * 1024;
+/** Bytes that are read: thumbnails and colour profiles stand before a JPEG's size, and a crafted header costs time. */
+const HEADER_BYTES = 1024 * 1024;
 
 const PNG_SIGNATURE = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1');
 const WEBP_ANIMATION_FLAG = 0x02;
@@ -87,6 +87,6 @@ function sizeOf(head: Buffer): ReturnType<typeof imageSize> {
   try {
     return imageSize(head);
   } catch (error) {
-    throw badImage('its header is damaged', error);
+    throw badImage('its header is damaged, or its size does not come within the first MiB', error);
   }
 }

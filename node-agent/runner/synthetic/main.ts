@@ -23,6 +23,8 @@ async function serve(args: readonly string[]): Promise<void> {
   });
   const session = new Session(options, agent.send);
   for await (const message of agent.messages) {
+    // A process that hangs in a driver obeys nothing, but the end of the connection still ends it.
+    if (session.hung) continue;
     if (message.type === 'shutdown') return;
     // Rejects only when the connection is gone, which ends this loop too.
     session.handle(message).catch(() => {});

@@ -37,13 +37,16 @@ export class Session {
     this.#send = send;
   }
 
+  /** True once the session acts out a hang. */
+  get hung(): boolean {
+    return this.#hung;
+  }
+
   /**
    * Takes a message and answers it; resolves when the answer is complete, which for a span takes as long as the span.
    * More messages may come meanwhile. Rejects when the connection is gone.
    */
   async handle(message: Exclude<ToRunner, { type: 'shutdown' }>): Promise<void> {
-    // A process that hangs in the driver reads nothing either.
-    if (this.#hung) return;
     if (message.type === 'load') await this.#load();
     else if (message.type === 'render') await this.#render(message.request);
     else if (this.#running?.request.leaseId !== message.leaseId) return;

@@ -9,7 +9,7 @@
 import { FarmError } from '@clipfarm/shared/errors';
 
 /** Side of a cell in pixels. */
-export const CELL_PIXELS = 8;
+const CELL_PIXELS = 8;
 
 /** What a stamp says. Numbers larger than their field keep the low bits. */
 export interface Stamp {

@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import { type FromRunner, MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES, type ToRunner } from './protocol.ts';
 
 /** Bytes before a header: its length and the payload's, both u32be. */
-export const PREFIX_BYTES = 8;
+const PREFIX_BYTES = 8;
 
 const EMPTY = new Uint8Array(0);
 const utf8 = new TextDecoder('utf-8', { fatal: true });
@@ -65,11 +65,6 @@ export class FrameDecoder<Message extends { readonly type: string }> {
       const frame = this.#partDone();
       if (frame !== undefined) yield frame;
     }
-  }
-
-  /** Bytes received of a frame that is not complete; 0 between frames. */
-  get pendingBytes(): number {
-    return this.#part === 'prefix' ? this.#filled : PREFIX_BYTES + this.#filled;
   }
 
   #partDone(): Frame<Message> | undefined {

@@ -45,7 +45,7 @@ const LAST_OUTPUT_MS = 1000;
  * @throws FarmError `failed_precondition` when the program can't be run.
  */
 export async function startGroup({ command, args, env, onLine }: GroupOptions): Promise<ProcessGroup> {
-  const child = spawn(command, args, { env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawnChild(command, args, env);
   const lastLines: string[] = [];
   readLines(child, (line) => {
     lastLines.push(line);
@@ -70,6 +70,15 @@ export async function startGroup({ command, args, env, onLine }: GroupOptions): 
 
 type Child = ChildProcessByStdio<null, Readable, Readable>;
 
+function spawnChild(command: string, args: readonly string[], env: Readonly<Record<string, string>>): Child {
+  try {
+    return spawn(command, args, { env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+  } catch (error) {
+    // Node throws at once for what it can't pass on, such as a zero byte in an argument.
+    throw cannotRun(command, error);
+  }
+}
+
 function readLines(child: Child, onLine: (line: string) => void): void {
   for (const stream of [child.stdout, child.stderr]) {
     const lines = outputLines(onLine);
@@ -81,12 +90,13 @@ function readLines(child: Child, onLine: (line: string) => void): void {
 function spawned(child: Child, command: string): Promise<number> {
   return new Promise((resolve, reject) => {
     child.once('spawn', () => resolve(child.pid ?? 0));
-    child.once('error', (cause) =>
-      reject(
-        new FarmError('failed_precondition', `cannot run ${command}: ${cause.message}`, { field: 'command', cause }),
-      ),
-    );
+    child.once('error', (error) => reject(cannotRun(command, error)));
   });
+}
+
+function cannotRun(command: string, cause: unknown): FarmError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new FarmError('failed_precondition', `cannot run ${command}: ${reason}`, { field: 'command', cause });
 }
 
 function signalGroup(pid: number, signal: NodeJS.Signals): void {

@@ -117,6 +117,8 @@ test('a program that is not there is a failed precondition that names it', async
     field: 'command',
     message: /cannot run \/nonexistent\/python/,
   });
+  await assert.rejects(RunnerProcess.start({ ...options, args: ['a\0b'] }), { code: 'failed_precondition' });
+  assert.deepEqual(await readdir(options.socketDir), []);
 });
 
 test('a socket path that the kernel would cut is refused', async (t) => {

@@ -25,7 +25,7 @@ export function bearerAuth(token: Secret): ServerInterceptor {
 }
 
 function refusalOf(values: readonly (string | Buffer)[], token: Secret): FarmError | undefined {
-  const hint = 'Give the file that holds the coordinator’s token.';
+  const hint = "Give the file that holds the coordinator's token.";
   const [value] = values;
   if (value === undefined) {
     return new FarmError('unauthenticated', 'token: this coordinator requires one', { field: 'token', hint });

@@ -120,3 +120,18 @@ test('over loopback plaintext the token goes along and is required for every met
   const [error] = await new Promise<[Error]>((resolve) => stream.on('error', (e) => resolve([e])));
   assert.match(error.message, /requires one/);
 });
+
+test('a server whose certificate is for another name is refused, dialled by name or by address', async (t) => {
+  const pem = makeCertificates(temporaryDirectory(t));
+  const other = await startServer(t, methods, { certPath: pem.clientCert, keyPath: pem.clientKey });
+  const right = await startServer(t, methods, { certPath: pem.serverCert, keyPath: pem.serverKey });
+  for (const host of ['127.0.0.1', 'localhost']) {
+    const deceived = other.farm({ address: `${host}:${other.port}`, caPath: pem.ca });
+    await assert.rejects(callUnary(deceived, deceived.statInput, stat), {
+      code: 'unavailable',
+      message: /altname|Altname/,
+    });
+    const sure = right.farm({ address: `${host}:${right.port}`, caPath: pem.ca });
+    assert.deepEqual(await callUnary(sure, sure.statInput, stat), { stored: true });
+  }
+});

@@ -142,7 +142,7 @@ function reported(error: unknown, call: ServerCall, logger: Logger): FarmError {
   const text = error instanceof FarmError ? error.message : 'internal error';
   return new FarmError('internal', `${text} (correlation id ${correlationId})`, {
     ...(error instanceof FarmError && error.field !== undefined ? { field: error.field } : {}),
-    hint: (error instanceof FarmError ? error.hint : undefined) ?? 'The coordinator’s log says more under this id.',
+    hint: (error instanceof FarmError ? error.hint : undefined) ?? "The coordinator's log says more under this id.",
     cause: error,
   });
 }

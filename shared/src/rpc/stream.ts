@@ -11,7 +11,7 @@ export interface PipeFileOptions<M> {
   readonly path: string;
   readonly sink: MessageSink<M>;
   /** Wraps one piece of the file. */
-  readonly toMessage: (data: Buffer) => M;
+  readonly toMessage: NoInfer<(data: Buffer) => M>;
   /** First byte to send. @default 0 */
   readonly start?: number;
   /** Bytes per message, 1 to 1 MiB. @default 262144 */

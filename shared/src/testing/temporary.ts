@@ -12,13 +12,16 @@ export function temporaryDirectory(t: TestContext): string {
 }
 
 /**
- * A file system of its own with this many KiB, to be filled up by a test. Undefined, and the test marked as skipped,
+ * A file system of its own with this many KiB and room for so many files and directories, to be filled up by a test.
+ * Undefined, and the test marked as skipped,
  * where the system does not let this user mount one.
  */
-export function smallDisk(t: TestContext, kibibytes: number): string | undefined {
+export function smallDisk(t: TestContext, kibibytes: number, files = 1000): string | undefined {
   const dir = realpathSync(mkdtempSync(join(tmpdir(), 'clipfarm-disk-')));
   try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${kibibytes}k`, 'tmpfs', dir], { stdio: 'ignore' });
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${kibibytes}k,nr_inodes=${files}`, 'tmpfs', dir], {
+      stdio: 'ignore',
+    });
   } catch {
     rmdirSync(dir);
     t.skip('mounting a small file system is not allowed here');

@@ -1,11 +1,11 @@
 import type { Colour } from './paint.ts';
 
 /** Glyph size in dots. */
-export const GLYPH_WIDTH = 5;
+const GLYPH_WIDTH = 5;
 export const GLYPH_HEIGHT = 7;
 
 /** Dots from one glyph to the next. */
-export const ADVANCE = GLYPH_WIDTH + 1;
+const ADVANCE = GLYPH_WIDTH + 1;
 
 /** Seven rows from the top, two hex digits each: the five low bits are dots, the highest is on the left. */
 const GLYPHS: Readonly<Record<string, string>> = {

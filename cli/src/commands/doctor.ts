@@ -1,0 +1,127 @@
+import { statfs } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { FarmError } from '@clipfarm/shared/errors';
+import type { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
+import type { Context } from '../context.ts';
+import { exitCode } from '../exit-code.ts';
+import { onlineNodes } from '../farm/wait-for-nodes.ts';
+import type { Style } from '../render/style.ts';
+import { padEnd, printable } from '../render/text.ts';
+import { bytes, count } from '../render/units.ts';
+import { act, examples, type Handler, type Register } from './register.ts';
+
+/** Outcome of one check. */
+interface Check {
+  readonly name: string;
+  readonly ok: boolean;
+  readonly detail: string;
+  /** What to do; only for a check that failed. */
+  readonly fix?: string;
+}
+
+/** Oldest major version of Node that runs the product. */
+const NODE_MAJOR = 24;
+
+/** Free bytes below which a longer video may not fit. */
+const MIN_FREE_BYTES = 5e9;
+
+/** `clipfarm doctor` */
+export const registerDoctor: Register = (program, run) => {
+  const command = program
+    .command('doctor')
+    .description('Checks what this machine and its coordinator need; each failed check says what to do.')
+    .addHelpText(
+      'after',
+      examples(['clipfarm doctor', 'clipfarm doctor --coordinator farm.example:7400 --tls-ca ca.pem']),
+    );
+  act(command, run, doctor);
+};
+
+const doctor: Handler = async (context) => {
+  const checks = [
+    checkNode(process.versions.node),
+    await checkFfmpeg(),
+    await checkDisk(context.shell.environment.home),
+  ];
+  checks.push(...(await checkFarm(context)));
+  if (context.json) context.printJson({ checks });
+  else context.print(checks.flatMap((check) => checkLines(check, context.style)));
+  return checks.every((check) => check.ok) ? exitCode.ok : exitCode.failure;
+};
+
+function checkNode(version: string): Check {
+  if (Number(version.split('.')[0]) >= NODE_MAJOR) return { name: 'node', ok: true, detail: version };
+  return {
+    name: 'node',
+    ok: false,
+    detail: `${version}; needed is ${NODE_MAJOR} or newer`,
+    fix: 'Run `npm run setup` in the checkout: it brings its own Node.',
+  };
+}
+
+async function checkFfmpeg(): Promise<Check> {
+  try {
+    const { version } = await findFfmpeg();
+    return { name: 'ffmpeg', ok: true, detail: version };
+  } catch (error) {
+    return failed('ffmpeg', error, 'Install FFmpeg: sudo apt-get install ffmpeg');
+  }
+}
+
+async function checkDisk(home: string): Promise<Check> {
+  const free = await freeBytes(home);
+  const detail = `${bytes(free)} free at ${home}`;
+  if (free >= MIN_FREE_BYTES) return { name: 'disk', ok: true, detail };
+  const fix = `Free space, or set CLIPFARM_HOME to a disk with ${bytes(MIN_FREE_BYTES)} or more.`;
+  return { name: 'disk', ok: false, detail, fix };
+}
+
+/** Free bytes where the directory is, or will be. */
+async function freeBytes(directory: string): Promise<number> {
+  try {
+    const { bavail, bsize } = await statfs(directory);
+    return bavail * bsize;
+  } catch (error) {
+    const parent = dirname(directory);
+    if (parent === directory) throw error;
+    return freeBytes(parent);
+  }
+}
+
+async function checkFarm(context: Context): Promise<Check[]> {
+  try {
+    const { nodes } = await context.withFarm((farm) => farm.call(farm.client.listNodes, {}));
+    return [{ name: 'coordinator', ok: true, detail: `answers at ${context.coordinator}` }, checkSlots(nodes)];
+  } catch (error) {
+    if (context.shell.interrupted.aborted) throw error;
+    return [
+      failed('coordinator', error, 'Start one with: clipfarm up'),
+      { name: 'slots', ok: false, detail: 'not known without a coordinator', fix: 'See the check before this one.' },
+    ];
+  }
+}
+
+function checkSlots(nodes: readonly Node[]): Check {
+  const online = onlineNodes(nodes);
+  const slots = online.reduce((sum, node) => sum + node.slots.length, 0);
+  const detail = `${count(slots, 'slot')} on ${count(online.length, 'node')} online`;
+  if (slots > 0) return { name: 'slots', ok: true, detail };
+  return {
+    name: 'slots',
+    ok: false,
+    detail,
+    fix: 'Start an agent: clipfarm agent --help, or a whole farm: clipfarm up',
+  };
+}
+
+function failed(name: string, thrown: unknown, fallback: string): Check {
+  const error = FarmError.from(thrown);
+  return { name, ok: false, detail: error.message, fix: error.hint ?? fallback };
+}
+
+function checkLines({ name, ok, detail, fix }: Check, style: Style): string[] {
+  const word = ok ? style.good('ok    ') : style.bad('failed');
+  const line = `${word}  ${padEnd(name, 11)}  ${printable(detail)}`;
+  return fix === undefined ? [line] : [line, `        ${style.bold('try:')} ${printable(fix)}`];
+}

@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { fit, job, node, plan, result, span } from '../testing/farm-fixtures.ts';
+import { endReport, jobDetails } from './job-report.ts';
+import { isFeasible, planReport } from './plan-report.ts';
+import { createStyle, wantsColor } from './style.ts';
+import { table } from './table.ts';
+
+const golden = (name: string) => join(import.meta.dirname, 'golden', name);
+const asText = { serializers: [(lines: string[]) => `${lines.join('\n')}\n`] };
+const plain = createStyle(false);
+const nodes = [node('node-a', 'fast'), node('node-b', 'slow')];
+
+const finished = job(JobState.JOB_STATE_COMPLETED, {
+  startedAt: { seconds: 1_893_456_002, nanos: 0 },
+  finishedAt: { seconds: 1_893_456_042, nanos: 500_000_000 },
+  clipsCommitted: 50,
+  clipsPrefix: 50,
+  spans: [span('node-a', 0, 30), span('node-b', 30, 45), span('node-a', 45, 50)],
+  result: result('ab'.repeat(32), 12_345_678),
+});
+
+test('the end report of a completed job has length, time, shares and checks', (t) => {
+  t.assert.fileSnapshot(endReport(finished, nodes, plain), golden('end-report.txt'), asText);
+});
+
+test('the details of a job say where it stands', (t) => {
+  const rendering = { ...finished, state: JobState.JOB_STATE_RENDERING, result: undefined, clipsCommitted: 23 };
+  const lines = jobDetails({ ...rendering, clipsPrefix: 10, etaSeconds: 12, speed: 1.4 }, nodes, plain);
+  t.assert.fileSnapshot(lines, golden('job-details.txt'), asText);
+});
+
+test('a failed job shows its reason and the evidence', () => {
+  const failed = job(JobState.JOB_STATE_FAILED, {
+    stateReason: 'clip 7 failed on three nodes',
+    failures: [
+      { nodeId: 'node-a', slotId: 'gpu0', clip: 7, failureClass: 'out of memory', message: 'CUDA\u001b[31m out of memory' },
+    ],
+  });
+  const text = endReport(failed, nodes, plain).join('\n');
+  assert.match(text, /^failed {2}talk {2}job-1$/m);
+  assert.match(text, /clip 7 failed on three nodes/);
+  assert.match(text, /node-a\/gpu0 +7 +out of memory +CUDA out of memory/);
+});
+
+test('a plan says which slots fit and why others do not', (t) => {
+  const refused = { ...fit('node-b', 4), fits: false, detail: '66 units of 64x64 need 45 GiB, 24 GiB are there' };
+  const mixed = { ...plan(50, ['node-a']), notes: ['base_seed -1 means that a seed is drawn, as upstream does.'] };
+  const lines = planReport({ ...mixed, fits: [refused, ...mixed.fits] }, nodes, plain);
+  t.assert.fileSnapshot(lines, golden('plan-report.txt'), asText);
+});
+
+test('a plan without a slot that fits has no forecast and is not feasible', () => {
+  const none = { ...plan(50, []), fits: [{ ...fit('node-b'), fits: false }], forecastSeconds: 0 };
+  assert.equal(isFeasible(none), false);
+  assert.match(planReport(none, nodes, plain).join('\n'), /forecast {2}none: no slot that is online fits/);
+  assert.match(planReport({ ...none, fits: [] }, [], plain).join('\n'), /No slot is known/);
+});
+
+test('a table cuts, pads and aligns its cells, wide characters included', () => {
+  const rows = [
+    { name: '日本', count: 5 },
+    { name: 'a very long name', count: 12_345 },
+  ];
+  const columns = [
+    { title: 'NAME', cell: (row: (typeof rows)[number]) => row.name, max: 8 },
+    { title: 'N', cell: (row: (typeof rows)[number]) => String(row.count), align: 'right' as const },
+  ];
+  assert.deepEqual(table(rows, columns, plain), ['NAME          N', '日本          5', 'a very …  12345']);
+});
+
+test('colours need a terminal, and NO_COLOR or --color never turns them off', () => {
+  assert.equal(wantsColor({ when: 'auto', isTTY: true, plain: false }), true);
+  assert.equal(wantsColor({ when: 'auto', isTTY: false, plain: false }), false);
+  assert.equal(wantsColor({ when: 'auto', isTTY: true, plain: true }), false);
+  assert.equal(wantsColor({ when: 'always', isTTY: false, plain: true }), true);
+  assert.equal(wantsColor({ when: 'never', isTTY: true, plain: false }), false);
+  assert.notEqual(createStyle(true).owner(1)('x'), createStyle(true).owner(0)('x'));
+  assert.equal(createStyle(false).owner(1)('x'), 'x');
+});

@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { padEnd, printable, truncate, widthOf } from './text.ts';
+import { age, bytes, duration, percent, speed } from './units.ts';
+
+test('text from elsewhere can neither move the cursor nor start a new line', () => {
+  assert.equal(printable('a\u001b[2Jb\r\nc\u0007\u009b31md'), 'ab c d'.replace('c d', 'c d'));
+  assert.equal(printable('plain – text 日本'), 'plain – text 日本');
+});
+
+test('wide characters count as two columns when text is cut or padded', () => {
+  assert.equal(widthOf('日本'), 4);
+  assert.equal(truncate('日本語', 5), '日本…');
+  assert.equal(truncate('abc', 3), 'abc');
+  assert.equal(truncate('abcd', 3), 'ab…');
+  assert.equal(truncate('abcd', 0), '');
+  assert.equal(padEnd('日本', 6), '日本  ');
+});
+
+test('a duration reaches 0:00 only at the end', () => {
+  assert.equal(duration(0), '0:00');
+  assert.equal(duration(0.01), '0:01');
+  assert.equal(duration(59.2), '1:00');
+  assert.equal(duration(3723), '1:02:03');
+  assert.equal(duration(-4), '0:00');
+});
+
+test('bytes, speeds, shares and ages are short and never overstate', () => {
+  assert.equal(bytes(0), '0 B');
+  assert.equal(bytes(812), '812 B');
+  assert.equal(bytes(999_960), '1.0 MB');
+  assert.equal(bytes(4_200_000_000_000_000), '4200.0 TB');
+  assert.equal(speed(0.042), '0.04x');
+  assert.equal(speed(1.43), '1.4x');
+  assert.equal(percent(0.999), '99%');
+  assert.equal(percent(1), '100%');
+  assert.equal(percent(7), '100%');
+  assert.equal(age(89), '89 s');
+  assert.equal(age(3600), '60 min');
+  assert.equal(age(7200), '2 h');
+  assert.equal(age(200_000), '2 d');
+});

@@ -1,0 +1,198 @@
+import { createHash } from 'node:crypto';
+import type { TestContext } from 'node:test';
+import { FarmError } from '@clipfarm/shared/errors';
+import type {
+  DownloadResultRequest,
+  DownloadResultResponse,
+  ListJobsRequest,
+  PlanJobRequest,
+  SubmitJobRequest,
+  UploadInputRequest,
+  WatchJobRequest,
+  WatchJobResponse,
+} from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
+import { type Job, type JobPlan, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { type Node, NodeState } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import type { CallContext } from '@clipfarm/shared/rpc/handlers';
+import { startServer } from '@clipfarm/shared/rpc/rpc-harness';
+import type { MessageSink } from '@clipfarm/shared/rpc/sink';
+import { readUpload } from '@clipfarm/shared/rpc/stream';
+import { job, node, plan, result } from './farm-fixtures.ts';
+
+/** What a {@link FakeFarm} does; tests change it while it runs. */
+export interface FakeFarmState {
+  /** Stored inputs by SHA-256. */
+  readonly inputs: Map<string, Buffer>;
+  readonly submitted: SubmitJobRequest[];
+  readonly planned: PlanJobRequest[];
+  readonly listed: ListJobsRequest[];
+  /** Names of the calls that change something, with their request. */
+  readonly changes: { readonly call: string; readonly request: unknown }[];
+  nodes: Node[];
+  plan: JobPlan;
+  /** What each WatchJob call sends: one array per call, the last one for all further calls. */
+  watches: Job[][];
+  /** True ends a watch without an end of the job, as a coordinator that goes down does. */
+  breakWatch: (call: number) => boolean;
+  /** Keeps a watch open after its last message. */
+  holdWatch: boolean;
+  jobs: Job[];
+  video: Buffer;
+  /** Bytes after which the n-th download breaks; undefined sends all. */
+  breakDownload: (call: number) => number | undefined;
+  /** Error that the n-th SubmitJob throws. */
+  failSubmit: (call: number) => FarmError | undefined;
+}
+
+/** A FarmService on a real grpc-js server. */
+export interface FakeFarm {
+  readonly address: string;
+  readonly state: FakeFarmState;
+}
+
+/** Starts a fake farm on a free port; it is closed after the test. Wants no token unless a file is given. */
+export async function startFakeFarm(t: TestContext, tokenPath?: string): Promise<FakeFarm> {
+  const state = initialState();
+  const calls = { watch: 0, download: 0, submit: 0 };
+  const server = await startServer(
+    t,
+    (wrap) => ({
+      statInput: wrap.unary(({ sha256 }: { sha256: string }) => ({ stored: state.inputs.has(sha256) })),
+      uploadInput: wrap.clientStream((messages: AsyncIterable<UploadInputRequest>) => storeInput(state, messages)),
+      planJob: wrap.unary((request: PlanJobRequest) => {
+        state.planned.push(request);
+        return { plan: state.plan };
+      }),
+      submitJob: wrap.unary((request: SubmitJobRequest) => {
+        const failure = state.failSubmit(calls.submit++);
+        if (failure !== undefined) throw failure;
+        const known = state.submitted.some(({ idempotencyKey }) => idempotencyKey === request.idempotencyKey);
+        state.submitted.push(request);
+        const accepted = job(JobState.JOB_STATE_QUEUED, { spec: request.spec, plan: state.plan });
+        return { job: accepted, alreadyExisted: known };
+      }),
+      getJob: wrap.unary(({ jobId }: { jobId: string }) => ({ job: find(state, jobId) })),
+      listJobs: wrap.unary((request: ListJobsRequest) => {
+        state.listed.push(request);
+        return page(state.jobs, request);
+      }),
+      watchJob: wrap.serverStream((request: WatchJobRequest, responses: MessageSink<WatchJobResponse>, context) =>
+        sendWatch(state, calls.watch++, request, responses, context),
+      ),
+      downloadResult: wrap.serverStream(
+        (request: DownloadResultRequest, responses: MessageSink<DownloadResultResponse>) =>
+          sendVideo(state, calls.download++, request, responses),
+      ),
+      listNodes: wrap.unary(() => ({ nodes: state.nodes })),
+      ...Object.fromEntries(
+        (['cancelJob', 'pauseJob', 'resumeJob', 'retryJob', 'setJobPriority'] as const).map((call) => [
+          call,
+          wrap.unary((request: { jobId: string }) => {
+            const found = find(state, request.jobId);
+            state.changes.push({ call, request });
+            return { job: found };
+          }),
+        ]),
+      ),
+      drainNode: wrap.unary((request: { nodeId: string }) => changeNode(state, 'drainNode', request)),
+      undrainNode: wrap.unary((request: { nodeId: string }) => changeNode(state, 'undrainNode', request)),
+    }),
+    tokenPath === undefined ? {} : { tokenPath },
+  );
+  return { address: `127.0.0.1:${server.port}`, state };
+}
+
+/** A finished job with this video. */
+export function completed(video: Buffer): Job {
+  return job(JobState.JOB_STATE_COMPLETED, {
+    clipsCommitted: 50,
+    clipsPrefix: 50,
+    spans: [{ nodeId: 'node-a', slotId: 'gpu0', start: 0, end: 50 }],
+    startedAt: { seconds: 1_893_456_002, nanos: 0 },
+    finishedAt: { seconds: 1_893_456_042, nanos: 0 },
+    etaSeconds: 0,
+    result: result(createHash('sha256').update(video).digest('hex'), video.length),
+  });
+}
+
+function initialState(): FakeFarmState {
+  const video = Buffer.alloc(700_000, 'clip');
+  return {
+    inputs: new Map(),
+    submitted: [],
+    planned: [],
+    listed: [],
+    changes: [],
+    nodes: [node('node-a', 'fast'), node('node-b', 'slow')],
+    plan: plan(50, ['node-a', 'node-b']),
+    watches: [[job(JobState.JOB_STATE_RENDERING, { clipsCommitted: 10 }), completed(video)]],
+    breakWatch: () => false,
+    holdWatch: false,
+    jobs: [],
+    video,
+    breakDownload: () => undefined,
+    failSubmit: () => undefined,
+  };
+}
+
+async function storeInput(state: FakeFarmState, messages: AsyncIterable<UploadInputRequest>) {
+  const { header, pieces } = await readUpload(messages);
+  const parts: Buffer[] = [];
+  for await (const piece of pieces) parts.push(piece);
+  const content = Buffer.concat(parts);
+  const sha256 = createHash('sha256').update(content).digest('hex');
+  if (sha256 !== header.sha256 || content.length !== header.bytes) {
+    throw new FarmError('invalid_argument', 'sha256: the content is not the one announced', { field: 'sha256' });
+  }
+  state.inputs.set(sha256, content);
+  return { sha256 };
+}
+
+function find(state: FakeFarmState, jobId: string): Job {
+  const found = state.jobs.find((candidate) => candidate.jobId.startsWith(jobId));
+  if (found === undefined) throw new FarmError('not_found', `there is no job "${jobId}"`, { hint: 'clipfarm jobs' });
+  return found;
+}
+
+function page(jobs: readonly Job[], { states, pageSize, pageToken }: ListJobsRequest) {
+  const wanted = jobs.filter(({ state }) => states.length === 0 || states.includes(state));
+  const start = Number(pageToken || '0');
+  const end = start + (pageSize || 50);
+  return { jobs: wanted.slice(start, end), nextPageToken: end < wanted.length ? String(end) : '' };
+}
+
+async function sendWatch(
+  state: FakeFarmState,
+  call: number,
+  { jobId }: WatchJobRequest,
+  responses: MessageSink<WatchJobResponse>,
+  { signal }: CallContext,
+): Promise<void> {
+  if (jobId === 'missing') throw new FarmError('not_found', 'there is no job "missing"', { hint: 'clipfarm jobs' });
+  for (const next of state.watches[Math.min(call, state.watches.length - 1)] ?? []) await responses.send({ job: next });
+  if (state.breakWatch(call)) throw new FarmError('unavailable', 'the coordinator shuts down');
+  if (state.holdWatch) await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
+}
+
+async function sendVideo(
+  state: FakeFarmState,
+  call: number,
+  { offset }: DownloadResultRequest,
+  responses: MessageSink<DownloadResultResponse>,
+): Promise<void> {
+  const limit = state.breakDownload(call);
+  const end = limit === undefined ? state.video.length : Math.min(state.video.length, offset + limit);
+  for (let start = offset; start < end; start += 100_000) {
+    await responses.send({ data: state.video.subarray(start, Math.min(end, start + 100_000)) });
+  }
+  if (limit !== undefined) throw new FarmError('unavailable', 'the coordinator shuts down');
+}
+
+function changeNode(state: FakeFarmState, call: string, request: { nodeId: string }) {
+  const found = state.nodes.find(({ name, nodeId }) => name === request.nodeId || nodeId === request.nodeId);
+  if (found === undefined) throw new FarmError('not_found', `there is no node "${request.nodeId}"`);
+  state.changes.push({ call, request });
+  return {
+    node: { ...found, state: call === 'drainNode' ? NodeState.NODE_STATE_DRAINING : NodeState.NODE_STATE_ONLINE },
+  };
+}

@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import { test } from 'node:test';
+import { smallDisk, temporaryDirectory } from '@clipfarm/shared/testing/temporary';
+import { artifactStoreContract, putBytes } from './artifact-store-contract.ts';
+import { openDirectoryStore } from './directory-store.ts';
+
+artifactStoreContract('A directory', async (t) => {
+  const root = join(temporaryDirectory(t), 'artifacts');
+  return { open: () => openDirectoryStore(root) };
+});
+
+test('no symbolic link, wherever it lies, leads out of the directory', async (t) => {
+  const outside = temporaryDirectory(t);
+  writeFileSync(join(outside, 'secret'), 'secret');
+  mkdirSync(join(outside, 'dir'));
+  writeFileSync(join(outside, 'dir', 'secret'), 'secret');
+  const root = temporaryDirectory(t);
+  const store = await openDirectoryStore(root);
+  await putBytes(store, 'real/file', Buffer.from('x'));
+  symlinkSync(join(outside, 'secret'), join(root, 'files', 'link'));
+  symlinkSync(join(outside, 'dir'), join(root, 'files', 'linked'));
+  const refused = { code: 'internal', message: /symbolic link/ };
+  for (const key of ['link', 'linked/secret']) {
+    await assert.rejects(store.stat(key), refused, key);
+    await assert.rejects(buffer(store.open(key)), refused, key);
+    assert.throws(() => store.localPath(key), refused, key);
+    await assert.rejects(putBytes(store, key, Buffer.from('secret')), refused, key);
+  }
+  await assert.rejects(store.remove('linked/secret'), refused);
+  await assert.rejects(store.removePrefix('linked/dir'), refused);
+  await assert.rejects(store.list('linked'), refused);
+  await assert.rejects(putBytes(store, 'linked/new', Buffer.from('x')), refused);
+  await store.removePrefix('linked');
+  assert.deepEqual(await store.list(''), [{ key: 'real/file', bytes: 1 }]);
+  assert.equal(readFileSync(join(outside, 'dir', 'secret'), 'utf8'), 'secret');
+  assert.ok(!existsSync(join(outside, 'dir', 'new')));
+});
+
+test('the directory itself may be reached through a link', async (t) => {
+  const base = temporaryDirectory(t);
+  mkdirSync(join(base, 'disk2'));
+  symlinkSync(join(base, 'disk2'), join(base, 'artifacts'));
+  const store = await openDirectoryStore(join(base, 'artifacts'));
+  await putBytes(store, 'a', Buffer.from('x'));
+  assert.equal(store.localPath('a'), join(base, 'disk2', 'files', 'a'));
+});
+
+test('a directory that can’t be used is refused by its name', async (t) => {
+  const base = temporaryDirectory(t);
+  writeFileSync(join(base, 'file'), '');
+  await assert.rejects(openDirectoryStore(join(base, 'file', 'artifacts')), {
+    code: 'internal',
+    message: /cannot open the artifact directory .*file\/artifacts/,
+  });
+});
+
+test('a full disk refuses a put with resource_exhausted; what was stored stays, and the file can be put later', async (t) => {
+  const root = smallDisk(t, 512, 12);
+  if (root === undefined) return;
+  const store = await openDirectoryStore(root);
+  await putBytes(store, 'kept', Buffer.from('kept'));
+  const temp = join(store.tempDir(), 'new');
+  writeFileSync(temp, 'new');
+  const ballast = Array.from({ length: 20 }, (_, i) => join(root, `ballast-${i}`));
+  assert.throws(() => ballast.forEach((path) => void writeFileSync(path, '')), { code: 'ENOSPC' });
+  const content = { sha256: createHash('sha256').update('new').digest('hex'), bytes: 3 };
+  await assert.rejects(store.putFile('jobs/a/chunks/b', temp, content), {
+    code: 'resource_exhausted',
+    message: /cannot store jobs\/a\/chunks\/b: ENOSPC/,
+  });
+  assert.equal(String(await buffer(store.open('kept'))), 'kept');
+  for (const path of ballast) rmSync(path, { force: true });
+  await store.putFile('jobs/a/chunks/b', temp, content);
+  assert.deepEqual(await store.stat('jobs/a/chunks/b'), { bytes: 3 });
+});

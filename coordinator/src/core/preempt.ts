@@ -1,0 +1,148 @@
+import { bestRelief } from './assist.ts';
+import { carveCount, finishTime, type Participant } from './carve.ts';
+import { countClips } from './clip-ranges.ts';
+import { busyParticipants, chooseGap } from './grant-pending.ts';
+import type { JobState, LeaseState } from './job-model.ts';
+import { pendingClips } from './job-progress.ts';
+import type { ScheduleAction, ScheduledSlot } from './schedule-model.ts';
+import {
+  awaitsAnchor,
+  clipInHand,
+  endsSoon,
+  freeParticipant,
+  isFit,
+  isTouched,
+  leasable,
+  type Round,
+  slotOf,
+  victimOf,
+} from './schedule-round.ts';
+
+/** A slot that is free once the clip in hand is done. */
+interface Held {
+  readonly job: JobState;
+  readonly lease: LeaseState;
+  readonly slot: ScheduledSlot;
+}
+
+/**
+ * Lets jobs in that could use more slots than they have, by ending leases of jobs that come after them once the clip in
+ * hand is done. A higher priority may take every slot that helps it; an equal one only evens out between owners, one
+ * slot at a time. A slot is taken only from a job that comes later in the order of grants, and only if the job would
+ * really use it: otherwise it would go straight back.
+ *
+ * @param jobs in the order of grants
+ * @param planned actions of this round so far
+ */
+export function preempt(
+  round: Round,
+  jobs: readonly JobState[],
+  planned: readonly ScheduleAction[],
+): readonly ScheduleAction[] {
+  const actions: ScheduleAction[] = [];
+  const owned = slotsByOwner(jobs);
+  const held = jobs.flatMap((job) => heldSlots(round, job, planned));
+  let coming = held.filter(({ job, lease }) => endsSoon(round, job, lease));
+  for (const [index, waiting] of jobs.entries()) {
+    // What it gets in this round is not known to its leases yet; the next round sees whether more would help.
+    if (planned.some((action) => action.jobId === waiting.definition.jobId)) continue;
+    const demand = newDemand(round, waiting);
+    if (!demand) continue;
+    const claimed = coming.filter((h) => demand.take(h));
+    coming = coming.filter((h) => !claimed.includes(h));
+    const lesser = jobs.slice(index + 1).reverse();
+    for (const victim of lesser) {
+      for (const h of heldSlots(round, victim, planned)) {
+        if (endsSoon(round, victim, h.lease) || isTouched(actions, h.lease.leaseId)) continue;
+        if (!mayPreempt(waiting, victim, owned, claimed.length)) break;
+        if (!demand.take(h)) continue;
+        claimed.push(h);
+        actions.push(stopAfterClipInHand(round, h, `job ${waiting.definition.jobId} goes first`));
+      }
+    }
+  }
+  return actions;
+}
+
+/** A higher priority may take every slot; an equal one only evens out between owners, one slot after the other. */
+function mayPreempt(
+  waiting: JobState,
+  victim: JobState,
+  owned: ReadonlyMap<string, number>,
+  alreadyComing: number,
+): boolean {
+  if (waiting.priority !== victim.priority) return waiting.priority > victim.priority;
+  const of = (job: JobState) => owned.get(job.definition.owner) ?? 0;
+  return alreadyComing === 0 && of(victim) - of(waiting) >= 2;
+}
+
+/** Slots held by each owner's jobs. */
+function slotsByOwner(jobs: readonly JobState[]): Map<string, number> {
+  const owned = new Map<string, number>();
+  for (const job of jobs) owned.set(job.definition.owner, (owned.get(job.definition.owner) ?? 0) + job.leases.size);
+  return owned;
+}
+
+/** The job's slots that could serve another job, and whose leases this round has not changed. */
+function heldSlots(round: Round, job: JobState, planned: readonly ScheduleAction[]): Held[] {
+  return [...job.leases.values()].flatMap((lease) => {
+    const slot = slotOf(round, lease);
+    return slot?.available && !isTouched(planned, lease.leaseId) ? [{ job, lease, slot }] : [];
+  });
+}
+
+function stopAfterClipInHand(round: Round, { job, lease }: Held, reason: string): ScheduleAction {
+  const end = Math.max(lease.start, clipInHand(round, job, lease) + 1);
+  return { type: 'shrink', jobId: job.definition.jobId, leaseId: lease.leaseId, end, reason };
+}
+
+/** What a job could still use. */
+interface Demand {
+  /** Whether the slot would help; if so it counts as the job's from now on. */
+  take(held: Held): boolean;
+}
+
+function newDemand(round: Round, job: JobState): Demand | null {
+  if (job.status !== 'active' || job.paused) return null;
+  const ready = leasable(round, job);
+  const leases = [...job.leases.values()];
+  if (awaitsAnchor(job)) return ready.length > 0 ? anchorDemand(round, job) : null;
+  const victims = leases.map((lease) => victimOf(round, job, lease));
+  const pending = pendingClips(job);
+  const busy = busyParticipants(round, job, pending);
+  const workers: Participant[] = victims.map(({ readyIn, secondsPerClip }) => ({ readyIn, secondsPerClip }));
+  const leased = victims.reduce((sum, v) => sum + Math.max(0, v.end - v.current - v.fraction), 0);
+  const work = countClips(pending) + leased;
+  const { minStealSaving, preRoll } = round.policy;
+  return {
+    take(held) {
+      if (held.job === job || !isFit(round, job, held.slot)) return false;
+      const newcomer = freeParticipant(round, job, held.slot, preRoll, secondsInHand(round, held));
+      const saved = finishTime(work, workers) - finishTime(work, [...workers, newcomer]);
+      if (saved <= Math.max(minStealSaving, newcomer.readyIn)) return false;
+      // The very questions that will be asked when the slot is free.
+      const wouldCarve = chooseGap(round, job, held.slot, ready) && carveCount(countClips(pending), newcomer, busy) > 0;
+      if (!wouldCarve && !bestRelief(round, job, held.slot, newcomer, [])) return false;
+      workers.push(newcomer);
+      return true;
+    },
+  };
+}
+
+/** Until the anchor is there, one slot is all that a job can use. */
+function anchorDemand(round: Round, job: JobState): Demand {
+  let served = false;
+  return {
+    take({ job: holder, slot }) {
+      if (served || holder === job || !isFit(round, job, slot)) return false;
+      served = true;
+      return true;
+    },
+  };
+}
+
+/** Seconds until the clip in hand is done; nothing in the pre-roll, which is not waited for. */
+function secondsInHand(round: Round, { job, lease }: Held): number {
+  const { current, fraction, secondsPerClip } = victimOf(round, job, lease);
+  return current < lease.start ? 0 : (1 - fraction) * secondsPerClip;
+}

@@ -1,0 +1,104 @@
+import type { Participant, Victim } from './carve.ts';
+import { type ClipRange, type ClipSet, withoutRange } from './clip-ranges.ts';
+import { type JobState, type LeaseState, slotKey } from './job-model.ts';
+import { begunClip, pendingClips } from './job-progress.ts';
+import type { ScheduleAction, ScheduledSlot, ScheduleInput } from './schedule-model.ts';
+
+/** One round of scheduling: its input, and an index of what every step looks up. */
+export interface Round extends ScheduleInput {
+  readonly slotsByKey: ReadonlyMap<string, ScheduledSlot>;
+}
+
+/** Prepares a round. */
+export function newRound(input: ScheduleInput): Round {
+  return { ...input, slotsByKey: new Map(input.slots.map((slot) => [slot.key, slot])) };
+}
+
+/** The slot that a lease was given to; undefined when its node has not attached since the coordinator started. */
+export function slotOf(round: Round, lease: LeaseState): ScheduledSlot | undefined {
+  return round.slotsByKey.get(slotKey(lease.nodeId, lease.slotId));
+}
+
+/** Whether a slot can render a job's picture, and has not run out of memory on it. */
+export function isFit(round: Round, job: JobState, slot: ScheduledSlot): boolean {
+  return !job.unfitSlots.has(slot.key) && round.fits(slot, job);
+}
+
+/** Forecast of seconds per clip. */
+export function pace(round: Round, job: JobState, slot: ScheduledSlot): number {
+  return round.secondsPerClip(slot, job.definition);
+}
+
+/** Whether only clip 0 may be rendered, because every other span needs its anchor. */
+export function awaitsAnchor(job: JobState): boolean {
+  return job.definition.anchorMode === 'first_frame' && job.anchor === null;
+}
+
+/** Pending clips that may be leased now: the anchor is there or begins here, and no back-off is running. */
+export function leasable(round: Round, job: JobState): ClipSet {
+  let set = pendingClips(job);
+  for (const [clip, trouble] of job.troubles) {
+    if (trouble.notBefore > round.now) set = withoutRange(set, { start: clip, end: clip + 1 });
+  }
+  if (!awaitsAnchor(job)) return set;
+  const first = set[0];
+  return first?.start === 0 ? [first] : [];
+}
+
+/** A slot that is free, or will be after `busySeconds`, as someone who could work on a job. */
+export function freeParticipant(
+  round: Round,
+  job: JobState,
+  slot: ScheduledSlot,
+  preRoll: number,
+  busySeconds = 0,
+): Participant {
+  const secondsPerClip = pace(round, job, slot);
+  return { readyIn: busySeconds + slot.warmUpSeconds + preRoll * secondsPerClip, secondsPerClip };
+}
+
+/** The last clip that a lease can't be relieved of; the one before its start while it is in its pre-roll. */
+export function clipInHand(round: Round, job: JobState, lease: LeaseState): number {
+  const begun = begunClip(job, lease);
+  return Math.max(begun, round.progress.get(lease.leaseId)?.clip ?? begun);
+}
+
+/** Whether the lease has nothing after the clip in hand. */
+export function endsSoon(round: Round, job: JobState, lease: LeaseState): boolean {
+  return clipInHand(round, job, lease) + 1 >= lease.end;
+}
+
+/** A lease as someone who could be relieved. */
+export function victimOf(round: Round, job: JobState, lease: LeaseState): Victim {
+  const slot = slotOf(round, lease);
+  const at = round.progress.get(lease.leaseId);
+  const begun = begunClip(job, lease);
+  const proven = begun < lease.start ? lease.start - lease.preRoll : begun;
+  const current = Math.max(proven, at?.clip ?? proven);
+  const renders = at !== undefined || begun >= lease.start;
+  const warmUp = (slot?.warmUpSeconds ?? 0) - (round.now - lease.grantedAt) / 1000;
+  return {
+    current,
+    fraction: at?.clip === current ? at.fraction : 0,
+    start: lease.start,
+    end: lease.end,
+    secondsPerClip: slot ? pace(round, job, slot) : 1,
+    readyIn: renders ? 0 : Math.max(0, warmUp),
+  };
+}
+
+/** Whether an earlier action of this round has changed the lease. */
+export function isTouched(actions: readonly ScheduleAction[], leaseId: string): boolean {
+  return actions.some((a) => a.type === 'shrink' && a.leaseId === leaseId);
+}
+
+/** A grant of `range` to a slot. */
+export function grantAction(
+  job: JobState,
+  slot: ScheduledSlot,
+  range: ClipRange,
+  how: { readonly preRoll: number; readonly speculative: boolean; readonly reason: string },
+): ScheduleAction {
+  const { nodeId, slotId, profile } = slot;
+  return { type: 'grant', jobId: job.definition.jobId, nodeId, slotId, profile, ...range, ...how };
+}

@@ -1,0 +1,114 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { smallDisk } from '@clipfarm/shared/testing/temporary';
+import { processesOf } from './testing/agent-process.ts';
+import { until } from './testing/fake-coordinator.ts';
+import { scene, slowly } from './testing/scene.ts';
+
+test('a runner that dies ends its lease as a crash with evidence, and the next grant works', async (t) => {
+  const { coordinator, task, start, stateDir } = await scene(t);
+  start(...slowly);
+  await until(() => coordinator.attached, 'the agent attaches');
+  coordinator.grant({ leaseId: 'crashed', start: 0, end: 12, task });
+  await until(() => coordinator.progress.get('crashed') === 1, 'clip 1 is in hand');
+  for (const { pid } of processesOf(stateDir, 'synthetic/main.ts')) process.kill(pid, 'SIGKILL');
+  await until(() => coordinator.ended('crashed') !== undefined, 'the lease ends');
+  const ended = coordinator.ended('crashed');
+  assert.equal(ended?.failureClass, 'FAILURE_CLASS_CRASH');
+  assert.match(ended?.message ?? '', /SIGKILL/);
+  coordinator.grant({ leaseId: 'next', start: 0, end: 1, task });
+  await until(() => coordinator.ended('next') !== undefined, 'the next lease ends');
+  assert.equal(coordinator.ended('next')?.reason, 'LEASE_END_REASON_COMPLETED');
+});
+
+test('a silent runner is killed and reported as a hang; a reported failure keeps its class', async (t) => {
+  const { coordinator, task, start, stateDir } = await scene(t);
+  const once = join(stateDir, 'hung-once');
+  start('--runner-arg=--hang-at-clip=2', `--runner-arg=--fail-once-file=${once}`);
+  await until(() => coordinator.attached, 'the agent attaches');
+  coordinator.grant({ leaseId: 'hung', start: 0, end: 4, hangSeconds: 1, task });
+  await until(() => coordinator.ended('hung') !== undefined, 'the lease ends');
+  assert.equal(coordinator.ended('hung')?.failureClass, 'FAILURE_CLASS_HANG');
+  assert.match(coordinator.ended('hung')?.message ?? '', /no progress for 1 s at clip 2/);
+  assert.deepEqual(coordinator.clips('hung'), [0, 1]);
+  coordinator.grant({ leaseId: 'next', start: 2, end: 4, preRoll: 1, task });
+  await until(() => coordinator.ended('next') !== undefined, 'the next lease ends');
+  assert.deepEqual(coordinator.clips('next'), [2, 3]);
+});
+
+test('out of memory, a refused chunk and a lease that makes no sense are reported as what they are', async (t) => {
+  const { coordinator, task, start } = await scene(t);
+  start('--runner-arg=--fail-at-clip=8:out_of_memory');
+  await until(() => coordinator.attached, 'the agent attaches');
+  coordinator.grant({ leaseId: 'memory', start: 7, end: 10, preRoll: 1, task });
+  await until(() => coordinator.ended('memory') !== undefined, 'the lease ends');
+  assert.equal(coordinator.ended('memory')?.failureClass, 'FAILURE_CLASS_OUT_OF_MEMORY');
+  assert.deepEqual(coordinator.clips('memory'), [7]);
+
+  coordinator.judge = ({ clip }) => (clip === 1 ? 'CHUNK_VERDICT_REJECTED' : 'CHUNK_VERDICT_COMMITTED');
+  coordinator.grant({ leaseId: 'refused', start: 0, end: 6, task });
+  await until(() => coordinator.ended('refused') !== undefined, 'the lease ends');
+  assert.equal(coordinator.ended('refused')?.failureClass, 'FAILURE_CLASS_BAD_CHUNK');
+  assert.match(coordinator.ended('refused')?.message ?? '', /clip 1 .* the test says so/);
+
+  coordinator.grant({ leaseId: 'nonsense', start: 3, end: 3, preRoll: 1, task });
+  coordinator.grant({ leaseId: 'elsewhere', slotId: 'slot-9', start: 0, end: 1, task });
+  for (const leaseId of ['nonsense', 'elsewhere']) {
+    await until(() => coordinator.ended(leaseId) !== undefined, `${leaseId} is refused`);
+    assert.equal(coordinator.ended(leaseId)?.reason, 'LEASE_END_REASON_REFUSED');
+  }
+});
+
+test('a chunk that the coordinator cannot take now is uploaded again', async (t) => {
+  const { coordinator, task, start } = await scene(t);
+  let refusals = 0;
+  coordinator.judge = ({ sha256 }) => {
+    if (refusals >= 2) return 'CHUNK_VERDICT_COMMITTED';
+    refusals += 1;
+    coordinator.uploads.delete(sha256);
+    return 'CHUNK_VERDICT_TRY_AGAIN';
+  };
+  start();
+  await until(() => coordinator.attached, 'the agent attaches');
+  coordinator.grant({ leaseId: 'again', start: 0, end: 1, task });
+  await until(() => coordinator.ended('again') !== undefined, 'the lease ends');
+  assert.equal(coordinator.ended('again')?.reason, 'LEASE_END_REASON_COMPLETED');
+  assert.equal(coordinator.offers.length, 3);
+  assert.ok(coordinator.uploads.has(coordinator.offers[0]?.sha256 ?? ''));
+});
+
+test('two agents never share a state directory, and a killed one frees it', async (t) => {
+  const { coordinator, start, stateDir } = await scene(t);
+  const first = start();
+  await until(() => coordinator.attached, 'the agent attaches');
+  const second = start();
+  assert.equal((await second.exited).code, 7);
+  assert.match(
+    second.output,
+    new RegExp(`state-dir: ${stateDir} is in use by another agent \\(process ${first.child.pid}\\)`),
+  );
+  await first.kill();
+  const { length } = coordinator.hellos;
+  start();
+  await until(() => coordinator.hellos.length > length, 'the third agent attaches');
+});
+
+test('a full disk ends the lease with a clear text, keeps what is spooled and refuses further leases', async (t) => {
+  const disk = smallDisk(t, 1500);
+  if (disk === undefined) return;
+  const { coordinator, task, start, spooled } = await scene(t, join(disk, 'state'));
+  coordinator.judge = () => null;
+  start('--seconds-per-clip', '0.1');
+  await until(() => coordinator.attached, 'the agent attaches');
+  coordinator.grant({ leaseId: 'full', start: 0, end: 12, task });
+  await until(() => coordinator.ended('full') !== undefined, 'the lease ends');
+  const ended = coordinator.ended('full');
+  assert.equal(ended?.failureClass, 'FAILURE_CLASS_ENVIRONMENT');
+  assert.match(ended?.message ?? '', /full|No space left/);
+  assert.ok(spooled().length > 0);
+  coordinator.grant({ leaseId: 'next', start: 0, end: 1, task });
+  await until(() => coordinator.ended('next') !== undefined, 'the next lease is refused');
+  assert.equal(coordinator.ended('next')?.reason, 'LEASE_END_REASON_REFUSED');
+  assert.match(coordinator.ended('next')?.message ?? '', /disk .* is full/);
+});

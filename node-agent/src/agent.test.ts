@@ -1,0 +1,201 @@
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { inspectChunk } from '@clipfarm/shared/media/chunk';
+import { jobHash, readStamp } from '../runner/synthetic/stamp.ts';
+import { grayFrames, processesOf } from './testing/agent-process.ts';
+import { until } from './testing/fake-coordinator.ts';
+import { BASE_SEED, type Scene, SIDE, scene, slowly } from './testing/scene.ts';
+
+/** Frame numbers that the stamps of a chunk show, after checking everything else in them. */
+async function stampedFrames({ coordinator, stateDir }: Scene, clip: number, span: number): Promise<number[]> {
+  const offer = coordinator.offers.find((candidate) => candidate.clip === clip);
+  const content = coordinator.uploads.get(offer?.sha256 ?? '');
+  assert.ok(offer !== undefined && content !== undefined, `clip ${clip} was uploaded`);
+  const path = join(stateDir, 'received.mp4');
+  writeFileSync(path, content);
+  const info = await inspectChunk(path);
+  assert.deepEqual([info.width, info.height, info.frames, info.bytes], [SIDE, SIDE, offer.frames, offer.bytes]);
+  const gray = await grayFrames(path);
+  assert.equal(gray.length, SIDE * SIDE * offer.frames);
+  return Array.from({ length: offer.frames }, (_, i) => {
+    const stamp = readStamp(gray.subarray(i * SIDE * SIDE, (i + 1) * SIDE * SIDE), SIDE, SIDE);
+    assert.deepEqual(stamp, { job: jobHash('job-1'), frame: stamp?.frame, clip, span, seed: BASE_SEED + clip });
+    return stamp?.frame ?? -1;
+  });
+}
+
+function range(first: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => first + i);
+}
+
+test('leases are delivered with exactly the right frames, the anchor first, on one warm runner', async (t) => {
+  const now = await scene(t);
+  const { coordinator, task } = now;
+  const agent = now.start();
+  await until(() => coordinator.attached, 'the agent attaches');
+  const [hello] = coordinator.hellos;
+  assert.match(hello?.nodeId ?? '', /^node-/);
+  assert.deepEqual(
+    hello?.slots.map(({ slotId, profile }) => [slotId, profile]),
+    [['slot-1', 'synthetic']],
+  );
+
+  coordinator.grant({ leaseId: 'first', span: 0, start: 0, end: 2, preRoll: 0, task: { ...task, makeAnchor: true } });
+  await until(() => coordinator.ended('first') !== undefined, 'the first lease ends');
+  assert.equal(coordinator.ended('first')?.reason, 'LEASE_END_REASON_COMPLETED');
+  const order = coordinator.received.map((sent) => sent.$case);
+  assert.ok(order.indexOf('anchorReady') < order.indexOf('chunkReady'), 'the anchor is offered before its clip');
+  const anchorReady = coordinator.received.find((sent) => sent.$case === 'anchorReady');
+  const anchor = coordinator.uploads.get(anchorReady?.value.sha256 ?? '');
+  assert.deepEqual([anchor?.readUInt32BE(16), anchor?.readUInt32BE(20)], [SIDE, SIDE]);
+  // The first generated frame stands for the first four frames of the job.
+  assert.deepEqual(await stampedFrames(now, 0, 0), [3, 3, 3, 3, ...range(4, 44)]);
+  assert.deepEqual(await stampedFrames(now, 1, 0), range(48, 48));
+
+  const anchored = { ...task, anchor: coordinator.input(anchor ?? Buffer.alloc(0)) };
+  coordinator.grant({ leaseId: 'second', span: 3, start: 9, end: 12, preRoll: 1, task: anchored });
+  await until(() => coordinator.ended('second') !== undefined, 'the second lease ends');
+  assert.deepEqual(coordinator.clips('second'), [9, 10, 11]);
+  assert.deepEqual(await stampedFrames(now, 9, 3), range(432, 48));
+  assert.deepEqual(await stampedFrames(now, 11, 3), range(528, 38));
+  assert.ok(coordinator.offers.every(({ renderSeconds }) => renderSeconds > 0));
+
+  assert.equal(agent.lines('"runner is loaded"').length, 1);
+  assert.equal(new Set(coordinator.fetched).size, coordinator.fetched.length, 'every input is fetched once');
+  assert.deepEqual(now.spooled(), []);
+});
+
+test('a shrink ends the lease at the new end, a revoke at once, and the slot goes on', async (t) => {
+  const { coordinator, task, start } = await scene(t);
+  start(...slowly);
+  await until(() => coordinator.attached, 'the agent attaches');
+  coordinator.grant({ leaseId: 'shrunk', start: 0, end: 12, task });
+  await until(() => coordinator.progress.get('shrunk') === 1, 'clip 1 is in hand');
+  for (const end of [4, 3, 3, 7]) coordinator.say({ $case: 'shrink', value: { term: 1, leaseId: 'shrunk', end } });
+  await until(() => coordinator.ended('shrunk') !== undefined, 'the shrunk lease ends');
+  assert.deepEqual(coordinator.clips('shrunk'), [0, 1, 2]);
+  assert.equal(coordinator.ended('shrunk')?.reason, 'LEASE_END_REASON_COMPLETED');
+
+  coordinator.grant({ leaseId: 'revoked', start: 0, end: 12, task });
+  await until(() => coordinator.progress.get('revoked') === 1, 'clip 1 is in hand');
+  coordinator.say({ $case: 'revoke', value: { term: 1, leaseId: 'revoked', reason: 'not needed' } });
+  await until(() => coordinator.ended('revoked') !== undefined, 'the revoked lease ends');
+  assert.equal(coordinator.ended('revoked')?.reason, 'LEASE_END_REASON_STOPPED');
+  assert.equal(coordinator.ended('revoked')?.message, 'not needed');
+
+  coordinator.grant({ leaseId: 'next', start: 5, end: 6, preRoll: 1, task });
+  await until(() => coordinator.ended('next') !== undefined, 'the next lease ends');
+  assert.deepEqual(coordinator.clips('next'), [5]);
+});
+
+test('a broken link does not stop the render: chunks wait in the spool and are handed in on return', async (t) => {
+  const { coordinator, task, start, spooled } = await scene(t);
+  start('--seconds-per-clip', '0.3');
+  await until(() => coordinator.attached, 'the agent attaches');
+  coordinator.grant({ leaseId: 'long', start: 0, end: 7, task });
+  await until(() => coordinator.clips('long').length === 1, 'the first chunk arrives');
+  coordinator.down();
+  await until(() => spooled().length >= 2, 'two chunks are in the spool');
+  assert.equal(coordinator.ended('long'), undefined);
+  await coordinator.up();
+  await until(() => coordinator.ended('long') !== undefined, 'the lease ends');
+  const hello = coordinator.hellos.at(-1);
+  assert.ok((hello?.spooledChunks ?? 0) >= 2);
+  assert.deepEqual(
+    hello?.leases.map(({ leaseId }) => leaseId),
+    ['long'],
+  );
+  assert.deepEqual(coordinator.clips('long'), range(0, 7));
+  assert.equal(coordinator.ended('long')?.reason, 'LEASE_END_REASON_COMPLETED');
+  await until(() => spooled().length === 0, 'the spool is empty');
+});
+
+test('out of grace a slot stops after the clip in hand and keeps the spool', async (t) => {
+  const { coordinator, task, start, spooled } = await scene(t);
+  coordinator.graceMillis = 200;
+  const agent = start(...slowly);
+  await until(() => coordinator.attached, 'the agent attaches');
+  coordinator.grant({ leaseId: 'left', start: 0, end: 12, task });
+  await until(() => coordinator.progress.get('left') === 0, 'the first clip is in hand');
+  coordinator.down();
+  await until(() => agent.lines('slots stop after the clip in hand').length > 0, 'grace is over');
+  await until(() => spooled().length > 0, 'a chunk is in the spool');
+  coordinator.valid.clear();
+  await coordinator.up();
+  await until(() => coordinator.ended('left') !== undefined, 'the lease ends');
+  assert.equal(coordinator.ended('left')?.reason, 'LEASE_END_REASON_STOPPED');
+  await until(() => coordinator.clips('left').length > 0, 'the chunks are handed in');
+  assert.ok(coordinator.clips('left').length < 12);
+});
+
+test('after kill -9 nothing is left running, and the next agent hands the spool in', async (t) => {
+  const { coordinator, task, start, stateDir, spooled } = await scene(t);
+  coordinator.judge = () => null;
+  const first = start(...slowly);
+  await until(() => coordinator.attached, 'the agent attaches');
+  coordinator.grant({ leaseId: 'lost', start: 0, end: 12, task });
+  await until(() => spooled().length >= 2, 'two chunks are in the spool');
+  await until(() => processesOf(stateDir).length >= 1, 'a runner is at work');
+  await first.kill();
+  await until(() => processesOf(stateDir).length === 0, 'runner and encoder are gone', 10);
+  const left = spooled().length;
+  const offered = coordinator.received.length;
+  coordinator.judge = () => 'CHUNK_VERDICT_COMMITTED';
+  start();
+  await until(() => spooled().length === 0, 'the spool is handed in');
+  const [before, after] = [coordinator.hellos[0], coordinator.hellos.at(-1)];
+  assert.equal(after?.nodeId, before?.nodeId);
+  assert.equal(after?.spooledChunks, left);
+  assert.deepEqual(after?.leases, []);
+  const again = coordinator.received.slice(offered).filter((sent) => sent.$case === 'chunkReady');
+  assert.equal(again.length, left);
+});
+
+test('SIGTERM finishes the clip in hand, hands everything in and exits with 0', async (t) => {
+  const { coordinator, task, start, stateDir, spooled } = await scene(t);
+  const agent = start(...slowly);
+  await until(() => coordinator.attached, 'the agent attaches');
+  coordinator.grant({ leaseId: 'drained', start: 0, end: 12, task });
+  await until(() => coordinator.progress.get('drained') === 1, 'clip 1 is in hand');
+  agent.child.kill('SIGTERM');
+  const { code } = await agent.exited;
+  assert.equal(code, 0, agent.output);
+  const ended = coordinator.ended('drained');
+  assert.equal(ended?.reason, 'LEASE_END_REASON_STOPPED');
+  const clips = coordinator.clips('drained');
+  assert.ok(clips.includes(1) && clips.length < 12);
+  assert.equal(ended?.clip, clips.length);
+  assert.deepEqual(spooled(), []);
+  assert.deepEqual(processesOf(stateDir), []);
+});
+
+test('a drain by the coordinator ends the agent in order, and without a coordinator it leaves at once', async (t) => {
+  const { coordinator, task, start } = await scene(t);
+  const agent = start();
+  await until(() => coordinator.attached, 'the agent attaches');
+  coordinator.grant({ leaseId: 'done', start: 0, end: 1, task });
+  await until(() => coordinator.ended('done') !== undefined, 'the lease ends');
+  coordinator.say({ $case: 'drain', value: { reason: 'maintenance' } });
+  assert.equal((await agent.exited).code, 0, agent.output);
+
+  coordinator.down();
+  const alone = start();
+  await until(() => alone.lines('no link to the coordinator').length > 0, 'the agent found nobody');
+  alone.child.kill('SIGINT');
+  assert.equal((await alone.exited).code, 0, alone.output);
+});
+
+test('a second signal ends the agent at once, with everything that it started', async (t) => {
+  const { coordinator, task, start, stateDir } = await scene(t);
+  const agent = start('--seconds-per-clip', '600');
+  await until(() => coordinator.attached, 'the agent attaches');
+  coordinator.grant({ leaseId: 'long', start: 0, end: 12, task });
+  await until(() => coordinator.progress.has('long'), 'the clip is in hand');
+  agent.child.kill('SIGTERM');
+  await until(() => agent.lines('leaving after the clip in hand').length > 0, 'the first signal is taken');
+  agent.child.kill('SIGTERM');
+  assert.equal((await agent.exited).code, 143);
+  await until(() => processesOf(stateDir).length === 0, 'nothing is left', 10);
+});

@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { agentConfigFromArgs } from './config.ts';
+
+const surroundings = { env: {}, hostName: 'gpu-7', homeDir: '/home/render' };
+const read = (...argv: string[]) => agentConfigFromArgs(argv, surroundings);
+
+test('without flags an agent serves one synthetic slot of this host', () => {
+  const config = read();
+  assert.deepEqual(config?.coordinators, ['127.0.0.1:7400']);
+  assert.equal(config?.name, 'gpu-7');
+  assert.equal(config?.stateDir, '/home/render/.clipfarm/agent');
+  assert.equal(config?.slots, 1);
+  assert.deepEqual(config?.access, { insecure: false });
+});
+
+test('the environment gives defaults and flags go before it', () => {
+  const env = {
+    CLIPFARM_COORDINATOR: 'farm:1',
+    CLIPFARM_HOME: '/srv/farm',
+    CLIPFARM_TLS_CA: '/ca.pem',
+    CLIPFARM_TLS_KEY: '',
+  };
+  const config = agentConfigFromArgs(['--coordinator', 'a:7400, [::1]:7401'], { ...surroundings, env });
+  assert.deepEqual(config?.coordinators, ['a:7400', '[::1]:7401']);
+  assert.equal(config?.stateDir, '/srv/farm/agent');
+  assert.deepEqual(config?.access, { caPath: '/ca.pem', insecure: false });
+});
+
+test('synthetic settings and runner arguments are taken over as they are', () => {
+  const config = read(
+    '--seconds-per-clip',
+    '0.25',
+    '--memory-gib',
+    '80',
+    '--runner-arg=--drift=2',
+    '--runner-arg',
+    'x',
+  );
+  assert.deepEqual(config?.synthetic, {
+    secondsPerClip: 0.25,
+    warmUpSeconds: 0,
+    loadSeconds: 0,
+    memoryGib: 80,
+    runnerArgs: ['--drift=2', 'x'],
+  });
+});
+
+test('help is no configuration', () => {
+  assert.equal(read('--help'), null);
+});
+
+for (const [argv, message] of [
+  [['--slots', '17'], /--slots: "17": must be 1 to 16/],
+  [['--slots', 'two'], /--slots: "two": must be a whole number/],
+  [['--seconds-per-clip=-1'], /--seconds-per-clip: "-1": must be a number of seconds, 0 or more/],
+  [['--memory-gib', '0'], /--memory-gib: "0": must be above 0/],
+  [['--coordinator', 'farm'], /--coordinator: "farm" is not an address with a port/],
+  [['--coordinator', 'a:1,'], /--coordinator: "" is not an address/],
+  [['--admin', ':80'], /--admin: ":80" has no host/],
+  [['--profile', 'single-80g'], /--profile: "single-80g": this agent has no runner for it; there is: synthetic/],
+  [['--name', 'two words'], /--name: "two words": must be 1 to 100 printable/],
+  [['--spool-max-bytes', '1000'], /--spool-max-bytes: "1000": must be at least 1048576/],
+  [['--log-level', 'loud'], /--log-level: "loud"/],
+  [['--gpus', '1'], /'--gpus'/],
+  [['extra'], /extra/],
+] as const) {
+  test(`refuses ${argv.join(' ')}`, () => {
+    assert.throws(
+      () => read(...argv),
+      (error: unknown) => {
+        assert.ok(error instanceof Error && 'code' in error && error.code === 'invalid_argument');
+        assert.match(error.message, message);
+        return true;
+      },
+    );
+  });
+}

@@ -1,0 +1,58 @@
+import type { Clock, Timer } from '@clipfarm/shared/clock';
+import type { Logger } from '@clipfarm/shared/log';
+
+/** What a {@link DiskGuard} works with. */
+export interface DiskGuardOptions {
+  /** Bytes that are free on the disk. */
+  readonly freeBytes: () => Promise<number>;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** Free bytes from which on the disk counts as usable again: some hundred chunks. */
+const ENOUGH_BYTES = 256 * 2 ** 20;
+
+/** Milliseconds between looks at the disk. */
+const CHECK_MILLIS = 5000;
+
+/** Remembers that the disk was full until it has room again. */
+export class DiskGuard {
+  readonly #options: DiskGuardOptions;
+  #reason: string | null = null;
+  #timer: Timer | null = null;
+
+  constructor(options: DiskGuardOptions) {
+    this.#options = options;
+  }
+
+  /** Why nothing can be written now; null when it can. */
+  get reason(): string | null {
+    return this.#reason;
+  }
+
+  /** Something could not be written because the disk is full. */
+  full(message: string): void {
+    this.#reason = `the disk of the state directory is full: ${message}`;
+    this.#options.log.error({ reason: message }, 'the slot pauses until the disk has room');
+    this.#watch();
+  }
+
+  /** Looks no more. */
+  close(): void {
+    this.#timer?.cancel();
+  }
+
+  #watch(): void {
+    const { clock, freeBytes, log } = this.#options;
+    this.#timer?.cancel();
+    this.#timer = clock.setTimeout(async () => {
+      const free = await freeBytes().catch(() => 0);
+      if (free < ENOUGH_BYTES) {
+        this.#watch();
+        return;
+      }
+      this.#reason = null;
+      log.info({ free_bytes: free }, 'the disk has room again and the slot goes on');
+    }, CHECK_MILLIS);
+  }
+}

@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
+import { openAgentState } from './identity.ts';
+
+test('the identity is made once, and the directory is closed to others', async (t) => {
+  const dir = join(temporaryDirectory(t), 'a', 'b');
+  const first = await openAgentState(dir);
+  first.release();
+  const second = await openAgentState(dir);
+  second.release();
+  assert.match(first.nodeId, /^node-[0-9a-f-]{36}$/);
+  assert.equal(second.nodeId, first.nodeId);
+  assert.equal(statSync(dir).mode & 0o777, 0o700);
+});
+
+test('an identity that is none is refused, and the lock is given back', async (t) => {
+  const dir = temporaryDirectory(t);
+  writeFileSync(join(dir, 'node-id'), 'rm -rf /\n');
+  await assert.rejects(openAgentState(dir), { code: 'failed_precondition', message: /holds "rm -rf \/"/ });
+  writeFileSync(join(dir, 'node-id'), `node-${'0'.repeat(36)}\n`);
+  (await openAgentState(dir)).release();
+});
+
+test('a directory in use is refused with the process that uses it, until that is killed', async (t) => {
+  const dir = temporaryDirectory(t);
+  const script = `
+    import { openAgentState } from ${JSON.stringify(new URL('./identity.ts', import.meta.url).href)};
+    await openAgentState(${JSON.stringify(dir)});
+    console.log('locked');
+    setInterval(() => {}, 1000);`;
+  const holder = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.after(() => holder.kill('SIGKILL'));
+  await once(holder.stdout, 'data');
+  await assert.rejects(openAgentState(dir), {
+    code: 'failed_precondition',
+    message: `state-dir: ${dir} is in use by another agent (process ${holder.pid})`,
+  });
+  holder.kill('SIGKILL');
+  await once(holder, 'exit');
+  (await openAgentState(dir)).release();
+});

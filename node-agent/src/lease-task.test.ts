@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Grant } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import { leaseTaskFromGrant } from './lease-task.ts';
+
+const ref = { sha256: 'ab'.repeat(32), bytes: 100 };
+const task = {
+  ...{ width: 704, height: 384, clips: 10, frames: 470, sampleSteps: 4, baseSeed: 7, prompt: 'p' },
+  ...{ reference: ref, audio: ref },
+};
+const fields = { leaseId: 'l', jobId: 'j', slotId: 's', span: 2, start: 3, end: 6, preRoll: 1, hangSeconds: 5 };
+
+test('a grant becomes a task with everything in it', () => {
+  const lease = leaseTaskFromGrant(Grant.fromPartial({ ...fields, task }));
+  assert.deepEqual(lease, { ...fields, ...task, anchor: null, makeAnchor: false });
+});
+
+for (const [name, change, message] of [
+  ['no task', { task: undefined }, /task: is missing/],
+  ['no clips', { end: 3 }, /end is 3; accepted: an integer of 4 or more/],
+  ['clips outside the job', { end: 11 }, /end: must lie within the clips/],
+  ['no pre-roll where clips precede', { preRoll: 0 }, /pre_roll is 0/],
+  ['too much pre-roll', { preRoll: 4 }, /pre_roll is 4/],
+  ['no time', { hangSeconds: 0 }, /hangSeconds/],
+  ['frames that do not fit the clips', { task: { ...task, frames: 480 + 1 } }, /frames: must end within the last clip/],
+  ['an odd width', { task: { ...task, width: 703 } }, /width/],
+  ['a hash that is a path', { task: { ...task, audio: { ...ref, sha256: '../../etc/passwd' } } }, /audio\.sha256/],
+  ['an anchor from the middle', { task: { ...task, makeAnchor: true } }, /makeAnchor/],
+  ['an absurd id', { leaseId: '../x' }, /leaseId/],
+] as const) {
+  test(`refuses ${name}`, () => {
+    assert.throws(() => leaseTaskFromGrant(Grant.fromPartial({ ...fields, task, ...change })), { message });
+  });
+}

@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { systemClock } from '@clipfarm/shared/clock';
+import { AgentServiceClient, Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import { createLogger } from '@clipfarm/shared/log';
+import { clientChannel } from '@clipfarm/shared/rpc/credentials';
+import { Link } from './link.ts';
+import { FakeCoordinator, until } from './testing/fake-coordinator.ts';
+
+const log = createLogger({ name: 'test', level: 'silent' });
+
+async function coordinator(t: TestContext): Promise<FakeCoordinator> {
+  const found = await FakeCoordinator.start();
+  t.after(() => found[Symbol.asyncDispose]());
+  return found;
+}
+
+/** A started link to these coordinators, and what it told its owner. */
+function link(t: TestContext, ...coordinators: readonly FakeCoordinator[]) {
+  const told: string[] = [];
+  const found = new Link({
+    ...{ clock: systemClock, random: () => 0, log },
+    addresses: coordinators.map(({ address }) => address),
+    dial: (text) => {
+      const { address, credentials, options } = clientChannel({ address: text });
+      return new AgentServiceClient(address, credentials, { ...options, 'grpc.max_reconnect_backoff_ms': 300 });
+    },
+    hello: () => Hello.fromPartial({ nodeId: 'n', protocol: 1 }),
+    heartbeat: async () => ({ slots: [], spooledChunks: 0, spoolFreeBytes: 0 }),
+    onWelcome: ({ term }) => told.push(`welcome ${term}`),
+    onMessage: (message) => told.push(message.$case),
+    onDisconnected: () => told.push('disconnected'),
+  });
+  found.start();
+  t.after(() => found.close());
+  return { link: found, told };
+}
+
+const revoke = (term: number) => ({ $case: 'revoke', value: { term, leaseId: 'l', reason: '' } }) as const;
+
+test('each break of the connection is told once and mended by exactly one new connection', async (t) => {
+  const farm = await coordinator(t);
+  const { told, link: found } = link(t, farm);
+  for (let round = 1; round <= 3; round += 1) {
+    await until(() => told.length === 2 * round - 1, 'a welcome');
+    assert.equal(found.connected, true);
+    farm.down();
+    await until(() => told.length === 2 * round, 'the break is noticed');
+    assert.equal(found.connected, false);
+    assert.throws(() => found.client(), { code: 'unavailable' });
+    assert.equal(found.send({ $case: 'log', value: { level: 30, message: 'lost', leaseId: '' } }), false);
+    await farm.up();
+  }
+  await until(() => told.length === 7, 'the last welcome');
+  assert.deepEqual(told, [...Array(3).fill(['welcome 1', 'disconnected']).flat(), 'welcome 1']);
+  assert.equal(farm.hellos.length, 4);
+});
+
+test('messages of a lower term are void, and a higher one is remembered', async (t) => {
+  const farm = await coordinator(t);
+  farm.term = 5;
+  const { told } = link(t, farm);
+  await until(() => told.length === 1, 'a welcome');
+  for (const term of [4, 5, 7, 6]) farm.say(revoke(term));
+  farm.say({ $case: 'anchorAck', value: { jobId: 'j', accepted: true, reason: '' } });
+  await until(() => told.includes('anchorAck'), 'the last message');
+  assert.deepEqual(told, ['welcome 5', 'revoke', 'revoke', 'anchorAck']);
+  farm.down();
+  await farm.up();
+  farm.term = 7;
+  await until(() => told.includes('welcome 7'), 'the new welcome');
+  assert.equal(farm.hellos.at(-1)?.term, 7);
+});
+
+test('a coordinator whose term is over is left for the next one', async (t) => {
+  const [old, leader] = [await coordinator(t), await coordinator(t)];
+  old.term = 8;
+  leader.term = 9;
+  const { told } = link(t, leader, old);
+  await until(() => told.length === 1, 'the welcome of the leader');
+  leader.down();
+  await until(() => old.hellos.length >= 2, 'the old one is tried again and again');
+  assert.deepEqual(told, ['welcome 9', 'disconnected']);
+  await leader.up();
+  await until(() => told.length === 3, 'the leader is back');
+  assert.equal(told[2], 'welcome 9');
+});
+
+test('closing lets the last message through', async (t) => {
+  const farm = await coordinator(t);
+  const { told, link: found } = link(t, farm);
+  await until(() => told.length === 1, 'a welcome');
+  found.send({ $case: 'log', value: { level: 30, message: 'goodbye', leaseId: '' } });
+  await found.close();
+  await until(() => farm.received.some((sent) => sent.$case === 'log'), 'the last message', 5);
+  assert.equal(found.connected, false);
+});

@@ -1,0 +1,189 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  AgentServiceService,
+  type AttachRequest,
+  type AttachResponse,
+  type ChunkManifest,
+  type ChunkVerdict,
+  Grant,
+  type Hello,
+  type LeaseEnded,
+} from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import { createLogger } from '@clipfarm/shared/log';
+import { rpcHandlers } from '@clipfarm/shared/rpc/handlers';
+import { createFarmServer, listen } from '@clipfarm/shared/rpc/server';
+import type { MessageSink } from '@clipfarm/shared/rpc/sink';
+import { readUpload } from '@clipfarm/shared/rpc/stream';
+import { type Server, ServerCredentials } from '@grpc/grpc-js';
+
+type Sent = NonNullable<AttachRequest['message']>;
+type Answer = NonNullable<AttachResponse['message']>;
+
+/** Fields of a grant that tests set; the rest are defaults. */
+export type GrantFields = Parameters<typeof Grant.fromPartial>[0];
+
+/** A coordinator that does what a test says, on a real server. It survives {@link FakeCoordinator.down} and `up`. */
+export class FakeCoordinator implements AsyncDisposable {
+  /** Everything that agents said, save heartbeats and progress, over all connections. */
+  readonly received: Sent[] = [];
+  /** Uploaded content by SHA-256. */
+  readonly uploads = new Map<string, Buffer>();
+  /** Content of inputs by SHA-256. */
+  readonly inputs = new Map<string, Buffer>();
+  /** Inputs that were fetched, in order. */
+  readonly fetched: string[] = [];
+  /** Latest progress by lease. */
+  readonly progress = new Map<string, number>();
+  /** Leases that a Welcome confirms. */
+  readonly valid = new Set<string>();
+  /** Verdict on a chunk; null leaves the offer unanswered. */
+  judge: (manifest: ChunkManifest) => keyof typeof ChunkVerdict | null = () => 'CHUNK_VERDICT_COMMITTED';
+  term = 1;
+  graceMillis = 60_000;
+  #server: Server | null = null;
+  #port = 0;
+  #sink: MessageSink<AttachResponse> | null = null;
+
+  static async start(): Promise<FakeCoordinator> {
+    const coordinator = new FakeCoordinator();
+    await coordinator.up();
+    return coordinator;
+  }
+
+  /** `host:port`; the same after {@link down} and {@link up}. */
+  get address(): string {
+    return `127.0.0.1:${this.#port}`;
+  }
+
+  /** Begins to listen. */
+  async up(): Promise<void> {
+    const handlers = rpcHandlers(createLogger({ name: 'fake', level: 'silent' }));
+    const server = createFarmServer({ token: undefined });
+    server.addService(AgentServiceService, {
+      attach: handlers.bidi<AttachRequest, AttachResponse>((requests, sink) => this.#attach(requests, sink)),
+      fetchInput: handlers.serverStream<{ readonly sha256: string }, { readonly data: Buffer }>(
+        async ({ sha256 }, sink) => {
+          this.fetched.push(sha256);
+          const content = this.inputs.get(sha256);
+          assert.ok(content, `no input ${sha256}`);
+          for (let at = 0; at < content.length; at += 65_536) {
+            await sink.send({ data: content.subarray(at, at + 65_536) });
+          }
+        },
+      ),
+      uploadArtifact: handlers.clientStream<
+        Parameters<typeof readUpload>[0] extends AsyncIterable<infer M> ? M : never,
+        {
+          readonly sha256: string;
+        }
+      >(async (requests) => {
+        const { pieces } = await readUpload(requests);
+        const content = Buffer.concat(await Array.fromAsync(pieces));
+        const sha256 = createHash('sha256').update(content).digest('hex');
+        this.uploads.set(sha256, content);
+        return { sha256 };
+      }),
+    });
+    const credentials = ServerCredentials.createInsecure();
+    this.#port = await listen(server, { address: this.address, credentials, token: undefined });
+    this.#server = server;
+  }
+
+  /** Dies: every connection breaks. */
+  down(): void {
+    this.#server?.forceShutdown();
+    this.#server = null;
+    this.#sink = null;
+  }
+
+  /** Whether an agent is attached. */
+  get attached(): boolean {
+    return this.#sink !== null;
+  }
+
+  /** Says something to the agent. */
+  say(message: Answer): void {
+    assert.ok(this.#sink?.post({ message }), 'an agent is attached');
+  }
+
+  /** Grants a lease, which is valid from then on. */
+  grant(fields: GrantFields): void {
+    const value = Grant.fromPartial({ term: this.term, hangSeconds: 30, slotId: 'slot-1', jobId: 'job-1', ...fields });
+    this.valid.add(value.leaseId);
+    this.say({ $case: 'grant', value });
+  }
+
+  /** Makes an input available. @returns its reference */
+  input(content: Buffer): { readonly sha256: string; readonly bytes: number } {
+    const sha256 = createHash('sha256').update(content).digest('hex');
+    this.inputs.set(sha256, content);
+    return { sha256, bytes: content.length };
+  }
+
+  /** Hellos so far. */
+  get hellos(): readonly Hello[] {
+    return this.received.flatMap((sent) => (sent.$case === 'hello' ? [sent.value] : []));
+  }
+
+  /** Chunks offered so far, repeats included. */
+  get offers(): readonly ChunkManifest[] {
+    return this.received.flatMap((sent) =>
+      sent.$case === 'chunkReady' && sent.value.manifest !== undefined ? [sent.value.manifest] : [],
+    );
+  }
+
+  /** Clips of a lease that were offered, each once. */
+  clips(leaseId: string): readonly number[] {
+    return [...new Set(this.offers.filter((offer) => offer.leaseId === leaseId).map((offer) => offer.clip))];
+  }
+
+  /** How a lease ended, if it has. */
+  ended(leaseId: string): LeaseEnded | undefined {
+    for (const sent of this.received) {
+      if (sent.$case === 'leaseEnded' && sent.value.leaseId === leaseId) return sent.value;
+    }
+    return undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.down();
+  }
+
+  async #attach(requests: AsyncIterable<AttachRequest>, sink: MessageSink<AttachResponse>): Promise<void> {
+    this.#sink = sink;
+    try {
+      for await (const { message } of requests) if (message !== undefined) this.#take(message);
+    } finally {
+      if (this.#sink === sink) this.#sink = null;
+    }
+  }
+
+  #take(message: Sent): void {
+    if (message.$case === 'progress') this.progress.set(message.value.leaseId, message.value.clip);
+    if (message.$case === 'heartbeat' || message.$case === 'progress') return;
+    this.received.push(message);
+    if (message.$case === 'hello') {
+      const validLeaseIds = message.value.leases.map((l) => l.leaseId).filter((leaseId) => this.valid.has(leaseId));
+      const millis = { heartbeatMillis: 100, leaseMillis: 5000, graceMillis: this.graceMillis };
+      this.say({ $case: 'welcome', value: { term: this.term, ...millis, validLeaseIds } });
+    } else if (message.$case === 'chunkReady' && message.value.manifest !== undefined) {
+      const { jobId, leaseId, clip } = message.value.manifest;
+      const verdict = this.judge(message.value.manifest);
+      const reason = 'the test says so';
+      if (verdict !== null) this.say({ $case: 'chunkAck', value: { jobId, leaseId, clip, verdict, reason } });
+    } else if (message.$case === 'anchorReady') {
+      this.say({ $case: 'anchorAck', value: { jobId: message.value.jobId, accepted: true, reason: '' } });
+    }
+  }
+}
+
+/** Polls until the condition holds; fails with what was waited for. */
+export async function until(condition: () => boolean, what: string, seconds = 60): Promise<void> {
+  const deadline = Date.now() + seconds * 1000;
+  while (!condition()) {
+    assert.ok(Date.now() < deadline, `waited ${seconds} s until ${what}`);
+    await sleep(20);
+  }
+}
