@@ -10,7 +10,10 @@ test('numbers are decimal, and the refusal names flag, text and what is accepted
   assert.equal(parseNumber('sample_guide_scale', '0'), 0);
   assert.equal(parseNumber('x', '-1.5e3'), -1500);
   for (const text of ['', ' ', '0x10', '1,5', 'NaN', 'Infinity', '1_000', '--1']) {
-    assert.throws(() => parseNumber('num_clip', text), { field: 'num_clip', message: /^num_clip is .*accepted: a number/ });
+    assert.throws(() => parseNumber('num_clip', text), {
+      field: 'num_clip',
+      message: /^num_clip is .*accepted: a number/,
+    });
   }
 });
 
@@ -33,7 +36,13 @@ test('a deadline is a span from now or a time to come with its zone', () => {
   assert.equal(parseDeadline('90m', now).getTime(), now + 5_400_000);
   assert.equal(parseDeadline('+2d', now).getTime(), now + 172_800_000);
   assert.equal(parseDeadline('2030-05-01T18:00:00+02:00', now).toISOString(), '2030-05-01T16:00:00.000Z');
-  for (const text of ['2029-05-01T18:00:00Z', '2030-05-01', '2030-05-01T18:00:00', 'tomorrow', '2030-99-01T18:00:00Z']) {
+  for (const text of [
+    '2029-05-01T18:00:00Z',
+    '2030-05-01',
+    '2030-05-01T18:00:00',
+    'tomorrow',
+    '2030-99-01T18:00:00Z',
+  ]) {
     assert.throws(() => parseDeadline(text, now), { field: 'deadline', message: /accepted: a time span/ });
   }
 });

@@ -62,6 +62,11 @@ test('leases are delivered with exactly the right frames, the anchor first, on o
   assert.deepEqual(await stampedFrames(now, 11, 3), range(528, 38));
   assert.ok(coordinator.offers.every(({ renderSeconds }) => renderSeconds > 0));
 
+  coordinator.grant({ leaseId: 'first', start: 0, end: 2, task });
+  const reports = () => coordinator.received.filter((sent) => sent.$case === 'leaseEnded');
+  await until(() => reports().length === 3, 'a repeated grant of an ended lease is answered as before');
+  assert.deepEqual(coordinator.clips('first'), [0, 1]);
+
   assert.equal(agent.lines('"runner is loaded"').length, 1);
   assert.equal(new Set(coordinator.fetched).size, coordinator.fetched.length, 'every input is fetched once');
   assert.deepEqual(now.spooled(), []);
@@ -110,6 +115,21 @@ test('a broken link does not stop the render: chunks wait in the spool and are h
   assert.deepEqual(coordinator.clips('long'), range(0, 7));
   assert.equal(coordinator.ended('long')?.reason, 'LEASE_END_REASON_COMPLETED');
   await until(() => spooled().length === 0, 'the spool is empty');
+});
+
+test('a lease that was given up while there was no contact is stopped on return', async (t) => {
+  const { coordinator, task, start } = await scene(t);
+  start(...slowly);
+  await until(() => coordinator.attached, 'the agent attaches');
+  coordinator.grant({ leaseId: 'given-up', start: 0, end: 12, task });
+  await until(() => coordinator.progress.has('given-up'), 'the first clip is in hand');
+  coordinator.down();
+  coordinator.valid.clear();
+  await coordinator.up();
+  await until(() => coordinator.ended('given-up') !== undefined, 'the lease ends');
+  assert.equal(coordinator.ended('given-up')?.reason, 'LEASE_END_REASON_STOPPED');
+  assert.match(coordinator.ended('given-up')?.message ?? '', /gave the lease up/);
+  assert.ok(coordinator.clips('given-up').length < 12);
 });
 
 test('out of grace a slot stops after the clip in hand and keeps the spool', async (t) => {
@@ -189,7 +209,7 @@ test('a drain by the coordinator ends the agent in order, and without a coordina
 
 test('a second signal ends the agent at once, with everything that it started', async (t) => {
   const { coordinator, task, start, stateDir } = await scene(t);
-  const agent = start('--seconds-per-clip', '600');
+  const agent = start('--seconds-per-clip', '6');
   await until(() => coordinator.attached, 'the agent attaches');
   coordinator.grant({ leaseId: 'long', start: 0, end: 12, task });
   await until(() => coordinator.progress.has('long'), 'the clip is in hand');

@@ -122,7 +122,7 @@ export class Agent {
   }
 
   /**
-   * Opens the input cache and begins to dial.
+   * Opens the input cache, loads the runners and begins to dial.
    *
    * @throws FarmError when the disk refuses.
    */
@@ -135,6 +135,7 @@ export class Agent {
       log: options.log,
     });
     const agent = new Agent(options, inputs);
+    for (const slot of agent.#slots) slot.warmUp();
     agent.#link.start();
     return agent;
   }
@@ -325,7 +326,7 @@ export class Agent {
     const { manifest } = entry;
     const fields = { ...fieldsOf(entry), verdict, ...(reason === '' ? {} : { reason }) };
     const well = verdict === 'committed' || verdict === 'not_wanted';
-    this.#options.log[well ? 'info' : 'error'](fields, `${describe(manifest)} was handed in`);
+    this.#options.log[well ? 'info' : 'error'](fields, well ? `${manifest.kind} handed in` : `${manifest.kind} lost`);
     if (manifest.kind === 'chunk') this.metrics.judged.inc({ verdict });
     if (well) return;
     const text = `${describe(manifest)} was lost: ${verdict}: ${reason}`;

@@ -118,7 +118,7 @@ export class RunnerHost {
     }
     const { runner, version } = started.hello;
     const seconds = (clock.monotonic() - began) / 1000;
-    log.info({ runner, version, pid: started.pid, load_seconds: seconds }, 'runner is loaded');
+    log.info({ runner, version, runner_pid: started.pid, load_seconds: seconds }, 'runner is loaded');
     started.exited.then((exit) => this.#gone(started, exit));
     return null;
   }
@@ -171,7 +171,7 @@ export class RunnerHost {
     this.#failures += 1;
     const message = this.#evidence(exit);
     if (!this.#closed.signal.aborted) {
-      this.#options.log.warn({ pid: ended.pid, reason: message }, 'runner is gone');
+      this.#options.log.warn({ runner_pid: ended.pid, reason: message }, 'runner is gone');
       this.#recover();
     }
     this.#options.onGone(message);

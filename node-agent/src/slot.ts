@@ -127,6 +127,11 @@ export class Slot {
     return [inHand, { leaseId: next.leaseId, jobId: next.jobId, slotId, currentClip: next.start - next.preRoll }];
   }
 
+  /** Loads the runner before the first lease comes. A failure is logged and tried again. */
+  warmUp(): void {
+    void this.#runner.ready();
+  }
+
   /** Takes a lease or reports it as refused. A repeat of the lease in hand does nothing. */
   grant(lease: LeaseTask): void {
     const known = this.held.some((held) => held.leaseId === lease.leaseId);

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { FarmServiceClient, type InputKind } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
-import { type Job, JobSpec } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { type Job, JobSpec, type RenderSettings } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import type { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { callUnary, callUpload, responsesOf } from '@clipfarm/shared/rpc/client-call';
 import { clientChannel } from '@clipfarm/shared/rpc/credentials';
@@ -33,7 +33,11 @@ export interface AgentOptions {
 }
 
 /** Fields of a job's specification that a test may set. */
-export type SpecFields = Parameters<typeof JobSpec.fromPartial>[0];
+export interface SpecFields {
+  readonly priority?: number;
+  readonly owner?: string;
+  readonly settings?: Partial<RenderSettings>;
+}
 
 /** A real farm: a coordinator and agents, each its own process, on free ports, in a temporary directory. */
 export class Farm implements AsyncDisposable {

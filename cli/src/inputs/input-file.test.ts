@@ -5,7 +5,7 @@ import { chmodSync, mkdirSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { InputKind } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
-import { temporaryDirectory } from '@clipfarm/shared/rpc/rpc-harness';
+import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { mp4, pngHeader, wav, writeSample } from '../testing/media-files.ts';
 import { inspectAudio, inspectImage } from './input-file.ts';
 import { checkOutput } from './output-file.ts';
@@ -28,7 +28,10 @@ test('what is missing, empty, a directory, a pipe or too large is refused with i
   mkdirSync(join(dir, 'folder'));
   execFileSync('mkfifo', [join(dir, 'pipe')]);
   const cases: [path: string, message: RegExp][] = [
-    [join(dir, 'none.png'), /^image: ".*none\.png" does not exist; accepted: a PNG, JPEG or WebP file of at most 50\.0 MB$/],
+    [
+      join(dir, 'none.png'),
+      /^image: ".*none\.png" does not exist; accepted: a PNG, JPEG or WebP file of at most 50\.0 MB$/,
+    ],
     [writeSample(dir, 'empty.png', ''), /is empty/],
     [join(dir, 'folder'), /is a directory/],
     [join(dir, 'pipe'), /is no regular file/],
@@ -40,7 +43,9 @@ test('what is missing, empty, a directory, a pipe or too large is refused with i
   }
 });
 
-test('a file that may not be read is refused', { skip: process.getuid?.() === 0 && 'root reads everything' }, async (t) => {
+test('a file that may not be read is refused', {
+  skip: process.getuid?.() === 0 && 'root reads everything',
+}, async (t) => {
   const path = writeSample(temporaryDirectory(t), 'me.png', pngHeader(512, 512));
   chmodSync(path, 0);
   await assert.rejects(inspectImage(path), { field: 'image', message: /may not be read by this user/ });
@@ -51,8 +56,14 @@ test('files of the wrong kind are refused with a way out', async (t) => {
   const sound = writeSample(dir, 'talk.wav', wav(100));
   const picture = writeSample(dir, 'me.png', pngHeader(512, 512));
   const script = writeSample(dir, 'talk.mp3', '#!/bin/sh\n');
-  await assert.rejects(inspectImage(sound), { message: /is an audio \(WAV\); accepted: a PNG/, hint: /belongs to --audio/ });
-  await assert.rejects(inspectAudio(picture), { message: /is an image \(PNG\); accepted: a WAV/, hint: /belongs to --image/ });
+  await assert.rejects(inspectImage(sound), {
+    message: /is an audio file \(WAV\); accepted: a PNG/,
+    hint: /belongs to --audio/,
+  });
+  await assert.rejects(inspectAudio(picture), {
+    message: /is an image file \(PNG\); accepted: a WAV/,
+    hint: /belongs to --image/,
+  });
   await assert.rejects(inspectAudio(script), { message: /is of no known media format/, hint: /ffmpeg -i/ });
   await assert.rejects(inspectImage(writeSample(dir, 'me.gif', 'GIF89a....')), { hint: /portrait\.png/ });
 });
@@ -62,7 +73,10 @@ test('an MP4 counts as audio exactly when it has no video track', async (t) => {
   const check = (name: string, content: Buffer) => inspectAudio(writeSample(dir, name, content));
   await check('a.m4a', mp4('M4A ', ['soun']));
   await check('b.m4a', mp4('isom', ['soun']));
-  await assert.rejects(check('c.mp4', mp4('isom', ['vide', 'soun'])), { message: /is a video \(MP4\)/, hint: /-vn/ });
+  await assert.rejects(check('c.mp4', mp4('isom', ['vide', 'soun'])), {
+    message: /is a video file \(MP4\)/,
+    hint: /-vn/,
+  });
   await assert.rejects(check('d.m4a', mp4('M4A ', ['soun', 'vide'])), { message: /is a video/ });
   await assert.rejects(check('e.mp4', mp4('isom', ['soun']).subarray(0, 100)), { message: /is a video/ });
   await check('f.m4a', mp4('M4A ', ['soun']).subarray(0, 100));

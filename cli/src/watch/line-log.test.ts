@@ -22,7 +22,10 @@ test('a change of state or lease is told at once, counting only every two second
 test('the end is told however soon it comes', () => {
   const log = createLineLog(0);
   log.job(rendering(49), 0);
-  assert.match(log.job(view(job(JobState.JOB_STATE_COMPLETED, { clipsCommitted: 50 })), 1) ?? '', /completed {2}50\/50/);
+  assert.match(
+    log.job(view(job(JobState.JOB_STATE_COMPLETED, { clipsCommitted: 50 })), 1) ?? '',
+    /completed {2}50\/50/,
+  );
 });
 
 test('an outage is told once, and again after the coordinator was there', () => {

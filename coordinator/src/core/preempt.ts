@@ -104,10 +104,9 @@ interface Demand {
 
 function newDemand(round: Round, job: JobState): Demand | null {
   if (job.status !== 'active' || job.paused) return null;
+  if (awaitsAnchor(job)) return anchorDemand(round, job);
   const ready = leasable(round, job);
-  const leases = [...job.leases.values()];
-  if (awaitsAnchor(job)) return ready.length > 0 ? anchorDemand(round, job) : null;
-  const victims = leases.map((lease) => victimOf(round, job, lease));
+  const victims = [...job.leases.values()].map((lease) => victimOf(round, job, lease));
   const pending = pendingClips(job);
   const busy = busyParticipants(round, job, pending);
   const workers: Participant[] = victims.map(({ readyIn, secondsPerClip }) => ({ readyIn, secondsPerClip }));
@@ -131,10 +130,11 @@ function newDemand(round: Round, job: JobState): Demand | null {
 
 /** Until the anchor is there, one slot is all that a job can use. */
 function anchorDemand(round: Round, job: JobState): Demand {
-  let served = false;
+  const ready = leasable(round, job);
+  let served = ready.length === 0;
   return {
     take({ job: holder, slot }) {
-      if (served || holder === job || !isFit(round, job, slot)) return false;
+      if (served || holder === job || !isFit(round, job, slot) || !chooseGap(round, job, slot, ready)) return false;
       served = true;
       return true;
     },

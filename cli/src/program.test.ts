@@ -1,0 +1,367 @@
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { FarmError } from '@clipfarm/shared/errors';
+import { Anchor, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
+import { runCli } from './program.ts';
+import { completed, type FakeFarm, startFakeFarm } from './testing/fake-farm.ts';
+import { fit, job, plan } from './testing/farm-fixtures.ts';
+import { pngHeader, wav, writeSample } from './testing/media-files.ts';
+import { CapturedStream, testShell } from './testing/test-shell.ts';
+
+interface Files {
+  readonly dir: string;
+  readonly image: string;
+  readonly audio: string;
+}
+
+function files(t: TestContext): Files {
+  const dir = temporaryDirectory(t);
+  return {
+    dir,
+    image: writeSample(dir, 'me.png', pngHeader(1280, 720)),
+    audio: writeSample(dir, 'talk.wav', wav(300_000)),
+  };
+}
+
+async function cli(farm: FakeFarm | undefined, ...argv: string[]) {
+  const shell = testShell(farm === undefined ? {} : { CLIPFARM_COORDINATOR: farm.address });
+  const code = await runCli(argv, shell);
+  return { code, out: shell.stdout.text, err: shell.stderr.text };
+}
+
+const jsonLines = (text: string): { job: { state: string; jobId: string } }[] =>
+  text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+
+test('submit sends both inputs once, prints the job on stdout and everything else on stderr', async (t) => {
+  const farm = await startFakeFarm(t);
+  const { image, audio } = files(t);
+  const first = await cli(farm, 'submit', '--image', image, '--audio', audio, '--prompt', 'hello', '--priority', '7');
+  assert.equal(first.code, 0, first.err);
+  assert.equal(first.out, 'job-1\n');
+  assert.match(first.err, /uploaded .*me\.png[\s\S]*uploaded .*talk\.wav[\s\S]*accepted job job-1/);
+  assert.deepEqual([...farm.state.inputs.values()].map((content) => content.length).sort(), [300_044, 64].sort());
+  const second = await cli(farm, 'submit', '--image', image, '--audio', audio);
+  assert.doesNotMatch(second.err, /uploaded/);
+  const [request, other] = farm.state.submitted;
+  assert.equal(request?.spec?.name, 'talk');
+  assert.equal(request?.spec?.prompt, 'hello');
+  assert.equal(request?.spec?.priority, 7);
+  assert.notEqual(request?.idempotencyKey, '');
+  assert.notEqual(request?.idempotencyKey, other?.idempotencyKey);
+});
+
+test("upstream's flags are taken with underscores or dashes, bare or with a value", async (t) => {
+  const farm = await startFakeFarm(t);
+  const { image, audio, dir } = files(t);
+  const promptFile = writeSample(dir, 'prompt.txt', 'from a file\n');
+  const { code, err } = await cli(
+    farm,
+    ...['submit', '--image', image, '--audio', audio, '--prompt-file', promptFile],
+    ...['--size', '704*384', '--num-clip', '12', '--sample_steps=3', '--infer-frames', '48', '--base_seed', '420'],
+    ...['--sample_guide_scale', '0', '--enable_online_decode', '--sample_solver', 'euler', '--anchor', 'image'],
+    ...['--task', 's2v-14B', '--offload-model', 'True', '--fp8', '--load_lora'],
+  );
+  assert.equal(code, 0, err);
+  const spec = farm.state.submitted[0]?.spec;
+  assert.equal(spec?.prompt, 'from a file');
+  assert.deepEqual(spec?.settings, {
+    preset: '',
+    size: '704*384',
+    numClip: 12,
+    sampleSteps: 3,
+    inferFrames: 48,
+    baseSeed: 420,
+    sampleGuideScale: 0,
+    enableOnlineDecode: true,
+    sampleSolver: 'euler',
+    anchor: Anchor.ANCHOR_IMAGE,
+  });
+  for (const flag of ['task', 'offload_model', 'fp8', 'load_lora']) {
+    assert.match(err, new RegExp(`note: --${flag} is ignored: `));
+  }
+});
+
+test('a negative base_seed means that the coordinator draws one, and says so', async (t) => {
+  const farm = await startFakeFarm(t);
+  const { image, audio } = files(t);
+  const { code, err } = await cli(farm, 'submit', '--image', image, '--audio', audio, '--base_seed', '-1');
+  assert.equal(code, 0);
+  assert.equal(farm.state.submitted[0]?.spec?.settings?.baseSeed, undefined);
+  assert.match(err, /note: base_seed -1 means that a seed is drawn/);
+});
+
+test('bad input is refused with exit code 2 before anything is sent', async (t) => {
+  const farm = await startFakeFarm(t);
+  const { image, audio, dir } = files(t);
+  const existing = writeSample(dir, 'out.mp4', 'mine');
+  const cases: [argv: string[], message: RegExp][] = [
+    [[], /error: image is not given; accepted: .*\ntry: Add --image FILE/],
+    [['--image', image], /error: audio is not given/],
+    [['--image', image, '--audio', image], /error: audio: .* is an image file \(PNG\); accepted: .*\ntry: /],
+    [['--image', join(dir, 'no.png'), '--audio', audio], /error: image: .* does not exist; accepted: /],
+    [['--image', image, '--audio', audio, '--sample_steps', '5'], /error: sample_steps is 5; accepted: 1, 2, 3 and 4/],
+    [['--image', image, '--audio', audio, '--sample_steps', 'x'], /error: sample_steps is "x"; accepted: a number/],
+    [['--image', image, '--audio', audio, '--size', '99*99'], /error: size is "99\*99"; accepted: .*384\*256/],
+    [['--image', image, '--audio', audio, '--preset', 'best'], /error: preset is "best"; accepted: preview, social/],
+    [['--image', image, '--audio', audio, '--output', existing], /error: output: .* exists; .*\ntry: .*--force/],
+    [['--image', image, '--audio', audio, '--force'], /error: force has no effect without --output/],
+    [
+      ['--image', image, '--audio', audio, '--enable_tts'],
+      /error: --enable_tts is not accepted: .*\ntry: Leave --enable_tts out/,
+    ],
+    [['--image', image, '--audio', audio, '--num_clip', '3', '--num-clip', '4'], /error: num_clip is given twice/],
+    [['--image', image, '--audio', audio, '--prompt', 'x'.repeat(4001)], /error: prompt has 4001 characters; accepted/],
+    [['--image', image, '--audio', audio, '--prompt', 'a', '--prompt_file', 'b'], /error: prompt is given twice/],
+    [['--image', image, '--audio', audio, '--deadline', 'soon'], /error: deadline is "soon"; accepted: /],
+    [['--image', image, '--audio', audio, '--name', 'a\nb'], /error: name is "a\\nb"; accepted: one line/],
+    [
+      ['--image', image, '--audio', audio, '--imge', 'x'],
+      /error: unknown option '--imge'[\s\S]*try: clipfarm submit --help/,
+    ],
+    [['--image', image, '--audio', audio, '-o', 'xml'], /error: option '-o, --format <how>' argument 'xml' is invalid/],
+  ];
+  for (const [argv, message] of cases) {
+    const { code, out, err } = await cli(farm, 'submit', ...argv);
+    assert.equal(code, 2, `${argv.join(' ')}: ${err}`);
+    assert.match(err, message);
+    assert.equal(out, '');
+  }
+  assert.equal(farm.state.inputs.size, 0);
+  assert.equal(farm.state.submitted.length, 0);
+  assert.equal(readFileSync(existing, 'utf8'), 'mine');
+});
+
+test('submit --output watches, downloads, checks and reports', async (t) => {
+  const farm = await startFakeFarm(t);
+  const { image, audio, dir } = files(t);
+  const output = join(dir, 'out.mp4');
+  const { code, out, err } = await cli(farm, 'submit', '--image', image, '--audio', audio, '--output', output);
+  assert.equal(code, 0, err);
+  assert.ok(readFileSync(output).equals(farm.state.video));
+  assert.deepEqual(
+    readdirSync(dir).filter((name) => name.endsWith('.part')),
+    [],
+  );
+  assert.match(err, /rendering {2}10\/50 clips[\s\S]*completed {2}50\/50 clips[\s\S]*saved .*out\.mp4/);
+  assert.match(out, /^completed {2}.*[\s\S]*Shares\n {2}fast {2}50 clips, 100%\nChecks\n {2}ok/);
+});
+
+test('a watch goes on over a restart of the coordinator', async (t) => {
+  const farm = await startFakeFarm(t);
+  const { image, audio } = files(t);
+  farm.state.watches = [[job(JobState.JOB_STATE_RENDERING, { clipsCommitted: 10 })], [completed(farm.state.video)]];
+  farm.state.breakWatch = (call) => call === 0;
+  const { code, err } = await cli(farm, 'submit', '--image', image, '--audio', audio, '--watch');
+  assert.equal(code, 0, err);
+  assert.match(err, /the coordinator is away \(the coordinator shuts down\); trying again/);
+});
+
+test('a submit that got no answer is asked again under the same key', async (t) => {
+  const farm = await startFakeFarm(t);
+  const { image, audio } = files(t);
+  farm.state.failSubmit = (call) => (call === 0 ? new FarmError('unavailable', 'not the leader') : undefined);
+  const { code, err } = await cli(farm, 'submit', '--image', image, '--audio', audio, '--idempotency-key', 'k1');
+  assert.equal(code, 0, err);
+  assert.match(err, /away \(not the leader\)/);
+  assert.deepEqual(
+    farm.state.submitted.map(({ idempotencyKey }) => idempotencyKey),
+    ['k1'],
+  );
+  const again = await cli(farm, 'submit', '--image', image, '--audio', audio, '--idempotency-key', 'k1');
+  assert.match(again.err, /exists already under this idempotency key/);
+});
+
+test('a download that breaks goes on where it stopped; one with other content leaves nothing behind', async (t) => {
+  const farm = await startFakeFarm(t);
+  const { dir } = files(t);
+  const output = join(dir, 'out.mp4');
+  farm.state.jobs = [completed(farm.state.video)];
+  farm.state.breakDownload = (call) => (call === 0 ? 250_000 : undefined);
+  const good = await cli(farm, 'job', 'download', 'job', '--output', output);
+  assert.equal(good.code, 0, good.err);
+  assert.equal(good.out, `${output}\n`);
+  assert.ok(readFileSync(output).equals(farm.state.video));
+  farm.state.video = Buffer.alloc(farm.state.video.length, 'other');
+  const bad = await cli(farm, 'job', 'download', 'job', '--output', output, '--force');
+  assert.equal(bad.code, 1);
+  assert.match(bad.err, /error: the download has .* promised were/);
+  assert.equal(existsSync(`${output}.part`), false);
+  assert.ok(!readFileSync(output).equals(farm.state.video), 'the old file is untouched');
+});
+
+test('a job that ends without a video gives exit code 6, its reason and the way to go on', async (t) => {
+  const farm = await startFakeFarm(t);
+  const reason = 'clip 7 failed on three nodes';
+  farm.state.watches = [[job(JobState.JOB_STATE_FAILED, { stateReason: reason })]];
+  const { code, out, err } = await cli(farm, 'job', 'watch', 'job-1');
+  assert.equal(code, 6);
+  assert.match(out, /^failed[\s\S]*clip 7 failed on three nodes/);
+  assert.match(err, /clipfarm job retry job-1/);
+});
+
+test('an interrupt while watching detaches, says how to come back and gives 130', async (t) => {
+  const farm = await startFakeFarm(t);
+  farm.state.watches = [[job(JobState.JOB_STATE_RENDERING, { clipsCommitted: 10 })]];
+  farm.state.holdWatch = true;
+  const stderr = new CapturedStream(true);
+  const shell = testShell({ CLIPFARM_COORDINATOR: farm.address }, stderr);
+  const running = runCli(['job', 'watch', 'job-1', '--color', 'never'], shell);
+  while (!stderr.text.includes('10/50')) await new Promise((resolve) => setImmediate(resolve));
+  shell.interrupt();
+  assert.equal(await running, 130);
+  assert.match(stderr.text, /no longer watching; the job itself goes on\. Come back with: clipfarm job watch job-1/);
+});
+
+test('-o json prints the messages of the protocol, one per line where they stream', async (t) => {
+  const farm = await startFakeFarm(t);
+  const { image, audio } = files(t);
+  farm.state.jobs = [completed(farm.state.video)];
+  const submitted = await cli(farm, 'submit', '--image', image, '--audio', audio, '--watch', '-o', 'json');
+  assert.deepEqual(
+    jsonLines(submitted.out).map((line) => line.job.state),
+    ['JOB_STATE_QUEUED', 'JOB_STATE_RENDERING', 'JOB_STATE_COMPLETED'],
+  );
+  const got = await cli(farm, '-o', 'json', 'job', 'get', 'job-1');
+  assert.equal(JSON.parse(got.out).job.result.joins, 2);
+  const nodes = await cli(farm, 'nodes', '-o', 'json');
+  assert.deepEqual(
+    JSON.parse(nodes.out).nodes.map(({ name }: { name: string }) => name),
+    ['fast', 'slow'],
+  );
+  const planned = await cli(farm, 'plan', '--image', image, '--audio', audio, '-o', 'json');
+  assert.equal(JSON.parse(planned.out).plan.clips, 50);
+  for (const command of ['presets', 'version']) {
+    assert.equal(typeof JSON.parse((await cli(farm, command, '-o', 'json')).out), 'object');
+  }
+});
+
+test('plan renders nothing, and gives exit code 6 when no slot fits', async (t) => {
+  const farm = await startFakeFarm(t);
+  const { image, audio } = files(t);
+  const feasible = await cli(farm, 'plan', '--image', image, '--audio', audio);
+  assert.equal(feasible.code, 0, feasible.err);
+  assert.match(feasible.out, /704x384, 2400 frames[\s\S]*forecast +0:25 .*GPU-hours[\s\S]*yes +fast\/gpu0/);
+  farm.state.plan = {
+    ...plan(50, []),
+    fits: [{ ...fit('node-a'), fits: false, detail: 'needs 45 GiB' }],
+    forecastSeconds: 0,
+  };
+  const none = await cli(farm, 'plan', '--image', image, '--audio', audio);
+  assert.equal(none.code, 6);
+  assert.match(none.out, /no +fast\/gpu0 .*needs 45 GiB/);
+  assert.equal(farm.state.submitted.length, 0);
+});
+
+test('jobs follows pages up to the limit and filters by state', async (t) => {
+  const farm = await startFakeFarm(t);
+  farm.state.jobs = Array.from({ length: 620 }, (_, index) =>
+    job(index % 2 === 0 ? JobState.JOB_STATE_QUEUED : JobState.JOB_STATE_FAILED, { jobId: `j${index}` }),
+  );
+  const all = await cli(farm, 'jobs', '--limit', '600');
+  assert.equal(all.out.trim().split('\n').length, 601);
+  assert.match(all.err, /there are more/);
+  const queued = await cli(farm, 'jobs', '--state', 'queued, rendering', '--limit', '1000', '-o', 'json');
+  assert.equal(JSON.parse(queued.out).jobs.length, 310);
+  assert.deepEqual(farm.state.listed.at(-1)?.states, ['JOB_STATE_QUEUED', 'JOB_STATE_RENDERING']);
+  farm.state.jobs = [];
+  assert.equal((await cli(farm, 'jobs')).out, '');
+});
+
+test('changes reach the coordinator with their arguments', async (t) => {
+  const farm = await startFakeFarm(t);
+  farm.state.jobs = [job(JobState.JOB_STATE_RENDERING)];
+  await cli(farm, 'job', 'cancel', 'job', '--reason', 'wrong portrait');
+  await cli(farm, 'job', 'pause', 'job');
+  await cli(farm, 'job', 'resume', 'job');
+  await cli(farm, 'job', 'retry', 'job');
+  await cli(farm, 'job', 'priority', 'job', '-5');
+  await cli(farm, 'node', 'drain', 'fast', '--reason', 'new driver');
+  await cli(farm, 'node', 'undrain', 'node-a');
+  assert.deepEqual(farm.state.changes, [
+    { call: 'cancelJob', request: { jobId: 'job', reason: 'wrong portrait' } },
+    { call: 'pauseJob', request: { jobId: 'job' } },
+    { call: 'resumeJob', request: { jobId: 'job' } },
+    { call: 'retryJob', request: { jobId: 'job' } },
+    { call: 'setJobPriority', request: { jobId: 'job', priority: -5 } },
+    { call: 'drainNode', request: { nodeId: 'fast', reason: 'new driver' } },
+    { call: 'undrainNode', request: { nodeId: 'node-a' } },
+  ]);
+});
+
+test('every kind of failure has its exit code', async (t) => {
+  const { dir } = files(t);
+  const farm = await startFakeFarm(t, writeSample(dir, 'token', 'secret'));
+  const token = ['--token-file', join(dir, 'token')];
+  farm.state.jobs = [job(JobState.JOB_STATE_RENDERING)];
+  const codes = async (...argv: string[]) => (await cli(farm, ...argv)).code;
+  assert.equal(await codes(...token, 'jobs'), 0);
+  assert.equal(await codes('jobs'), 4);
+  assert.equal(await codes('jobs', '--token-file', writeSample(dir, 'other', 'wrong')), 4);
+  assert.equal(await codes(...token, 'job', 'get', 'nope'), 5);
+  assert.equal(await codes(...token, 'job', 'watch', 'missing'), 5);
+  assert.equal(await codes(...token, 'job', 'download', 'job-1', '--output', join(dir, 'x.mp4')), 7);
+  assert.equal(await codes(...token, 'job', 'priority', 'job-1', '101'), 2);
+  assert.equal(await codes('jobs', '--coordinator', 'nonsense'), 2);
+  assert.equal(await codes('jobs', '--coordinator', '192.0.2.1:7400'), 2);
+  const closed = await cli(undefined, 'jobs', '--coordinator', '127.0.0.1:1');
+  assert.equal(closed.code, 3);
+  assert.match(closed.err, /error: no coordinator answers at 127\.0\.0\.1:1: .*ECONNREFUSED.*\ntry: .*clipfarm up/);
+});
+
+test('help goes to stdout with code 0, its absence to stderr with code 2; every command has examples', async () => {
+  const main = await cli(undefined, '--help');
+  assert.equal(main.code, 0);
+  assert.match(main.out, /Exit codes:\n {2}0 {4}done/);
+  const none = await cli(undefined);
+  assert.equal(none.code, 2);
+  assert.equal(none.out, '');
+  const commands = [
+    'submit',
+    'plan',
+    'jobs',
+    'nodes',
+    'presets',
+    'up',
+    'doctor',
+    'version',
+    'node drain',
+    'node undrain',
+  ];
+  for (const sub of ['get', 'watch', 'cancel', 'pause', 'resume', 'retry', 'priority', 'download'])
+    commands.push(`job ${sub}`);
+  for (const command of commands) {
+    const { code, out } = await cli(undefined, ...command.split(' '), '--help');
+    assert.equal(code, 0);
+    assert.match(out, /Examples:\n {2}(\w+=\$\()?clipfarm /, command);
+  }
+});
+
+test('doctor says what to do about each failed check', async (t) => {
+  const farm = await startFakeFarm(t);
+  const good = await cli(farm, 'doctor', '-o', 'json');
+  const checks: { name: string; ok: boolean }[] = JSON.parse(good.out).checks;
+  assert.deepEqual(
+    checks.map(({ name }) => name),
+    ['node', 'ffmpeg', 'disk', 'coordinator', 'slots'],
+  );
+  assert.ok(checks.filter(({ name }) => name === 'coordinator' || name === 'slots').every(({ ok }) => ok));
+  farm.state.nodes = [];
+  const noSlots = await cli(farm, 'doctor');
+  assert.equal(noSlots.code, 1);
+  assert.match(noSlots.out, /failed {2}slots +0 slots on 0 nodes online\n +try: /);
+  const alone = await cli(undefined, 'doctor', '--coordinator', '127.0.0.1:1');
+  assert.equal(alone.code, 1);
+  assert.match(alone.out, /failed {2}coordinator +no coordinator answers at 127\.0\.0\.1:1/);
+});
+
+test('colours are off for pipes and on when asked for', async (t) => {
+  const farm = await startFakeFarm(t);
+  assert.ok(!(await cli(farm, 'nodes')).out.includes('\u001b'));
+  assert.ok((await cli(farm, 'nodes', '--color', 'always')).out.includes('\u001b'));
+});
