@@ -41,6 +41,7 @@ async function demo(shell: Shell): Promise<number> {
       listen: '127.0.0.1:0',
       admin: '127.0.0.1:0',
       tokenFile: undefined,
+      env: shell.serviceEnv,
       clock: shell.clock,
       signal: shell.interrupted,
       onRestart: (text) => void shell.stderr.write(`${text}\n`),

@@ -1,7 +1,7 @@
 import { homedir } from 'node:os';
 import { systemClock } from '@clipfarm/shared/clock';
 import { exitCode } from './exit-code.ts';
-import { readEnvironment, type Shell } from './shell.ts';
+import { readEnvironment, type Shell, withoutOwnVariables } from './shell.ts';
 
 /**
  * The shell of this process. It takes over SIGINT, SIGTERM and SIGHUP: the first one aborts `interrupted`, so that the
@@ -26,6 +26,7 @@ export function processShell(env: NodeJS.ProcessEnv): Shell {
     stdout: process.stdout,
     stderr: process.stderr,
     environment: readEnvironment(env, homedir()),
+    serviceEnv: withoutOwnVariables(env),
     interrupted: interrupt.signal,
     clock: systemClock,
   };

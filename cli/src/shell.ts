@@ -33,9 +33,16 @@ export interface Shell {
   /** Everything else: progress, notes, errors. */
   readonly stderr: TextStream;
   readonly environment: Environment;
+  /** Variables for services that belong to a farm of their own: without those that point to another one. */
+  readonly serviceEnv: NodeJS.ProcessEnv;
   /** Aborted by the first Ctrl-C; whoever waits for something stops then. */
   readonly interrupted: AbortSignal;
   readonly clock: Clock;
+}
+
+/** The variables without those of this product, which name some coordinator and the ways into it. */
+export function withoutOwnVariables(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('CLIPFARM_')));
 }
 
 /** Reads the variables that {@link Environment} names; empty ones count as unset. */

@@ -31,6 +31,7 @@ import { Links } from './farm/links.ts';
 import { Nodes } from './farm/nodes.ts';
 import { Speedometer } from './farm/speedometer.ts';
 import { Stitcher } from './farm/stitcher.ts';
+import { StorageHealth } from './farm/storage-health.ts';
 import { Submissions } from './farm/submissions.ts';
 import { openSqliteJournal } from './journal/sqlite-journal.ts';
 
@@ -86,15 +87,26 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   const links = new Links();
   const audio = new AudioLibrary(join(dataDir, 'decoded'), store, ffmpeg);
   const anchors = new AnchorKeeper(jobs, store, ffmpeg);
-  const dispatcher = new Dispatcher({ jobs, nodes, fleet, clock, timings, metrics, log });
-  const committer = new ChunkCommitter({ jobs, nodes, fleet, store, anchors, metrics, log });
-  const stitcher = new Stitcher({ jobs, store, audio, ffmpeg, workDir: join(dataDir, 'work'), clock, metrics, log });
+  const storage = new StorageHealth(log);
+  const dispatcher = new Dispatcher({ jobs, nodes, fleet, clock, timings, metrics, storage, log });
+  const committer = new ChunkCommitter({ jobs, nodes, fleet, store, anchors, metrics, storage, log });
+  const stitcher = new Stitcher({
+    jobs,
+    store,
+    audio,
+    ffmpeg,
+    workDir: join(dataDir, 'work'),
+    clock,
+    metrics,
+    storage,
+    log,
+  });
   const drawSeed = () => randomInt(Math.min(MAX_BASE_SEED, 2 ** 47));
   const submissions = new Submissions({ jobs, fleet, store, audio, ffmpeg, drawSeed });
   const speed = new Speedometer(() => clock.monotonic());
-  const views = new Views(fleet, nodes, speed);
+  const views = new Views(fleet, nodes, speed, storage);
   const changes = new Changes(clock);
-  collectFarmGauges(metrics, jobs, nodes, fleet);
+  collectFarmGauges(metrics, jobs, nodes, fleet, storage);
 
   const announcer = { nodes, fleet, links, metrics, log, term, hangFloorSeconds: timings.hangFloorSeconds };
   jobs.onEvent((job, event) => {
@@ -108,11 +120,11 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   const rpc = rpcHandlers(log);
   const server = createFarmServer({ token: access.token });
   const sessionParts = { jobs, nodes, fleet, dispatcher, committer, anchors, timings, clock, term, log };
-  server.addService(AgentServiceService, agentService(rpc, { ...sessionParts, links, store }));
+  server.addService(AgentServiceService, agentService(rpc, { ...sessionParts, links, store, storage }));
   const wake = () => dispatcher.wake();
   server.addService(
     FarmServiceService,
-    farmService(rpc, { jobs, nodes, fleet, links, submissions, store, views, changes, wake }),
+    farmService(rpc, { jobs, nodes, fleet, submissions, store, views, changes, wake }),
   );
 
   let ready = false;

@@ -14,11 +14,7 @@ function table(title: string, rows: readonly Record<string, string | number>[]):
 console.log(`Clipfarm benchmark: ${cpus().length} cores (${cpus()[0]?.model.trim()}), Node ${process.version}`);
 console.log('Agents render synthetically: a clip takes the time that its agent declares. The picture is 384x256.');
 
-const fleets = [
-  await benchFleet(1, 60, 1),
-  await benchFleet(3, 180, 1),
-  await benchFleet(8, 300, 1.5),
-];
+const fleets = [await benchFleet(1, 60, 1), await benchFleet(3, 180, 1), await benchFleet(8, 300, 1.5)];
 table(
   'Fleet: one job on agents whose speeds differ by a factor of five. Ideal = all work / all speed.',
   fleets.map((row) => ({

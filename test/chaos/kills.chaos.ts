@@ -47,7 +47,11 @@ it(`${KILLS} kills at random moments (seed ${SEED}) lose nothing and cost at mos
   for (const jobId of jobs) {
     const { job, path } = await farm.video(jobId, 180);
     const { width, height, frames } = job.plan ?? assert.fail('no plan');
-    identifyFrames(await stampsOf(path, width, height), { jobId, frames, baseSeed: job.spec?.settings?.baseSeed ?? -1 });
+    identifyFrames(await stampsOf(path, width, height), {
+      jobId,
+      frames,
+      baseSeed: job.spec?.settings?.baseSeed ?? -1,
+    });
     rerendered += job.result?.clipsRerendered ?? 0;
   }
   console.log({ seed: SEED, kills: counts, jobs: jobs.length, clipsRenderedTwice: rerendered });

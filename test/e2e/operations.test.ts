@@ -57,7 +57,10 @@ describe('an operator', () => {
     const cancelled = await farm.job(jobId);
     assert.equal(cancelled.state, 'JOB_STATE_CANCELLED');
     assert.equal(cancelled.stateReason, 'lunch');
-    await until(async () => (await farm.nodes()).every((n) => n.slots.every((s) => s.state === 'SLOT_STATE_IDLE')), 'slots are free');
+    await until(
+      async () => (await farm.nodes()).every((n) => n.slots.every((s) => s.state === 'SLOT_STATE_IDLE')),
+      'slots are free',
+    );
     const retried = await callUnary(farm.client, farm.client.retryJob, { jobId });
     assert.ok((retried.job?.clipsCommitted ?? 0) >= clipsCommitted, 'committed clips are kept');
     await prove(farm, jobId);

@@ -51,6 +51,7 @@ async function up(context: Context, _operands: readonly string[], options: RawOp
     tokenFile: tokenFile === undefined ? undefined : resolve(tokenFile),
     listen: flagValue(options, 'listen') ?? '',
     admin: flagValue(options, 'admin') ?? '',
+    env: shell.serviceEnv,
     clock: shell.clock,
     signal: shell.interrupted,
     onRestart: (text) => context.note(text),

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '@clipfarm/shared/clock';
+import { diskError } from '@clipfarm/shared/disk-error';
 import { FarmError } from '@clipfarm/shared/errors';
 import { openLog, tailOfLog } from './log-file.ts';
 import { type ServiceName, spawnService } from './spawn-service.ts';
@@ -29,6 +30,8 @@ export interface LocalFarmOptions {
   readonly admin: string;
   readonly agents: readonly LocalAgent[];
   readonly tokenFile: string | undefined;
+  /** Environment of the processes. */
+  readonly env: NodeJS.ProcessEnv;
   readonly clock: Clock;
   /** Ends the start. */
   readonly signal: AbortSignal;
@@ -76,19 +79,21 @@ export function logDirectory(dataDir: string): string {
  */
 export async function startLocalFarm(options: LocalFarmOptions): Promise<LocalFarm> {
   const { dataDir, clock } = options;
-  for (const directory of ['run', 'logs', 'agents']) mkdirSync(join(dataDir, directory), { recursive: true });
+  makeDirectories(dataDir);
   const readyFile = join(dataDir, 'run', 'coordinator.json');
   rmSync(readyFile, { force: true });
   const failure = Promise.withResolvers<FarmError>();
   let addresses: Addresses = { listen: options.listen, admin: options.admin };
   const access = options.tokenFile === undefined ? [] : ['--token-file', options.tokenFile];
 
+  let isReady = false;
   const supervise = (name: string, service: ServiceName, argv: () => readonly string[]): Supervised => {
     const log = join(logDirectory(dataDir), `${name}.log`);
     return new Supervised({
       name,
       clock,
-      start: () => withLog(log, (output) => spawnService(service, argv(), output)),
+      start: () => withLog(log, (output) => spawnService(service, argv(), output, options.env)),
+      worthRestart: () => isReady,
       onEnd: options.onRestart,
       onGiveUp: (text) => failure.resolve(startFailure(text, log)),
     });
@@ -107,6 +112,7 @@ export async function startLocalFarm(options: LocalFarmOptions): Promise<LocalFa
   try {
     // From here on a restart takes the same ports, so that agents and users find it again.
     addresses = await ready(readyFile, failure.promise, options);
+    isReady = true;
   } catch (error) {
     await stop();
     throw error;
@@ -115,6 +121,14 @@ export async function startLocalFarm(options: LocalFarmOptions): Promise<LocalFa
     agents.push(supervise(agent.name, 'agent', () => [...agentArgv(agent, dataDir, addresses.listen), ...access]));
   }
   return { ...addresses, failed: failure.promise, stop };
+}
+
+function makeDirectories(dataDir: string): void {
+  try {
+    for (const directory of ['run', 'logs', 'agents']) mkdirSync(join(dataDir, directory), { recursive: true });
+  } catch (error) {
+    throw diskError(error, `use ${dataDir} as data directory`);
+  }
 }
 
 function agentArgv(agent: LocalAgent, dataDir: string, coordinator: string): string[] {
@@ -136,10 +150,13 @@ function withLog<T>(path: string, use: (output: number) => T): T {
   }
 }
 
+/** The error for a service that ended for good, in the service's own words where its log ends with some. */
 function startFailure(text: string, log: string): FarmError {
-  const tail = tailOfLog(log, 5);
-  const shown = tail.length === 0 ? '' : `: ${tail.join(' | ')}`;
-  return new FarmError('failed_precondition', `${text}${shown}`, { hint: `The whole log is ${log}` });
+  const tail = tailOfLog(log, 20);
+  const last = (label: string) => tail.findLast((line) => line.startsWith(label))?.slice(label.length);
+  const error = last('error: ');
+  const hint = `${error === undefined ? '' : (last('try: ') ?? '')} The whole log is ${log}`.trim();
+  return new FarmError('failed_precondition', error === undefined ? text : `${text}: ${error}`, { hint });
 }
 
 /** Waits for the file that the coordinator writes when it is ready. */

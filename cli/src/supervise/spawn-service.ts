@@ -16,12 +16,20 @@ function mainFile(service: ServiceName): string {
 /**
  * Starts a service on this process's Node. It leads a process group of its own: Ctrl-C reaches this process only, which
  * then decides in which order to stop what it started. It ends when this process ends (see exit-with-parent.ts).
+ *
+ * @param env its environment; this process's own unless given.
  */
-export function spawnService(service: ServiceName, argv: readonly string[], output: ServiceOutput): ChildProcess {
+export function spawnService(
+  service: ServiceName,
+  argv: readonly string[],
+  output: ServiceOutput,
+  env?: NodeJS.ProcessEnv,
+): ChildProcess {
   const guard = new URL('./exit-with-parent.ts', import.meta.url).href;
   return spawn(process.execPath, ['--import', guard, mainFile(service), ...argv], {
     detached: true,
     stdio: ['ignore', output, output, 'pipe'],
+    ...(env === undefined ? {} : { env }),
   });
 }
 

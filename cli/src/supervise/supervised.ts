@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import type { Clock, Timer } from '@clipfarm/shared/clock';
-import { afterEnd, endText, type ProcessEnd } from './restart-policy.ts';
+import { afterEnd, type Decision, endText, type ProcessEnd } from './restart-policy.ts';
 import { signalGroup } from './spawn-service.ts';
 
 /** What a {@link Supervised} process is, and whom to tell. */
@@ -11,6 +11,8 @@ export interface SupervisedOptions {
   /** Starts the process; called again for every restart. */
   readonly start: () => ChildProcess;
   readonly clock: Clock;
+  /** Whether an end is worth another start at all; one that never worked would only fail again. */
+  readonly worthRestart: () => boolean;
   /** Told about every end that was not asked for. */
   readonly onEnd: (text: string) => void;
   /** Told when it won't be started again. */
@@ -22,6 +24,8 @@ type State =
   | { readonly kind: 'running'; readonly child: ChildProcess; readonly ended: Promise<unknown> }
   | { readonly kind: 'waiting'; readonly timer: Timer }
   | { readonly kind: 'over' };
+
+const neverWorked: Decision = { kind: 'give-up', reason: 'it did not start' };
 
 /** A process that is started again when it ends, until it is stopped. */
 export class Supervised {
@@ -70,7 +74,7 @@ export class Supervised {
     if (this.#state.kind !== 'running' || this.#state.child !== child) return;
     const { name, clock, onEnd, onGiveUp } = this.#options;
     signalGroup(child, 'SIGKILL');
-    const decision = afterEnd(end, this.#failures);
+    const decision = this.#options.worthRestart() ? afterEnd(end, this.#failures) : neverWorked;
     if (decision.kind === 'give-up') {
       this.#state = { kind: 'over' };
       onGiveUp(`${name} ${endText(end)}; ${decision.reason}`);

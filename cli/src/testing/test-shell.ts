@@ -37,6 +37,7 @@ export function testShell(env: Readonly<Record<string, string>> = {}, stderr = n
     stdout: new CapturedStream(),
     stderr,
     environment: readEnvironment(env, '/nonexistent'),
+    serviceEnv: {},
     interrupted: controller.signal,
     clock: systemClock,
     interrupt: () => controller.abort(),

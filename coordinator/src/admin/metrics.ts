@@ -73,11 +73,12 @@ export function createMetrics() {
     slots,
     clipsPending: gauge('clips_pending', 'Clips of active jobs that are neither leased nor committed.'),
     leasesActive: gauge('leases_active', 'Leases held now.'),
+    storageFull: gauge('storage_full', '1 while the store takes no data because its disk is full.'),
 
     clipsCommitted: counter('clips_committed', 'Clips committed, by profile of the slot that rendered them.', [
       'profile',
     ]),
-    clipsRerendered: counter('clips_rerendered', 'Clips that had to be rendered again after an attempt ended early.'),
+    clipsRerendered: counter('clips_rerendered', 'Chunks that came for a clip which another lease had committed.'),
     leases,
     chunkRefusals,
     staleCommits: counter('stale_commits', 'Chunks of leases that were over, or of an older term.'),

@@ -12,6 +12,7 @@ import type { ArtifactStore } from '../artifacts/artifact-store.ts';
 import type { JobState } from '../core/job-model.ts';
 import { artifactKeys } from '../farm/artifact-keys.ts';
 import type { Link, Links } from '../farm/links.ts';
+import type { StorageHealth } from '../farm/storage-health.ts';
 import { AgentSession, type SessionParts } from './agent-session.ts';
 
 /** Version of the agent link that this coordinator speaks. */
@@ -23,7 +24,7 @@ const MAX_CHUNK_BYTES = 64 * 1024 * 1024;
 /** The RPCs that agents call. */
 export function agentService(
   rpc: RpcHandlers,
-  parts: SessionParts & { readonly links: Links; readonly store: ArtifactStore },
+  parts: SessionParts & { readonly links: Links; readonly store: ArtifactStore; readonly storage: StorageHealth },
 ): AgentServiceServer {
   return {
     attach: rpc.bidi((requests, responses, context) => attach(parts, requests, responses, context)),
@@ -39,8 +40,10 @@ export function agentService(
       const key = artifactKey(job, header);
       const { sha256, bytes } = header;
       const dir = parts.store.tempDir();
-      const temp = await receiveToFile({ pieces, dir, sha256, bytes, limit: MAX_CHUNK_BYTES });
-      await parts.store.putFile(key, temp, { sha256, bytes });
+      await parts.storage.watch(async () => {
+        const temp = await receiveToFile({ pieces, dir, sha256, bytes, limit: MAX_CHUNK_BYTES });
+        await parts.store.putFile(key, temp, { sha256, bytes });
+      });
       return { sha256 };
     }),
   };

@@ -94,7 +94,6 @@ export class AgentSession {
       if (held.has(lease.leaseId))
         this.#send({ $case: 'shrink', value: { term, leaseId: lease.leaseId, end: lease.end } });
     }
-    if (nodes.get(this.nodeId)?.drainReason) this.#send({ $case: 'drain', value: { reason: 'the node is drained' } });
     this.#log.info(
       { version: hello.version, slots: hello.slots.length, held: held.size, lost: this.#orphaned.length },
       'node attached',

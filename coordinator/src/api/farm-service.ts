@@ -11,7 +11,6 @@ import { forecastFinish } from '../core/schedule.ts';
 import { artifactKeys } from '../farm/artifact-keys.ts';
 import type { Fleet } from '../farm/fleet.ts';
 import type { Jobs } from '../farm/jobs.ts';
-import type { Links } from '../farm/links.ts';
 import type { NodeRecord, Nodes } from '../farm/nodes.ts';
 import type { Planned, Submissions } from '../farm/submissions.ts';
 import type { Changes } from './changes.ts';
@@ -28,7 +27,6 @@ export interface FarmServiceParts {
   readonly jobs: Jobs;
   readonly nodes: Nodes;
   readonly fleet: Fleet;
-  readonly links: Links;
   readonly submissions: Submissions;
   readonly store: ArtifactStore;
   readonly views: Views;
@@ -113,7 +111,6 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
     listNodes: rpc.unary(() => ({ nodes: nodes.all().map((node) => views.node(node)) })),
     drainNode: rpc.unary(async ({ nodeId, reason }) => {
       const node = await nodes.drain(nodeId, reason || 'by the operator');
-      parts.links.send(node.nodeId, { $case: 'drain', value: { reason: node.drainReason ?? '' } });
       await giveBackTails(parts, node);
       return nodeAnswer(parts, node);
     }),

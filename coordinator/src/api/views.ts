@@ -1,22 +1,26 @@
 import { Job, type JobPlan, type JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { isOver } from '../core/decide.ts';
 import type { JobDefinition, JobState } from '../core/job-model.ts';
 import { committedPrefix, committedSpans } from '../core/job-progress.ts';
 import { forecastFinish, forecastLease } from '../core/schedule.ts';
 import type { Fit, Fleet } from '../farm/fleet.ts';
 import type { NodeRecord, NodeStatus, Nodes } from '../farm/nodes.ts';
 import type { Speedometer } from '../farm/speedometer.ts';
+import type { StorageHealth } from '../farm/storage-health.ts';
 
 /** What the API shows of the farm. */
 export class Views {
   readonly #fleet: Fleet;
   readonly #nodes: Nodes;
   readonly #speed: Speedometer;
+  readonly #storage: StorageHealth;
 
-  constructor(fleet: Fleet, nodes: Nodes, speed: Speedometer) {
+  constructor(fleet: Fleet, nodes: Nodes, speed: Speedometer, storage: StorageHealth) {
     this.#fleet = fleet;
     this.#nodes = nodes;
     this.#speed = speed;
+    this.#storage = storage;
   }
 
   /** A job as an observer sees it. */
@@ -127,6 +131,7 @@ export class Views {
 
   /** Why the job is in its state; for one that waits, what it waits for. */
   #reasonOf(job: JobState): string {
+    if (this.#storage.problem !== null && !isOver(job)) return this.#storage.problem;
     if (job.reason !== '' || job.status !== 'active' || job.leases.size > 0) return job.reason;
     const fits = this.#fleet.fits(job.definition);
     const online = fits.filter((fit) => this.#nodes.status(fit.node) === 'online');

@@ -12,6 +12,7 @@ import { artifactKeys } from './artifact-keys.ts';
 import type { Fleet } from './fleet.ts';
 import type { Jobs } from './jobs.ts';
 import type { Nodes } from './nodes.ts';
+import type { StorageHealth } from './storage-health.ts';
 
 /** What the agent is told about a chunk. */
 export interface ChunkAnswer {
@@ -29,6 +30,7 @@ export class ChunkCommitter {
   readonly #store: ArtifactStore;
   readonly #anchors: AnchorKeeper;
   readonly #metrics: Metrics;
+  readonly #storage: StorageHealth;
   readonly #log: Logger;
 
   constructor(parts: {
@@ -38,6 +40,7 @@ export class ChunkCommitter {
     store: ArtifactStore;
     anchors: AnchorKeeper;
     metrics: Metrics;
+    storage: StorageHealth;
     log: Logger;
   }) {
     this.#jobs = parts.jobs;
@@ -46,6 +49,7 @@ export class ChunkCommitter {
     this.#store = parts.store;
     this.#anchors = parts.anchors;
     this.#metrics = parts.metrics;
+    this.#storage = parts.storage;
     this.#log = parts.log;
   }
 
@@ -53,12 +57,13 @@ export class ChunkCommitter {
   async offer(nodeId: string, manifest: ChunkManifest): Promise<ChunkAnswer> {
     const stop = this.#metrics.chunkCommitSeconds.startTimer();
     const answer = await this.#judge(nodeId, manifest).catch((error: unknown): ChunkAnswer => {
-      const reason = FarmError.from(error).message;
+      const failure = FarmError.from(error);
+      this.#storage.failed(failure);
       this.#log.error(
         { err: error, job_id: manifest.jobId, clip: manifest.clip },
         'a chunk could not be committed now',
       );
-      return { verdict: 'CHUNK_VERDICT_TRY_AGAIN', reason };
+      return { verdict: 'CHUNK_VERDICT_TRY_AGAIN', reason: failure.message };
     });
     stop();
     if (answer.verdict !== 'CHUNK_VERDICT_COMMITTED') {

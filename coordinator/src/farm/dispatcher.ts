@@ -9,6 +9,7 @@ import type { ScheduleAction } from '../core/schedule-model.ts';
 import type { Fleet } from './fleet.ts';
 import type { Jobs } from './jobs.ts';
 import type { Nodes } from './nodes.ts';
+import type { StorageHealth } from './storage-health.ts';
 
 /** Timings of the farm, in milliseconds where not said otherwise. */
 export interface FarmTimings {
@@ -46,6 +47,7 @@ export class Dispatcher {
   readonly #clock: Clock;
   readonly #timings: FarmTimings;
   readonly #metrics: Metrics;
+  readonly #storage: StorageHealth;
   readonly #log: Logger;
   #timer: NodeJS.Timeout | null = null;
   #running: Promise<void> | null = null;
@@ -62,6 +64,7 @@ export class Dispatcher {
     clock: Clock;
     timings: FarmTimings;
     metrics: Metrics;
+    storage: StorageHealth;
     log: Logger;
   }) {
     this.#jobs = parts.jobs;
@@ -70,6 +73,7 @@ export class Dispatcher {
     this.#clock = parts.clock;
     this.#timings = parts.timings;
     this.#metrics = parts.metrics;
+    this.#storage = parts.storage;
     this.#log = parts.log;
     this.#lastTick = parts.clock.monotonic();
   }
@@ -156,6 +160,8 @@ export class Dispatcher {
     const now = this.#clock.monotonic();
     const leases = this.#leases();
     this.#firstSeen = new Map(leases.map(({ lease: { leaseId } }) => [leaseId, this.#firstSeen.get(leaseId) ?? now]));
+    // Renderers wait behind their spools then, and that is nobody's fault.
+    if (this.#storage.problem !== null) return;
     for (const { job, lease } of leases) {
       const since = this.#fleet.progressOf(lease.leaseId)?.at ?? this.#firstSeen.get(lease.leaseId) ?? now;
       const slot = this.#fleet.slots().find((s) => s.nodeId === lease.nodeId && s.slotId === lease.slotId);

@@ -5,9 +5,16 @@ import { pendingClips } from '../core/job-progress.ts';
 import type { Fleet } from './fleet.ts';
 import type { Jobs } from './jobs.ts';
 import type { Nodes } from './nodes.ts';
+import type { StorageHealth } from './storage-health.ts';
 
 /** Has the gauges of state computed at each scrape, so that they can't drift from what they count. */
-export function collectFarmGauges(metrics: Metrics, jobs: Jobs, nodes: Nodes, fleet: Fleet): void {
+export function collectFarmGauges(
+  metrics: Metrics,
+  jobs: Jobs,
+  nodes: Nodes,
+  fleet: Fleet,
+  storage: StorageHealth,
+): void {
   metrics.onCollect(() => {
     const live = jobs.live();
     metrics.setByState(metrics.jobs, jobs.all().map(jobStateLabel));
@@ -23,6 +30,7 @@ export function collectFarmGauges(metrics: Metrics, jobs: Jobs, nodes: Nodes, fl
     metrics.clipsPending.set(
       live.reduce((sum, job) => sum + (job.status === 'active' ? countClips(pendingClips(job)) : 0), 0),
     );
+    metrics.storageFull.set(storage.problem === null ? 0 : 1);
     metrics.leasesActive.set(live.reduce((sum, job) => sum + job.leases.size, 0));
   });
 }

@@ -17,6 +17,7 @@ import { verifyVideo } from '../media/verify-video.ts';
 import { artifactKeys } from './artifact-keys.ts';
 import type { AudioLibrary } from './audio-library.ts';
 import type { Jobs } from './jobs.ts';
+import type { StorageHealth } from './storage-health.ts';
 
 interface Work {
   readonly dir: string;
@@ -47,6 +48,7 @@ export class Stitcher {
   readonly #workDir: string;
   readonly #clock: Clock;
   readonly #metrics: Metrics;
+  readonly #storage: StorageHealth;
   readonly #log: Logger;
   readonly #works = new Map<string, Work>();
   #stopped = false;
@@ -59,6 +61,7 @@ export class Stitcher {
     workDir: string;
     clock: Clock;
     metrics: Metrics;
+    storage: StorageHealth;
     log: Logger;
   }) {
     this.#jobs = parts.jobs;
@@ -68,6 +71,7 @@ export class Stitcher {
     this.#workDir = parts.workDir;
     this.#clock = parts.clock;
     this.#metrics = parts.metrics;
+    this.#storage = parts.storage;
     this.#log = parts.log;
   }
 
@@ -187,6 +191,7 @@ export class Stitcher {
       );
     }
     const video = { sha256: await hashFile(path), bytes: (await stat(path)).size };
+    this.#storage.stored();
     await this.#store.putFile(artifactKeys.video(definition.jobId, video.sha256), path, video);
     const finishMillis = this.#clock.now() - (job.lastCommitAt ?? this.#clock.now());
     const videoSeconds = definition.frames / FPS;
@@ -200,6 +205,7 @@ export class Stitcher {
     if (this.#stopped || isOver(job)) return;
     const { jobId } = job.definition;
     const failure = FarmError.from(error);
+    this.#storage.failed(failure);
     work.failures += 1;
     this.#log.error({ err: error, job_id: jobId, failures: work.failures }, 'stitching failed; it starts over');
     await work.video?.close().catch(() => undefined);

@@ -279,7 +279,7 @@ export function journalContract(name: string, create: (t: TestContext) => Promis
       const place = await create(t);
       const acknowledged = new Map<string, number>();
       for (let round = 0; round < 4; round++) {
-        await killWriter(place, acknowledged, 60 + 40 * round);
+        await killWriter(t, place, acknowledged, 60 + 40 * round);
         const journal = await place.open();
         const positions = new Map((await journal.streams()).map(({ stream, position }) => [stream, position]));
         for (const stream of ['a', 'b', 'left', 'right']) {
@@ -303,12 +303,13 @@ export function journalContract(name: string, create: (t: TestContext) => Promis
 }
 
 /** Starts a writer, kills it after some acknowledgements, and notes the highest number of each kind. */
-async function killWriter(place: JournalFixture, acknowledged: Map<string, number>, after: number): Promise<void> {
+async function killWriter(t: TestContext, place: JournalFixture, acknowledged: Map<string, number>, after: number) {
   const { module, name, options } = place.opener;
   const script = fileURLToPath(new URL('./journal-contract-writer.ts', import.meta.url));
   const child = spawn(process.execPath, [script, module, name, JSON.stringify(options)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
+  t.after(() => child.kill('SIGKILL'));
   const ended = once(child, 'close');
   let count = 0;
   for await (const line of createInterface(child.stdout)) {

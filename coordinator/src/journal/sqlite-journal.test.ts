@@ -40,6 +40,7 @@ test('a second coordinator on the same directory is refused, and let in once the
   const child = spawn(process.execPath, [writer, module, 'openSqliteJournal', JSON.stringify({ path })], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
+  t.after(() => child.kill('SIGKILL'));
   await once(child.stdout, 'data');
   await assert.rejects(openSqliteJournal({ path }), {
     code: 'failed_precondition',
@@ -192,4 +193,25 @@ test('a page of zeros in the middle is reported as damage', async (t) => {
     }
   };
   await assert.rejects(use(), { code: 'internal', message: /is damaged/ });
+});
+
+test('a fault in the middle of a commit leaves nothing of it behind, and the journal goes on', async (t) => {
+  const path = join(temporaryDirectory(t), 'journal.db');
+  const journal = await openSqliteJournal({ path });
+  t.after(() => journal.close());
+  await journal.append('s', 0, filler(1), meta);
+  // Somebody tampers: an event beyond the recorded position makes the next insert fail after others have been made.
+  const tamper = new DatabaseSync(path);
+  tamper.exec("INSERT INTO event SELECT id, 2, 0, 0, 'x', '0', 0 FROM stream WHERE name = 's'");
+  tamper.close();
+  const results = await Promise.allSettled([
+    journal.append('other', 0, filler(1), meta),
+    journal.append('s', 1, filler(2), meta),
+  ]);
+  for (const result of results) {
+    assert.ok(result.status === 'rejected');
+    assert.match(String(result.reason), /UNIQUE constraint failed/);
+  }
+  assert.deepEqual(await journal.streams(), [{ stream: 's', position: 1 }]);
+  assert.equal(await journal.append('other', 0, filler(1), meta), 1);
 });

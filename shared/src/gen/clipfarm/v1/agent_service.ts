@@ -896,10 +896,10 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<AttachRequest>, I>>(base?: I): AttachRequest {
-    return AttachRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<AttachRequest>): AttachRequest {
+    return AttachRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<AttachRequest>, I>>(object: I): AttachRequest {
+  fromPartial(object: DeepPartial<AttachRequest>): AttachRequest {
     const message = createBaseAttachRequest();
     switch (object.message?.$case) {
       case "hello": {
@@ -1106,10 +1106,10 @@ export const AttachResponse: MessageFns<AttachResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<AttachResponse>, I>>(base?: I): AttachResponse {
-    return AttachResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<AttachResponse>): AttachResponse {
+    return AttachResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<AttachResponse>, I>>(object: I): AttachResponse {
+  fromPartial(object: DeepPartial<AttachResponse>): AttachResponse {
     const message = createBaseAttachResponse();
     switch (object.message?.$case) {
       case "welcome": {
@@ -1372,10 +1372,10 @@ export const Hello: MessageFns<Hello> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<Hello>, I>>(base?: I): Hello {
-    return Hello.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Hello>): Hello {
+    return Hello.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Hello>, I>>(object: I): Hello {
+  fromPartial(object: DeepPartial<Hello>): Hello {
     const message = createBaseHello();
     message.nodeId = object.nodeId ?? "";
     message.name = object.name ?? "";
@@ -1511,10 +1511,10 @@ export const HeldLease: MessageFns<HeldLease> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<HeldLease>, I>>(base?: I): HeldLease {
-    return HeldLease.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<HeldLease>): HeldLease {
+    return HeldLease.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<HeldLease>, I>>(object: I): HeldLease {
+  fromPartial(object: DeepPartial<HeldLease>): HeldLease {
     const message = createBaseHeldLease();
     message.leaseId = object.leaseId ?? "";
     message.jobId = object.jobId ?? "";
@@ -1621,10 +1621,10 @@ export const Heartbeat: MessageFns<Heartbeat> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<Heartbeat>, I>>(base?: I): Heartbeat {
-    return Heartbeat.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Heartbeat>): Heartbeat {
+    return Heartbeat.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Heartbeat>, I>>(object: I): Heartbeat {
+  fromPartial(object: DeepPartial<Heartbeat>): Heartbeat {
     const message = createBaseHeartbeat();
     message.slots = object.slots?.map((e) => SlotStatus.fromPartial(e)) || [];
     message.spooledChunks = object.spooledChunks ?? 0;
@@ -1768,10 +1768,10 @@ export const SlotStatus: MessageFns<SlotStatus> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<SlotStatus>, I>>(base?: I): SlotStatus {
-    return SlotStatus.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<SlotStatus>): SlotStatus {
+    return SlotStatus.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<SlotStatus>, I>>(object: I): SlotStatus {
+  fromPartial(object: DeepPartial<SlotStatus>): SlotStatus {
     const message = createBaseSlotStatus();
     message.slotId = object.slotId ?? "";
     message.state = object.state ?? SlotState.SLOT_STATE_UNSPECIFIED;
@@ -1875,10 +1875,10 @@ export const Progress: MessageFns<Progress> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<Progress>, I>>(base?: I): Progress {
-    return Progress.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Progress>): Progress {
+    return Progress.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Progress>, I>>(object: I): Progress {
+  fromPartial(object: DeepPartial<Progress>): Progress {
     const message = createBaseProgress();
     message.leaseId = object.leaseId ?? "";
     message.clip = object.clip ?? 0;
@@ -2048,10 +2048,10 @@ export const ChunkManifest: MessageFns<ChunkManifest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<ChunkManifest>, I>>(base?: I): ChunkManifest {
-    return ChunkManifest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ChunkManifest>): ChunkManifest {
+    return ChunkManifest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ChunkManifest>, I>>(object: I): ChunkManifest {
+  fromPartial(object: DeepPartial<ChunkManifest>): ChunkManifest {
     const message = createBaseChunkManifest();
     message.jobId = object.jobId ?? "";
     message.leaseId = object.leaseId ?? "";
@@ -2121,10 +2121,10 @@ export const ChunkReady: MessageFns<ChunkReady> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<ChunkReady>, I>>(base?: I): ChunkReady {
-    return ChunkReady.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ChunkReady>): ChunkReady {
+    return ChunkReady.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ChunkReady>, I>>(object: I): ChunkReady {
+  fromPartial(object: DeepPartial<ChunkReady>): ChunkReady {
     const message = createBaseChunkReady();
     message.manifest = (object.manifest !== undefined && object.manifest !== null)
       ? ChunkManifest.fromPartial(object.manifest)
@@ -2245,10 +2245,10 @@ export const AnchorReady: MessageFns<AnchorReady> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<AnchorReady>, I>>(base?: I): AnchorReady {
-    return AnchorReady.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<AnchorReady>): AnchorReady {
+    return AnchorReady.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<AnchorReady>, I>>(object: I): AnchorReady {
+  fromPartial(object: DeepPartial<AnchorReady>): AnchorReady {
     const message = createBaseAnchorReady();
     message.jobId = object.jobId ?? "";
     message.leaseId = object.leaseId ?? "";
@@ -2413,10 +2413,10 @@ export const LeaseEnded: MessageFns<LeaseEnded> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<LeaseEnded>, I>>(base?: I): LeaseEnded {
-    return LeaseEnded.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<LeaseEnded>): LeaseEnded {
+    return LeaseEnded.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<LeaseEnded>, I>>(object: I): LeaseEnded {
+  fromPartial(object: DeepPartial<LeaseEnded>): LeaseEnded {
     const message = createBaseLeaseEnded();
     message.leaseId = object.leaseId ?? "";
     message.jobId = object.jobId ?? "";
@@ -2521,10 +2521,10 @@ export const LogLine: MessageFns<LogLine> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<LogLine>, I>>(base?: I): LogLine {
-    return LogLine.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<LogLine>): LogLine {
+    return LogLine.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<LogLine>, I>>(object: I): LogLine {
+  fromPartial(object: DeepPartial<LogLine>): LogLine {
     const message = createBaseLogLine();
     message.level = object.level ?? 0;
     message.message = object.message ?? "";
@@ -2668,10 +2668,10 @@ export const Welcome: MessageFns<Welcome> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<Welcome>, I>>(base?: I): Welcome {
-    return Welcome.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Welcome>): Welcome {
+    return Welcome.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Welcome>, I>>(object: I): Welcome {
+  fromPartial(object: DeepPartial<Welcome>): Welcome {
     const message = createBaseWelcome();
     message.term = object.term ?? 0;
     message.heartbeatMillis = object.heartbeatMillis ?? 0;
@@ -2927,10 +2927,10 @@ export const Grant: MessageFns<Grant> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<Grant>, I>>(base?: I): Grant {
-    return Grant.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Grant>): Grant {
+    return Grant.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Grant>, I>>(object: I): Grant {
+  fromPartial(object: DeepPartial<Grant>): Grant {
     const message = createBaseGrant();
     message.term = object.term ?? 0;
     message.leaseId = object.leaseId ?? "";
@@ -3182,10 +3182,10 @@ export const RenderTask: MessageFns<RenderTask> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<RenderTask>, I>>(base?: I): RenderTask {
-    return RenderTask.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<RenderTask>): RenderTask {
+    return RenderTask.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<RenderTask>, I>>(object: I): RenderTask {
+  fromPartial(object: DeepPartial<RenderTask>): RenderTask {
     const message = createBaseRenderTask();
     message.width = object.width ?? 0;
     message.height = object.height ?? 0;
@@ -3282,10 +3282,10 @@ export const InputRef: MessageFns<InputRef> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<InputRef>, I>>(base?: I): InputRef {
-    return InputRef.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<InputRef>): InputRef {
+    return InputRef.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<InputRef>, I>>(object: I): InputRef {
+  fromPartial(object: DeepPartial<InputRef>): InputRef {
     const message = createBaseInputRef();
     message.sha256 = object.sha256 ?? "";
     message.bytes = object.bytes ?? 0;
@@ -3386,10 +3386,10 @@ export const Shrink: MessageFns<Shrink> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<Shrink>, I>>(base?: I): Shrink {
-    return Shrink.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Shrink>): Shrink {
+    return Shrink.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Shrink>, I>>(object: I): Shrink {
+  fromPartial(object: DeepPartial<Shrink>): Shrink {
     const message = createBaseShrink();
     message.term = object.term ?? 0;
     message.leaseId = object.leaseId ?? "";
@@ -3491,10 +3491,10 @@ export const Revoke: MessageFns<Revoke> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<Revoke>, I>>(base?: I): Revoke {
-    return Revoke.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Revoke>): Revoke {
+    return Revoke.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Revoke>, I>>(object: I): Revoke {
+  fromPartial(object: DeepPartial<Revoke>): Revoke {
     const message = createBaseRevoke();
     message.term = object.term ?? 0;
     message.leaseId = object.leaseId ?? "";
@@ -3560,10 +3560,10 @@ export const Drain: MessageFns<Drain> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<Drain>, I>>(base?: I): Drain {
-    return Drain.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Drain>): Drain {
+    return Drain.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Drain>, I>>(object: I): Drain {
+  fromPartial(object: DeepPartial<Drain>): Drain {
     const message = createBaseDrain();
     message.reason = object.reason ?? "";
     return message;
@@ -3697,10 +3697,10 @@ export const ChunkAck: MessageFns<ChunkAck> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<ChunkAck>, I>>(base?: I): ChunkAck {
-    return ChunkAck.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ChunkAck>): ChunkAck {
+    return ChunkAck.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ChunkAck>, I>>(object: I): ChunkAck {
+  fromPartial(object: DeepPartial<ChunkAck>): ChunkAck {
     const message = createBaseChunkAck();
     message.jobId = object.jobId ?? "";
     message.leaseId = object.leaseId ?? "";
@@ -3804,10 +3804,10 @@ export const AnchorAck: MessageFns<AnchorAck> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<AnchorAck>, I>>(base?: I): AnchorAck {
-    return AnchorAck.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<AnchorAck>): AnchorAck {
+    return AnchorAck.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<AnchorAck>, I>>(object: I): AnchorAck {
+  fromPartial(object: DeepPartial<AnchorAck>): AnchorAck {
     const message = createBaseAnchorAck();
     message.jobId = object.jobId ?? "";
     message.accepted = object.accepted ?? false;
@@ -3894,10 +3894,10 @@ export const FetchInputRequest: MessageFns<FetchInputRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<FetchInputRequest>, I>>(base?: I): FetchInputRequest {
-    return FetchInputRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<FetchInputRequest>): FetchInputRequest {
+    return FetchInputRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<FetchInputRequest>, I>>(object: I): FetchInputRequest {
+  fromPartial(object: DeepPartial<FetchInputRequest>): FetchInputRequest {
     const message = createBaseFetchInputRequest();
     message.jobId = object.jobId ?? "";
     message.sha256 = object.sha256 ?? "";
@@ -3962,10 +3962,10 @@ export const FetchInputResponse: MessageFns<FetchInputResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<FetchInputResponse>, I>>(base?: I): FetchInputResponse {
-    return FetchInputResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<FetchInputResponse>): FetchInputResponse {
+    return FetchInputResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<FetchInputResponse>, I>>(object: I): FetchInputResponse {
+  fromPartial(object: DeepPartial<FetchInputResponse>): FetchInputResponse {
     const message = createBaseFetchInputResponse();
     message.data = object.data ?? Buffer.alloc(0);
     return message;
@@ -4114,10 +4114,10 @@ export const ArtifactHeader: MessageFns<ArtifactHeader> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<ArtifactHeader>, I>>(base?: I): ArtifactHeader {
-    return ArtifactHeader.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ArtifactHeader>): ArtifactHeader {
+    return ArtifactHeader.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ArtifactHeader>, I>>(object: I): ArtifactHeader {
+  fromPartial(object: DeepPartial<ArtifactHeader>): ArtifactHeader {
     const message = createBaseArtifactHeader();
     message.kind = object.kind ?? ArtifactKind.ARTIFACT_KIND_UNSPECIFIED;
     message.jobId = object.jobId ?? "";
@@ -4207,10 +4207,10 @@ export const UploadArtifactRequest: MessageFns<UploadArtifactRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<UploadArtifactRequest>, I>>(base?: I): UploadArtifactRequest {
-    return UploadArtifactRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<UploadArtifactRequest>): UploadArtifactRequest {
+    return UploadArtifactRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<UploadArtifactRequest>, I>>(object: I): UploadArtifactRequest {
+  fromPartial(object: DeepPartial<UploadArtifactRequest>): UploadArtifactRequest {
     const message = createBaseUploadArtifactRequest();
     switch (object.part?.$case) {
       case "header": {
@@ -4287,10 +4287,10 @@ export const UploadArtifactResponse: MessageFns<UploadArtifactResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<UploadArtifactResponse>, I>>(base?: I): UploadArtifactResponse {
-    return UploadArtifactResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<UploadArtifactResponse>): UploadArtifactResponse {
+    return UploadArtifactResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<UploadArtifactResponse>, I>>(object: I): UploadArtifactResponse {
+  fromPartial(object: DeepPartial<UploadArtifactResponse>): UploadArtifactResponse {
     const message = createBaseUploadArtifactResponse();
     message.sha256 = object.sha256 ?? "";
     return message;
@@ -4404,10 +4404,6 @@ export type DeepPartial<T> = T extends Builtin ? T
   : T extends {} ? { [K in keyof T]?: DeepPartial<T[K]> }
   : Partial<T>;
 
-type KeysOfUnion<T> = T extends T ? keyof T : never;
-export type Exact<P, I extends P> = P extends Builtin ? P
-  : P & { [K in keyof P]: Exact<P[K], I[K]> } & { [K in Exclude<keyof I, KeysOfUnion<P>>]: never };
-
 function longToNumber(int64: { toString(): string }): number {
   const num = globalThis.Number(int64.toString());
   if (num > globalThis.Number.MAX_SAFE_INTEGER) {
@@ -4428,6 +4424,6 @@ export interface MessageFns<T> {
   decode(input: BinaryReader | Uint8Array, length?: number): T;
   fromJSON(object: any): T;
   toJSON(message: T): unknown;
-  create<I extends Exact<DeepPartial<T>, I>>(base?: I): T;
-  fromPartial<I extends Exact<DeepPartial<T>, I>>(object: I): T;
+  create(base?: DeepPartial<T>): T;
+  fromPartial(object: DeepPartial<T>): T;
 }

@@ -407,10 +407,10 @@ export const InputHeader: MessageFns<InputHeader> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<InputHeader>, I>>(base?: I): InputHeader {
-    return InputHeader.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<InputHeader>): InputHeader {
+    return InputHeader.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<InputHeader>, I>>(object: I): InputHeader {
+  fromPartial(object: DeepPartial<InputHeader>): InputHeader {
     const message = createBaseInputHeader();
     message.kind = object.kind ?? InputKind.INPUT_KIND_UNSPECIFIED;
     message.sha256 = object.sha256 ?? "";
@@ -497,10 +497,10 @@ export const UploadInputRequest: MessageFns<UploadInputRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<UploadInputRequest>, I>>(base?: I): UploadInputRequest {
-    return UploadInputRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<UploadInputRequest>): UploadInputRequest {
+    return UploadInputRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<UploadInputRequest>, I>>(object: I): UploadInputRequest {
+  fromPartial(object: DeepPartial<UploadInputRequest>): UploadInputRequest {
     const message = createBaseUploadInputRequest();
     switch (object.part?.$case) {
       case "header": {
@@ -577,10 +577,10 @@ export const UploadInputResponse: MessageFns<UploadInputResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<UploadInputResponse>, I>>(base?: I): UploadInputResponse {
-    return UploadInputResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<UploadInputResponse>): UploadInputResponse {
+    return UploadInputResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<UploadInputResponse>, I>>(object: I): UploadInputResponse {
+  fromPartial(object: DeepPartial<UploadInputResponse>): UploadInputResponse {
     const message = createBaseUploadInputResponse();
     message.sha256 = object.sha256 ?? "";
     return message;
@@ -644,10 +644,10 @@ export const StatInputRequest: MessageFns<StatInputRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<StatInputRequest>, I>>(base?: I): StatInputRequest {
-    return StatInputRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<StatInputRequest>): StatInputRequest {
+    return StatInputRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<StatInputRequest>, I>>(object: I): StatInputRequest {
+  fromPartial(object: DeepPartial<StatInputRequest>): StatInputRequest {
     const message = createBaseStatInputRequest();
     message.sha256 = object.sha256 ?? "";
     return message;
@@ -711,10 +711,10 @@ export const StatInputResponse: MessageFns<StatInputResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<StatInputResponse>, I>>(base?: I): StatInputResponse {
-    return StatInputResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<StatInputResponse>): StatInputResponse {
+    return StatInputResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<StatInputResponse>, I>>(object: I): StatInputResponse {
+  fromPartial(object: DeepPartial<StatInputResponse>): StatInputResponse {
     const message = createBaseStatInputResponse();
     message.stored = object.stored ?? false;
     return message;
@@ -778,10 +778,10 @@ export const PlanJobRequest: MessageFns<PlanJobRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<PlanJobRequest>, I>>(base?: I): PlanJobRequest {
-    return PlanJobRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<PlanJobRequest>): PlanJobRequest {
+    return PlanJobRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<PlanJobRequest>, I>>(object: I): PlanJobRequest {
+  fromPartial(object: DeepPartial<PlanJobRequest>): PlanJobRequest {
     const message = createBasePlanJobRequest();
     message.spec = (object.spec !== undefined && object.spec !== null) ? JobSpec.fromPartial(object.spec) : undefined;
     return message;
@@ -845,10 +845,10 @@ export const PlanJobResponse: MessageFns<PlanJobResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<PlanJobResponse>, I>>(base?: I): PlanJobResponse {
-    return PlanJobResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<PlanJobResponse>): PlanJobResponse {
+    return PlanJobResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<PlanJobResponse>, I>>(object: I): PlanJobResponse {
+  fromPartial(object: DeepPartial<PlanJobResponse>): PlanJobResponse {
     const message = createBasePlanJobResponse();
     message.plan = (object.plan !== undefined && object.plan !== null) ? JobPlan.fromPartial(object.plan) : undefined;
     return message;
@@ -933,10 +933,10 @@ export const SubmitJobRequest: MessageFns<SubmitJobRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<SubmitJobRequest>, I>>(base?: I): SubmitJobRequest {
-    return SubmitJobRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<SubmitJobRequest>): SubmitJobRequest {
+    return SubmitJobRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<SubmitJobRequest>, I>>(object: I): SubmitJobRequest {
+  fromPartial(object: DeepPartial<SubmitJobRequest>): SubmitJobRequest {
     const message = createBaseSubmitJobRequest();
     message.spec = (object.spec !== undefined && object.spec !== null) ? JobSpec.fromPartial(object.spec) : undefined;
     message.idempotencyKey = object.idempotencyKey ?? "";
@@ -1022,10 +1022,10 @@ export const SubmitJobResponse: MessageFns<SubmitJobResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<SubmitJobResponse>, I>>(base?: I): SubmitJobResponse {
-    return SubmitJobResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<SubmitJobResponse>): SubmitJobResponse {
+    return SubmitJobResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<SubmitJobResponse>, I>>(object: I): SubmitJobResponse {
+  fromPartial(object: DeepPartial<SubmitJobResponse>): SubmitJobResponse {
     const message = createBaseSubmitJobResponse();
     message.job = (object.job !== undefined && object.job !== null) ? Job.fromPartial(object.job) : undefined;
     message.alreadyExisted = object.alreadyExisted ?? false;
@@ -1096,10 +1096,10 @@ export const GetJobRequest: MessageFns<GetJobRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<GetJobRequest>, I>>(base?: I): GetJobRequest {
-    return GetJobRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<GetJobRequest>): GetJobRequest {
+    return GetJobRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<GetJobRequest>, I>>(object: I): GetJobRequest {
+  fromPartial(object: DeepPartial<GetJobRequest>): GetJobRequest {
     const message = createBaseGetJobRequest();
     message.jobId = object.jobId ?? "";
     return message;
@@ -1163,10 +1163,10 @@ export const GetJobResponse: MessageFns<GetJobResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<GetJobResponse>, I>>(base?: I): GetJobResponse {
-    return GetJobResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<GetJobResponse>): GetJobResponse {
+    return GetJobResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<GetJobResponse>, I>>(object: I): GetJobResponse {
+  fromPartial(object: DeepPartial<GetJobResponse>): GetJobResponse {
     const message = createBaseGetJobResponse();
     message.job = (object.job !== undefined && object.job !== null) ? Job.fromPartial(object.job) : undefined;
     return message;
@@ -1284,10 +1284,10 @@ export const ListJobsRequest: MessageFns<ListJobsRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<ListJobsRequest>, I>>(base?: I): ListJobsRequest {
-    return ListJobsRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ListJobsRequest>): ListJobsRequest {
+    return ListJobsRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ListJobsRequest>, I>>(object: I): ListJobsRequest {
+  fromPartial(object: DeepPartial<ListJobsRequest>): ListJobsRequest {
     const message = createBaseListJobsRequest();
     message.pageSize = object.pageSize ?? 0;
     message.pageToken = object.pageToken ?? "";
@@ -1374,10 +1374,10 @@ export const ListJobsResponse: MessageFns<ListJobsResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<ListJobsResponse>, I>>(base?: I): ListJobsResponse {
-    return ListJobsResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ListJobsResponse>): ListJobsResponse {
+    return ListJobsResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ListJobsResponse>, I>>(object: I): ListJobsResponse {
+  fromPartial(object: DeepPartial<ListJobsResponse>): ListJobsResponse {
     const message = createBaseListJobsResponse();
     message.jobs = object.jobs?.map((e) => Job.fromPartial(e)) || [];
     message.nextPageToken = object.nextPageToken ?? "";
@@ -1448,10 +1448,10 @@ export const WatchJobRequest: MessageFns<WatchJobRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<WatchJobRequest>, I>>(base?: I): WatchJobRequest {
-    return WatchJobRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<WatchJobRequest>): WatchJobRequest {
+    return WatchJobRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<WatchJobRequest>, I>>(object: I): WatchJobRequest {
+  fromPartial(object: DeepPartial<WatchJobRequest>): WatchJobRequest {
     const message = createBaseWatchJobRequest();
     message.jobId = object.jobId ?? "";
     return message;
@@ -1515,10 +1515,10 @@ export const WatchJobResponse: MessageFns<WatchJobResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<WatchJobResponse>, I>>(base?: I): WatchJobResponse {
-    return WatchJobResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<WatchJobResponse>): WatchJobResponse {
+    return WatchJobResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<WatchJobResponse>, I>>(object: I): WatchJobResponse {
+  fromPartial(object: DeepPartial<WatchJobResponse>): WatchJobResponse {
     const message = createBaseWatchJobResponse();
     message.job = (object.job !== undefined && object.job !== null) ? Job.fromPartial(object.job) : undefined;
     return message;
@@ -1603,10 +1603,10 @@ export const CancelJobRequest: MessageFns<CancelJobRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<CancelJobRequest>, I>>(base?: I): CancelJobRequest {
-    return CancelJobRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<CancelJobRequest>): CancelJobRequest {
+    return CancelJobRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<CancelJobRequest>, I>>(object: I): CancelJobRequest {
+  fromPartial(object: DeepPartial<CancelJobRequest>): CancelJobRequest {
     const message = createBaseCancelJobRequest();
     message.jobId = object.jobId ?? "";
     message.reason = object.reason ?? "";
@@ -1671,10 +1671,10 @@ export const CancelJobResponse: MessageFns<CancelJobResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<CancelJobResponse>, I>>(base?: I): CancelJobResponse {
-    return CancelJobResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<CancelJobResponse>): CancelJobResponse {
+    return CancelJobResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<CancelJobResponse>, I>>(object: I): CancelJobResponse {
+  fromPartial(object: DeepPartial<CancelJobResponse>): CancelJobResponse {
     const message = createBaseCancelJobResponse();
     message.job = (object.job !== undefined && object.job !== null) ? Job.fromPartial(object.job) : undefined;
     return message;
@@ -1744,10 +1744,10 @@ export const PauseJobRequest: MessageFns<PauseJobRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<PauseJobRequest>, I>>(base?: I): PauseJobRequest {
-    return PauseJobRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<PauseJobRequest>): PauseJobRequest {
+    return PauseJobRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<PauseJobRequest>, I>>(object: I): PauseJobRequest {
+  fromPartial(object: DeepPartial<PauseJobRequest>): PauseJobRequest {
     const message = createBasePauseJobRequest();
     message.jobId = object.jobId ?? "";
     return message;
@@ -1811,10 +1811,10 @@ export const PauseJobResponse: MessageFns<PauseJobResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<PauseJobResponse>, I>>(base?: I): PauseJobResponse {
-    return PauseJobResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<PauseJobResponse>): PauseJobResponse {
+    return PauseJobResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<PauseJobResponse>, I>>(object: I): PauseJobResponse {
+  fromPartial(object: DeepPartial<PauseJobResponse>): PauseJobResponse {
     const message = createBasePauseJobResponse();
     message.job = (object.job !== undefined && object.job !== null) ? Job.fromPartial(object.job) : undefined;
     return message;
@@ -1884,10 +1884,10 @@ export const ResumeJobRequest: MessageFns<ResumeJobRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<ResumeJobRequest>, I>>(base?: I): ResumeJobRequest {
-    return ResumeJobRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ResumeJobRequest>): ResumeJobRequest {
+    return ResumeJobRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ResumeJobRequest>, I>>(object: I): ResumeJobRequest {
+  fromPartial(object: DeepPartial<ResumeJobRequest>): ResumeJobRequest {
     const message = createBaseResumeJobRequest();
     message.jobId = object.jobId ?? "";
     return message;
@@ -1951,10 +1951,10 @@ export const ResumeJobResponse: MessageFns<ResumeJobResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<ResumeJobResponse>, I>>(base?: I): ResumeJobResponse {
-    return ResumeJobResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ResumeJobResponse>): ResumeJobResponse {
+    return ResumeJobResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ResumeJobResponse>, I>>(object: I): ResumeJobResponse {
+  fromPartial(object: DeepPartial<ResumeJobResponse>): ResumeJobResponse {
     const message = createBaseResumeJobResponse();
     message.job = (object.job !== undefined && object.job !== null) ? Job.fromPartial(object.job) : undefined;
     return message;
@@ -2024,10 +2024,10 @@ export const RetryJobRequest: MessageFns<RetryJobRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<RetryJobRequest>, I>>(base?: I): RetryJobRequest {
-    return RetryJobRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<RetryJobRequest>): RetryJobRequest {
+    return RetryJobRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<RetryJobRequest>, I>>(object: I): RetryJobRequest {
+  fromPartial(object: DeepPartial<RetryJobRequest>): RetryJobRequest {
     const message = createBaseRetryJobRequest();
     message.jobId = object.jobId ?? "";
     return message;
@@ -2091,10 +2091,10 @@ export const RetryJobResponse: MessageFns<RetryJobResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<RetryJobResponse>, I>>(base?: I): RetryJobResponse {
-    return RetryJobResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<RetryJobResponse>): RetryJobResponse {
+    return RetryJobResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<RetryJobResponse>, I>>(object: I): RetryJobResponse {
+  fromPartial(object: DeepPartial<RetryJobResponse>): RetryJobResponse {
     const message = createBaseRetryJobResponse();
     message.job = (object.job !== undefined && object.job !== null) ? Job.fromPartial(object.job) : undefined;
     return message;
@@ -2179,10 +2179,10 @@ export const SetJobPriorityRequest: MessageFns<SetJobPriorityRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<SetJobPriorityRequest>, I>>(base?: I): SetJobPriorityRequest {
-    return SetJobPriorityRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<SetJobPriorityRequest>): SetJobPriorityRequest {
+    return SetJobPriorityRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<SetJobPriorityRequest>, I>>(object: I): SetJobPriorityRequest {
+  fromPartial(object: DeepPartial<SetJobPriorityRequest>): SetJobPriorityRequest {
     const message = createBaseSetJobPriorityRequest();
     message.jobId = object.jobId ?? "";
     message.priority = object.priority ?? 0;
@@ -2247,10 +2247,10 @@ export const SetJobPriorityResponse: MessageFns<SetJobPriorityResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<SetJobPriorityResponse>, I>>(base?: I): SetJobPriorityResponse {
-    return SetJobPriorityResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<SetJobPriorityResponse>): SetJobPriorityResponse {
+    return SetJobPriorityResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<SetJobPriorityResponse>, I>>(object: I): SetJobPriorityResponse {
+  fromPartial(object: DeepPartial<SetJobPriorityResponse>): SetJobPriorityResponse {
     const message = createBaseSetJobPriorityResponse();
     message.job = (object.job !== undefined && object.job !== null) ? Job.fromPartial(object.job) : undefined;
     return message;
@@ -2335,10 +2335,10 @@ export const DownloadResultRequest: MessageFns<DownloadResultRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<DownloadResultRequest>, I>>(base?: I): DownloadResultRequest {
-    return DownloadResultRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<DownloadResultRequest>): DownloadResultRequest {
+    return DownloadResultRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<DownloadResultRequest>, I>>(object: I): DownloadResultRequest {
+  fromPartial(object: DeepPartial<DownloadResultRequest>): DownloadResultRequest {
     const message = createBaseDownloadResultRequest();
     message.jobId = object.jobId ?? "";
     message.offset = object.offset ?? 0;
@@ -2403,10 +2403,10 @@ export const DownloadResultResponse: MessageFns<DownloadResultResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<DownloadResultResponse>, I>>(base?: I): DownloadResultResponse {
-    return DownloadResultResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<DownloadResultResponse>): DownloadResultResponse {
+    return DownloadResultResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<DownloadResultResponse>, I>>(object: I): DownloadResultResponse {
+  fromPartial(object: DeepPartial<DownloadResultResponse>): DownloadResultResponse {
     const message = createBaseDownloadResultResponse();
     message.data = object.data ?? Buffer.alloc(0);
     return message;
@@ -2456,10 +2456,10 @@ export const ListNodesRequest: MessageFns<ListNodesRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<ListNodesRequest>, I>>(base?: I): ListNodesRequest {
-    return ListNodesRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ListNodesRequest>): ListNodesRequest {
+    return ListNodesRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ListNodesRequest>, I>>(_: I): ListNodesRequest {
+  fromPartial(_: DeepPartial<ListNodesRequest>): ListNodesRequest {
     const message = createBaseListNodesRequest();
     return message;
   },
@@ -2522,10 +2522,10 @@ export const ListNodesResponse: MessageFns<ListNodesResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<ListNodesResponse>, I>>(base?: I): ListNodesResponse {
-    return ListNodesResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ListNodesResponse>): ListNodesResponse {
+    return ListNodesResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ListNodesResponse>, I>>(object: I): ListNodesResponse {
+  fromPartial(object: DeepPartial<ListNodesResponse>): ListNodesResponse {
     const message = createBaseListNodesResponse();
     message.nodes = object.nodes?.map((e) => Node.fromPartial(e)) || [];
     return message;
@@ -2610,10 +2610,10 @@ export const DrainNodeRequest: MessageFns<DrainNodeRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<DrainNodeRequest>, I>>(base?: I): DrainNodeRequest {
-    return DrainNodeRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<DrainNodeRequest>): DrainNodeRequest {
+    return DrainNodeRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<DrainNodeRequest>, I>>(object: I): DrainNodeRequest {
+  fromPartial(object: DeepPartial<DrainNodeRequest>): DrainNodeRequest {
     const message = createBaseDrainNodeRequest();
     message.nodeId = object.nodeId ?? "";
     message.reason = object.reason ?? "";
@@ -2678,10 +2678,10 @@ export const DrainNodeResponse: MessageFns<DrainNodeResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<DrainNodeResponse>, I>>(base?: I): DrainNodeResponse {
-    return DrainNodeResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<DrainNodeResponse>): DrainNodeResponse {
+    return DrainNodeResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<DrainNodeResponse>, I>>(object: I): DrainNodeResponse {
+  fromPartial(object: DeepPartial<DrainNodeResponse>): DrainNodeResponse {
     const message = createBaseDrainNodeResponse();
     message.node = (object.node !== undefined && object.node !== null) ? Node.fromPartial(object.node) : undefined;
     return message;
@@ -2751,10 +2751,10 @@ export const UndrainNodeRequest: MessageFns<UndrainNodeRequest> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<UndrainNodeRequest>, I>>(base?: I): UndrainNodeRequest {
-    return UndrainNodeRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<UndrainNodeRequest>): UndrainNodeRequest {
+    return UndrainNodeRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<UndrainNodeRequest>, I>>(object: I): UndrainNodeRequest {
+  fromPartial(object: DeepPartial<UndrainNodeRequest>): UndrainNodeRequest {
     const message = createBaseUndrainNodeRequest();
     message.nodeId = object.nodeId ?? "";
     return message;
@@ -2818,10 +2818,10 @@ export const UndrainNodeResponse: MessageFns<UndrainNodeResponse> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<UndrainNodeResponse>, I>>(base?: I): UndrainNodeResponse {
-    return UndrainNodeResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<UndrainNodeResponse>): UndrainNodeResponse {
+    return UndrainNodeResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<UndrainNodeResponse>, I>>(object: I): UndrainNodeResponse {
+  fromPartial(object: DeepPartial<UndrainNodeResponse>): UndrainNodeResponse {
     const message = createBaseUndrainNodeResponse();
     message.node = (object.node !== undefined && object.node !== null) ? Node.fromPartial(object.node) : undefined;
     return message;
@@ -3303,10 +3303,6 @@ export type DeepPartial<T> = T extends Builtin ? T
   : T extends {} ? { [K in keyof T]?: DeepPartial<T[K]> }
   : Partial<T>;
 
-type KeysOfUnion<T> = T extends T ? keyof T : never;
-export type Exact<P, I extends P> = P extends Builtin ? P
-  : P & { [K in keyof P]: Exact<P[K], I[K]> } & { [K in Exclude<keyof I, KeysOfUnion<P>>]: never };
-
 function longToNumber(int64: { toString(): string }): number {
   const num = globalThis.Number(int64.toString());
   if (num > globalThis.Number.MAX_SAFE_INTEGER) {
@@ -3327,6 +3323,6 @@ export interface MessageFns<T> {
   decode(input: BinaryReader | Uint8Array, length?: number): T;
   fromJSON(object: any): T;
   toJSON(message: T): unknown;
-  create<I extends Exact<DeepPartial<T>, I>>(base?: I): T;
-  fromPartial<I extends Exact<DeepPartial<T>, I>>(object: I): T;
+  create(base?: DeepPartial<T>): T;
+  fromPartial(object: DeepPartial<T>): T;
 }

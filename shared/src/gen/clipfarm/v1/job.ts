@@ -651,10 +651,10 @@ export const RenderSettings: MessageFns<RenderSettings> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<RenderSettings>, I>>(base?: I): RenderSettings {
-    return RenderSettings.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<RenderSettings>): RenderSettings {
+    return RenderSettings.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<RenderSettings>, I>>(object: I): RenderSettings {
+  fromPartial(object: DeepPartial<RenderSettings>): RenderSettings {
     const message = createBaseRenderSettings();
     message.preset = object.preset ?? "";
     message.size = object.size ?? undefined;
@@ -851,10 +851,10 @@ export const JobSpec: MessageFns<JobSpec> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<JobSpec>, I>>(base?: I): JobSpec {
-    return JobSpec.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<JobSpec>): JobSpec {
+    return JobSpec.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<JobSpec>, I>>(object: I): JobSpec {
+  fromPartial(object: DeepPartial<JobSpec>): JobSpec {
     const message = createBaseJobSpec();
     message.name = object.name ?? "";
     message.imageSha256 = object.imageSha256 ?? "";
@@ -1089,10 +1089,10 @@ export const JobPlan: MessageFns<JobPlan> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<JobPlan>, I>>(base?: I): JobPlan {
-    return JobPlan.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<JobPlan>): JobPlan {
+    return JobPlan.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<JobPlan>, I>>(object: I): JobPlan {
+  fromPartial(object: DeepPartial<JobPlan>): JobPlan {
     const message = createBaseJobPlan();
     message.width = object.width ?? 0;
     message.height = object.height ?? 0;
@@ -1256,10 +1256,10 @@ export const SlotFit: MessageFns<SlotFit> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<SlotFit>, I>>(base?: I): SlotFit {
-    return SlotFit.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<SlotFit>): SlotFit {
+    return SlotFit.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<SlotFit>, I>>(object: I): SlotFit {
+  fromPartial(object: DeepPartial<SlotFit>): SlotFit {
     const message = createBaseSlotFit();
     message.nodeId = object.nodeId ?? "";
     message.slotId = object.slotId ?? "";
@@ -1484,10 +1484,10 @@ export const Lease: MessageFns<Lease> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<Lease>, I>>(base?: I): Lease {
-    return Lease.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Lease>): Lease {
+    return Lease.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Lease>, I>>(object: I): Lease {
+  fromPartial(object: DeepPartial<Lease>): Lease {
     const message = createBaseLease();
     message.leaseId = object.leaseId ?? "";
     message.nodeId = object.nodeId ?? "";
@@ -1857,10 +1857,10 @@ export const Job: MessageFns<Job> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<Job>, I>>(base?: I): Job {
-    return Job.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Job>): Job {
+    return Job.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Job>, I>>(object: I): Job {
+  fromPartial(object: DeepPartial<Job>): Job {
     const message = createBaseJob();
     message.jobId = object.jobId ?? "";
     message.spec = (object.spec !== undefined && object.spec !== null) ? JobSpec.fromPartial(object.spec) : undefined;
@@ -2003,10 +2003,10 @@ export const Span: MessageFns<Span> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<Span>, I>>(base?: I): Span {
-    return Span.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Span>): Span {
+    return Span.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Span>, I>>(object: I): Span {
+  fromPartial(object: DeepPartial<Span>): Span {
     const message = createBaseSpan();
     message.start = object.start ?? 0;
     message.end = object.end ?? 0;
@@ -2162,10 +2162,10 @@ export const AttemptFailure: MessageFns<AttemptFailure> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<AttemptFailure>, I>>(base?: I): AttemptFailure {
-    return AttemptFailure.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<AttemptFailure>): AttemptFailure {
+    return AttemptFailure.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<AttemptFailure>, I>>(object: I): AttemptFailure {
+  fromPartial(object: DeepPartial<AttemptFailure>): AttemptFailure {
     const message = createBaseAttemptFailure();
     message.nodeId = object.nodeId ?? "";
     message.slotId = object.slotId ?? "";
@@ -2384,10 +2384,10 @@ export const JobResult: MessageFns<JobResult> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<JobResult>, I>>(base?: I): JobResult {
-    return JobResult.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<JobResult>): JobResult {
+    return JobResult.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<JobResult>, I>>(object: I): JobResult {
+  fromPartial(object: DeepPartial<JobResult>): JobResult {
     const message = createBaseJobResult();
     message.sha256 = object.sha256 ?? "";
     message.bytes = object.bytes ?? 0;
@@ -2491,10 +2491,10 @@ export const VerificationCheck: MessageFns<VerificationCheck> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<VerificationCheck>, I>>(base?: I): VerificationCheck {
-    return VerificationCheck.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<VerificationCheck>): VerificationCheck {
+    return VerificationCheck.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<VerificationCheck>, I>>(object: I): VerificationCheck {
+  fromPartial(object: DeepPartial<VerificationCheck>): VerificationCheck {
     const message = createBaseVerificationCheck();
     message.name = object.name ?? "";
     message.ok = object.ok ?? false;
@@ -2515,10 +2515,6 @@ export type DeepPartial<T> = T extends Builtin ? T
   : T extends { $case: string; value: unknown } ? { $case: T["$case"]; value?: DeepPartial<T["value"]> }
   : T extends {} ? { [K in keyof T]?: DeepPartial<T[K]> }
   : Partial<T>;
-
-type KeysOfUnion<T> = T extends T ? keyof T : never;
-export type Exact<P, I extends P> = P extends Builtin ? P
-  : P & { [K in keyof P]: Exact<P[K], I[K]> } & { [K in Exclude<keyof I, KeysOfUnion<P>>]: never };
 
 function toTimestamp(date: Date): Timestamp {
   const seconds = Math.trunc(date.getTime() / 1_000);
@@ -2573,6 +2569,6 @@ export interface MessageFns<T> {
   decode(input: BinaryReader | Uint8Array, length?: number): T;
   fromJSON(object: any): T;
   toJSON(message: T): unknown;
-  create<I extends Exact<DeepPartial<T>, I>>(base?: I): T;
-  fromPartial<I extends Exact<DeepPartial<T>, I>>(object: I): T;
+  create(base?: DeepPartial<T>): T;
+  fromPartial(object: DeepPartial<T>): T;
 }

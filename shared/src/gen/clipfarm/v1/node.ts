@@ -339,10 +339,10 @@ export const Gpu: MessageFns<Gpu> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<Gpu>, I>>(base?: I): Gpu {
-    return Gpu.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Gpu>): Gpu {
+    return Gpu.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Gpu>, I>>(object: I): Gpu {
+  fromPartial(object: DeepPartial<Gpu>): Gpu {
     const message = createBaseGpu();
     message.index = object.index ?? 0;
     message.name = object.name ?? "";
@@ -542,10 +542,10 @@ export const SlotInfo: MessageFns<SlotInfo> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<SlotInfo>, I>>(base?: I): SlotInfo {
-    return SlotInfo.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<SlotInfo>): SlotInfo {
+    return SlotInfo.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<SlotInfo>, I>>(object: I): SlotInfo {
+  fromPartial(object: DeepPartial<SlotInfo>): SlotInfo {
     const message = createBaseSlotInfo();
     message.slotId = object.slotId ?? "";
     message.profile = object.profile ?? "";
@@ -735,10 +735,10 @@ export const Slot: MessageFns<Slot> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<Slot>, I>>(base?: I): Slot {
-    return Slot.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Slot>): Slot {
+    return Slot.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Slot>, I>>(object: I): Slot {
+  fromPartial(object: DeepPartial<Slot>): Slot {
     const message = createBaseSlot();
     message.info = (object.info !== undefined && object.info !== null) ? SlotInfo.fromPartial(object.info) : undefined;
     message.state = object.state ?? SlotState.SLOT_STATE_UNSPECIFIED;
@@ -972,10 +972,10 @@ export const Node: MessageFns<Node> = {
     return obj;
   },
 
-  create<I extends Exact<DeepPartial<Node>, I>>(base?: I): Node {
-    return Node.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Node>): Node {
+    return Node.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Node>, I>>(object: I): Node {
+  fromPartial(object: DeepPartial<Node>): Node {
     const message = createBaseNode();
     message.nodeId = object.nodeId ?? "";
     message.name = object.name ?? "";
@@ -1005,10 +1005,6 @@ export type DeepPartial<T> = T extends Builtin ? T
   : T extends { $case: string; value: unknown } ? { $case: T["$case"]; value?: DeepPartial<T["value"]> }
   : T extends {} ? { [K in keyof T]?: DeepPartial<T[K]> }
   : Partial<T>;
-
-type KeysOfUnion<T> = T extends T ? keyof T : never;
-export type Exact<P, I extends P> = P extends Builtin ? P
-  : P & { [K in keyof P]: Exact<P[K], I[K]> } & { [K in Exclude<keyof I, KeysOfUnion<P>>]: never };
 
 function toTimestamp(date: Date): Timestamp {
   const seconds = Math.trunc(date.getTime() / 1_000);
@@ -1063,6 +1059,6 @@ export interface MessageFns<T> {
   decode(input: BinaryReader | Uint8Array, length?: number): T;
   fromJSON(object: any): T;
   toJSON(message: T): unknown;
-  create<I extends Exact<DeepPartial<T>, I>>(base?: I): T;
-  fromPartial<I extends Exact<DeepPartial<T>, I>>(object: I): T;
+  create(base?: DeepPartial<T>): T;
+  fromPartial(object: DeepPartial<T>): T;
 }

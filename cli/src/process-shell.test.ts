@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const launcher = fileURLToPath(new URL('../bin/clipfarm', import.meta.url));
+
+async function run(argv: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  const child = spawn(launcher, argv, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const texts = ['', ''];
+  child.stdout.on('data', (part) => (texts[0] += String(part)));
+  child.stderr.on('data', (part) => (texts[1] += String(part)));
+  const code = await new Promise((resolve) => child.once('close', resolve));
+  return { code, out: texts[0], err: texts[1] };
+}
+
+test('the launcher runs the program from anywhere and hands its exit code on', async () => {
+  assert.match((await run(['version'])).out ?? '', /^clipfarm \d+\.\d+\.\d+ \(node 2[4-9]\./);
+  assert.equal((await run(['jobs', '--limit', 'x'])).code, 2);
+  assert.equal((await run(['jobs'], { CLIPFARM_COORDINATOR: '127.0.0.1:1' })).code, 3);
+});
+
+test('a reader that leaves early ends the program quietly', async () => {
+  const child = spawn(launcher, ['presets'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  child.stdout.destroy();
+  let err = '';
+  child.stderr.on('data', (part) => (err += String(part)));
+  assert.equal(await new Promise((resolve) => child.once('close', resolve)), 0);
+  assert.equal(err, '');
+});
+
+test('a service runs in place of the program: its output, its exit code', async () => {
+  const help = await run(['coordinator', '--help']);
+  assert.equal(help.code, 0);
+  assert.match(help.out ?? '', /^Usage: clipfarm coordinator/);
+  const refused = await run(['agent', '--no-such-flag']);
+  assert.equal(refused.code, 2);
+  assert.match(refused.err ?? '', /error: .*no-such-flag/);
+});

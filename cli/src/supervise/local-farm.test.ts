@@ -1,0 +1,114 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parseAddress } from '@clipfarm/shared/address';
+import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
+
+const launcher = fileURLToPath(new URL('../../bin/clipfarm', import.meta.url));
+
+interface Up {
+  readonly process: ChildProcess;
+  readonly dataDir: string;
+  readonly coordinator: string;
+  readonly agents: number;
+}
+
+/** Starts `clipfarm up` on free ports and waits for its report. It is killed after the test. */
+async function up(t: TestContext, ...more: string[]): Promise<Up> {
+  const dataDir = temporaryDirectory(t);
+  const argv = [
+    'up',
+    '-o',
+    'json',
+    '--data-dir',
+    dataDir,
+    '--listen',
+    '127.0.0.1:0',
+    '--admin',
+    '127.0.0.1:0',
+    ...more,
+  ];
+  const child = spawn(launcher, argv, { stdio: ['ignore', 'pipe', 'ignore'] });
+  t.after(() => child.kill('SIGKILL'));
+  let text = '';
+  for await (const part of child.stdout) {
+    text += String(part);
+    if (text.includes('\n')) break;
+  }
+  const report: { coordinator: string; agents: number } = JSON.parse(text);
+  return { process: child, dataDir, ...report };
+}
+
+/** Processes whose command line names the directory: everything that `up` started. */
+function processesOf(dataDir: string): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(dataDir);
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await sleep(20);
+}
+
+const onLinux = { skip: !existsSync('/proc/self/cmdline') && 'needs /proc' };
+
+test('up brings a coordinator and agents online, and SIGINT stops all of them', onLinux, async (t) => {
+  const farm = await up(t, '--agents', '2', '--seconds-per-clip', '0.1');
+  assert.equal(farm.agents, 2);
+  // The program, the coordinator, both agents, and whatever those have started themselves.
+  assert.ok(processesOf(farm.dataDir).length >= 4);
+  farm.process.kill('SIGINT');
+  const code = await new Promise((resolve) => farm.process.once('exit', resolve));
+  assert.equal(code, 0);
+  assert.deepEqual(processesOf(farm.dataDir), []);
+});
+
+test('no process outlives an up that was killed', onLinux, async (t) => {
+  const farm = await up(t, '--agents', '1');
+  farm.process.kill('SIGKILL');
+  await until(() => processesOf(farm.dataDir).length === 0);
+});
+
+test('a coordinator that dies comes back on the same port', onLinux, async (t) => {
+  const farm = await up(t, '--agents', '0');
+  const [coordinator] = processesOf(farm.dataDir).filter((pid) => pid !== farm.process.pid);
+  assert.ok(coordinator);
+  process.kill(coordinator, 'SIGKILL');
+  await until(() => !processesOf(farm.dataDir).includes(coordinator));
+  const { host, port } = parseAddress(farm.coordinator, 'coordinator');
+  while (!(await answers(host, port))) await sleep(50);
+  farm.process.kill('SIGTERM');
+  assert.equal(await new Promise((resolve) => farm.process.once('exit', resolve)), 0);
+});
+
+function answers(host: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, host, () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on('error', () => resolve(false));
+  });
+}
+
+test('a coordinator that cannot start ends up with its own words', async (t) => {
+  const dataDir = temporaryDirectory(t);
+  writeFileSync(join(dataDir, 'token'), 'secret token with blanks\n');
+  const argv = ['up', '--data-dir', dataDir, '--listen', '127.0.0.1:0', '--token-file', join(dataDir, 'token')];
+  const child = spawn(launcher, argv, { stdio: ['ignore', 'ignore', 'pipe'] });
+  let text = '';
+  for await (const part of child.stderr) text += String(part);
+  assert.match(text, /error: coordinator ended with status 2; it did not start: token: .*\ntry: .*The whole log is /);
+});

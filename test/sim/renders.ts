@@ -1,0 +1,65 @@
+import type { LoggedJob } from '../../coordinator/src/core/test-jobs.ts';
+import type { RenderObserver } from './agent.ts';
+import type { SpooledChunk } from './messages.ts';
+
+/** A worker that was killed, and what it had rendered that nobody had committed. */
+interface Death {
+  readonly nodeId: string;
+  readonly at: number;
+  readonly workers: number;
+  readonly unacknowledged: number;
+}
+
+interface Render {
+  readonly nodeId: string;
+  readonly chunk: SpooledChunk;
+  readonly at: number;
+}
+
+/** Counts what the agents render: how often each clip, and why more than once. */
+export class Renders implements RenderObserver {
+  readonly #now: () => number;
+  readonly #renders = new Map<string, Render[]>();
+  readonly #deaths: Death[] = [];
+  /** Pre-roll clips. */
+  preRollClips = 0;
+  /** Clips, pre-roll not counted. */
+  clips = 0;
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  rendered(nodeId: string, _slotId: string, chunk: SpooledChunk): void {
+    const key = `${chunk.jobId} ${chunk.clip}`;
+    this.#renders.set(key, [...(this.#renders.get(key) ?? []), { nodeId, chunk, at: this.#now() }]);
+    this.clips += 1;
+  }
+
+  preRolled(): void {
+    this.preRollClips += 1;
+  }
+
+  /** Notes that a node dies now. */
+  died(nodeId: string, workers: number, unacknowledged: number): void {
+    this.#deaths.push({ nodeId, at: this.#now(), workers, unacknowledged });
+  }
+
+  /** Clips that were rendered more than once, and the most of them that one killed worker had rendered just before. */
+  summary(jobs: ReadonlyMap<string, LoggedJob>): { rerendered: number; mostPerKilledWorker: number } {
+    const perDeath = new Map<Death, number>();
+    let rerendered = 0;
+    for (const all of this.#renders.values()) {
+      rerendered += all.length - 1;
+      for (const { nodeId, chunk, at } of all) {
+        const kept = jobs.get(chunk.jobId)?.state.committed.get(chunk.clip)?.chunk.sha256 === chunk.sha256;
+        const death = kept
+          ? undefined
+          : this.#deaths.find((d) => d.nodeId === nodeId && d.at >= at && d.at - at < 5000);
+        if (death) perDeath.set(death, (perDeath.get(death) ?? 0) + 1);
+      }
+    }
+    const ratios = [...perDeath].map(([death, clips]) => clips / death.workers);
+    return { rerendered, mostPerKilledWorker: Math.max(0, ...ratios) };
+  }
+}

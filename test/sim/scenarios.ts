@@ -1,0 +1,44 @@
+import type { SlotTruth } from './agent.ts';
+import { type FaultKind, faultKinds } from './faults.ts';
+import type { Random } from './random.ts';
+import type { Scenario, SimJob } from './world.ts';
+
+/** How large a random farm is. */
+export interface Size {
+  readonly nodes: number;
+  readonly jobs: number;
+  readonly faults: number;
+}
+
+/** A farm of unlike nodes with jobs of several owners that come over time, and faults of all kinds. */
+export function randomScenario(random: Random, size: Size, kinds: readonly FaultKind[] = faultKinds): Scenario {
+  const nodes = Array.from({ length: size.nodes }, () =>
+    Array.from({ length: random.whole(1, 2) }, (_, n): SlotTruth => {
+      const secondsPerClip = 0.5 * 5 ** random.next();
+      const warmUpSeconds = random.between(0, 1);
+      return { slotId: `s${n}`, secondsPerClip, warmUpSeconds, loadSeconds: random.between(0, 4) };
+    }),
+  );
+  const speed = nodes.flat().reduce((sum, slot) => sum + 1 / slot.secondsPerClip, 0);
+  const jobs = Array.from({ length: size.jobs }, (_, n): SimJob => {
+    const submittedAt = n === 0 ? 0 : random.between(0, 60_000);
+    const priority = random.chance(0.2) ? 1 : 0;
+    const anchorMode = random.chance(0.7) ? 'first_frame' : 'image';
+    const owner = random.pick(['ann', 'bob', 'cy']) ?? 'ann';
+    // About a minute and a half of work for the whole farm.
+    const clips = Math.max(1, Math.round(((speed * 90) / size.jobs) * random.between(0.2, 1.8)));
+    return { clips, owner, priority, anchorMode, submittedAt };
+  });
+  const faultsUntil = 120_000 + 200 * size.faults;
+  return { nodes, jobs, faults: size.faults, faultKinds: kinds, faultsUntil, deadline: faultsUntil + 1_800_000 };
+}
+
+/** One job on slots whose speeds spread evenly over a factor of five, and nothing goes wrong. */
+export function unlikeSlots(slots: number, clips: number): Scenario {
+  const nodes = Array.from({ length: slots }, (_, n): SlotTruth[] => {
+    const secondsPerClip = slots === 1 ? 1 : 0.5 * 5 ** (n / (slots - 1));
+    return [{ slotId: 's0', secondsPerClip, warmUpSeconds: 0.3, loadSeconds: 0 }];
+  });
+  const job: SimJob = { clips, owner: 'ann', priority: 0, anchorMode: 'first_frame', submittedAt: 2000 };
+  return { nodes, jobs: [job], faults: 0, faultKinds: [], faultsUntil: 0, deadline: 36_000_000 };
+}
