@@ -37,6 +37,20 @@ test('a silent runner is killed and reported as a hang; a reported failure keeps
   assert.deepEqual(coordinator.clips('next'), [2, 3]);
 });
 
+test('after a device error the runner is restarted before the next lease', async (t) => {
+  const { coordinator, task, start } = await scene(t);
+  const agent = start('--runner-arg=--fail-at-clip=2:device');
+  await until(() => coordinator.attached, 'the agent attaches');
+  coordinator.grant({ leaseId: 'device', start: 0, end: 4, task });
+  await until(() => coordinator.ended('device') !== undefined, 'the lease ends');
+  assert.equal(coordinator.ended('device')?.failureClass, 'FAILURE_CLASS_DEVICE');
+  assert.deepEqual(coordinator.clips('device'), [0, 1]);
+  coordinator.grant({ leaseId: 'next', start: 4, end: 5, preRoll: 1, task });
+  await until(() => coordinator.ended('next') !== undefined, 'the next lease ends');
+  assert.equal(coordinator.ended('next')?.reason, 'LEASE_END_REASON_COMPLETED');
+  assert.equal(agent.lines('"runner is loaded"').length, 2);
+});
+
 test('out of memory, a refused chunk and a lease that makes no sense are reported as what they are', async (t) => {
   const { coordinator, task, start } = await scene(t);
   start('--runner-arg=--fail-at-clip=8:out_of_memory');

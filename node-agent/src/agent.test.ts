@@ -65,7 +65,7 @@ test('leases are delivered with exactly the right frames, the anchor first, on o
   coordinator.grant({ leaseId: 'first', start: 0, end: 2, task });
   const reports = () => coordinator.received.filter((sent) => sent.$case === 'leaseEnded');
   await until(() => reports().length === 3, 'a repeated grant of an ended lease is answered as before');
-  assert.deepEqual(coordinator.clips('first'), [0, 1]);
+  assert.equal(coordinator.offers.filter(({ leaseId }) => leaseId === 'first').length, 2);
 
   assert.equal(agent.lines('"runner is loaded"').length, 1);
   assert.equal(new Set(coordinator.fetched).size, coordinator.fetched.length, 'every input is fetched once');

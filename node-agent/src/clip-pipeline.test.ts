@@ -89,6 +89,7 @@ test('a clip is not finished before its predecessor is in the spool', async (t) 
   const now = await bench(t);
   const add = now.spool.add.bind(now.spool);
   const disk = Promise.withResolvers<void>();
+  t.after(() => disk.resolve());
   t.mock.method(now.spool, 'add', async (...given: Parameters<Spool['add']>) => {
     await disk.promise;
     return add(...given);

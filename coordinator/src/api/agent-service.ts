@@ -30,8 +30,7 @@ export function agentService(
     attach: rpc.bidi((requests, responses, context) => attach(parts, requests, responses, context)),
     fetchInput: rpc.serverStream(async (request, responses, context) => {
       const job = requireJob(parts.jobs.get(request.jobId), request.jobId);
-      const path = parts.store.localPath(inputKey(job, request.sha256));
-      if (path === null) throw new FarmError('internal', 'the input has no local path');
+      const path = await parts.store.localFile(inputKey(job, request.sha256));
       await pipeFileToCall({ path, sink: responses, toMessage: (data) => ({ data }), signal: context.signal });
     }),
     uploadArtifact: rpc.clientStream(async (requests) => {

@@ -104,8 +104,7 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
           },
         );
       }
-      const path = store.localPath(artifactKeys.video(job.definition.jobId, job.result.video.sha256));
-      if (path === null) throw new FarmError('internal', 'the video has no local path');
+      const path = await store.localFile(artifactKeys.video(job.definition.jobId, job.result.video.sha256));
       await pipeFileToCall({ path, sink: responses, toMessage: (data) => ({ data }), start: offset, signal });
     }),
     listNodes: rpc.unary(() => ({ nodes: nodes.all().map((node) => views.node(node)) })),

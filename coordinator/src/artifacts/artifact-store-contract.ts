@@ -125,7 +125,7 @@ export function artifactStoreContract(name: string, create: (t: TestContext) => 
         await assert.rejects(store.remove(key), refused);
         await assert.rejects(store.removePrefix(key), refused);
         if (key !== '') await assert.rejects(store.list(key), refused);
-        assert.throws(() => store.localPath(key), refused);
+        await assert.rejects(store.localFile(key), refused);
         assert.throws(() => store.open(key), refused);
       }
       assert.ok(existsSync(path));
@@ -166,11 +166,11 @@ export function artifactStoreContract(name: string, create: (t: TestContext) => 
       assert.deepEqual(await store.stat('jobs/a/1'), { bytes: 5 });
     });
 
-    test('tools can read a stored file by its path, where the store has paths', async (t) => {
+    test('tools can read a stored file by its path, and is told when there is none', async (t) => {
       const store = await (await create(t)).open();
       await putBytes(store, 'inputs/a', Buffer.from('content'));
-      const path = store.localPath('inputs/a');
-      if (path !== null) assert.equal(readFileSync(path, 'utf8'), 'content');
+      assert.equal(readFileSync(await store.localFile('inputs/a'), 'utf8'), 'content');
+      await assert.rejects(store.localFile('inputs/b'), { code: 'not_found' });
       assert.ok((await store.freeBytes()) > 0);
     });
 

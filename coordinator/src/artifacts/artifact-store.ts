@@ -49,10 +49,12 @@ export interface ArtifactStore {
   stat(key: string): Promise<{ readonly bytes: number } | null>;
 
   /**
-   * Path under which tools can read the file, whether it exists yet or not; null when this store keeps no files on this
-   * machine. Nobody may write to it.
+   * Path of a file on this machine with the content, for tools that read files. Nobody may write to it. It stays
+   * readable for as long as the caller holds it open; a store that keeps copies may remove older ones.
+   *
+   * @throws FarmError `not_found` when there is no such file.
    */
-  localPath(key: string): string | null;
+  localFile(key: string): Promise<string>;
 
   /** The content or a part of it. The stream fails with FarmError `not_found` when there is no such file. */
   open(key: string, range?: ByteRange): Readable;

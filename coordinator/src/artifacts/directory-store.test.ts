@@ -27,7 +27,7 @@ test('no symbolic link, wherever it lies, leads out of the directory', async (t)
   for (const key of ['link', 'linked/secret']) {
     await assert.rejects(store.stat(key), refused, key);
     await assert.rejects(buffer(store.open(key)), refused, key);
-    assert.throws(() => store.localPath(key), refused, key);
+    await assert.rejects(store.localFile(key), refused, key);
     await assert.rejects(putBytes(store, key, Buffer.from('secret')), refused, key);
   }
   await assert.rejects(store.remove('linked/secret'), refused);
@@ -46,7 +46,7 @@ test('the directory itself may be reached through a link', async (t) => {
   symlinkSync(join(base, 'disk2'), join(base, 'artifacts'));
   const store = await openDirectoryStore(join(base, 'artifacts'));
   await putBytes(store, 'a', Buffer.from('x'));
-  assert.equal(store.localPath('a'), join(base, 'disk2', 'files', 'a'));
+  assert.equal(await store.localFile('a'), join(base, 'disk2', 'files', 'a'));
 });
 
 test('a directory that can’t be used is refused by its name', async (t) => {

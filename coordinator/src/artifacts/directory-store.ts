@@ -75,15 +75,10 @@ class DirectoryStore implements ArtifactStore {
     }
   }
 
-  localPath(key: string): string {
-    const path = this.#path(key);
-    try {
-      // Whoever opens the path would follow a link, so it is refused here.
-      if (realpathSync(path) !== path) throw escapes(key);
-    } catch (error) {
-      if (!isSystemError(error, 'ENOENT')) throw diskError(error, `look up ${key}`);
-    }
-    return path;
+  async localFile(key: string): Promise<string> {
+    // Whoever opens the path would follow a link; the look-up refuses them.
+    if ((await this.stat(key)) === null) throw new FarmError('not_found', `key: no file ${key}`, { field: 'key' });
+    return this.#path(key);
   }
 
   open(key: string, range: ByteRange = {}): Readable {

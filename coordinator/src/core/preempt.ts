@@ -3,6 +3,7 @@ import { carveCount, finishTime, type Participant } from './carve.ts';
 import { countClips } from './clip-ranges.ts';
 import { busyParticipants, chooseGap } from './grant-pending.ts';
 import type { JobState, LeaseState } from './job-model.ts';
+import { expectedUsage, staysAhead } from './job-order.ts';
 import { pendingClips } from './job-progress.ts';
 import type { ScheduleAction, ScheduledSlot } from './schedule-model.ts';
 import {
@@ -40,6 +41,7 @@ export function preempt(
   planned: readonly ScheduleAction[],
 ): readonly ScheduleAction[] {
   const actions: ScheduleAction[] = [];
+  const expected = expectedUsage(round.usage, jobs);
   const owned = slotsByOwner(jobs);
   const held = jobs.flatMap((job) => heldSlots(round, job, planned));
   let coming = held.filter(({ job, lease }) => endsSoon(round, job, lease));
@@ -54,7 +56,9 @@ export function preempt(
     for (const victim of lesser) {
       for (const h of heldSlots(round, victim, planned)) {
         if (endsSoon(round, victim, h.lease) || isTouched(actions, h.lease.leaseId)) continue;
-        if (!mayPreempt(waiting, victim, owned, claimed.length)) break;
+        const mayEvenOut =
+          claimed.length === 0 && staysAhead(expected, waiting, victim) && isRicher(owned, victim, waiting);
+        if (waiting.priority === victim.priority && !mayEvenOut) break;
         if (!demand.take(h)) continue;
         claimed.push(h);
         actions.push(stopAfterClipInHand(round, h, `job ${waiting.definition.jobId} goes first`));
@@ -64,16 +68,10 @@ export function preempt(
   return actions;
 }
 
-/** A higher priority may take every slot; an equal one only evens out between owners, one slot after the other. */
-function mayPreempt(
-  waiting: JobState,
-  victim: JobState,
-  owned: ReadonlyMap<string, number>,
-  alreadyComing: number,
-): boolean {
-  if (waiting.priority !== victim.priority) return waiting.priority > victim.priority;
-  const of = (job: JobState) => owned.get(job.definition.owner) ?? 0;
-  return alreadyComing === 0 && of(victim) - of(waiting) >= 2;
+/** Whether an owner would not be poorer than the other after giving him a slot. */
+function isRicher(owned: ReadonlyMap<string, number>, job: JobState, than: JobState): boolean {
+  const of = ({ definition }: JobState) => owned.get(definition.owner) ?? 0;
+  return of(job) - of(than) >= 2;
 }
 
 /** Slots held by each owner's jobs. */

@@ -330,7 +330,7 @@ test('a slot is not taken for an owner whom it would not be given to', () => {
   for (const [n, key] of ['a/0', 'b/0', 'c/0'].entries()) grantTo(anns, `l${n}`, key, n * 30, n * 30 + 30);
   const bobs = submitJob({ jobId: 'bobs', owner: 'bob' });
   const farm = { jobs: [anns, bobs], paces: { 'a/0': 1, 'b/0': 1, 'c/0': 1 } };
-  assert.deepEqual(plan({ ...farm, usage: { ann: 10, bob: 500 } }), []);
+  assert.deepEqual(plan({ ...farm, usage: { ann: 10, bob: 5000 } }), []);
 });
 
 test('a clip in back-off waits, its neighbours do not', () => {

@@ -3,7 +3,7 @@ import { finishTime, secondsLeft } from './carve.ts';
 import { countClips } from './clip-ranges.ts';
 import { busyParticipants, grantPending } from './grant-pending.ts';
 import type { JobState, LeaseState } from './job-model.ts';
-import { byOrder, wantsSlots } from './job-order.ts';
+import { byOrder, expectedUsage, wantsSlots } from './job-order.ts';
 import { pendingClips } from './job-progress.ts';
 import { preempt } from './preempt.ts';
 import { revokeOvertaken } from './release.ts';
@@ -18,7 +18,7 @@ import { freeParticipant, isFit, newRound, pace, victimOf } from './schedule-rou
  */
 export function schedule(input: ScheduleInput): ScheduleAction[] {
   const round = newRound(input);
-  const jobs = [...input.jobs].sort(byOrder(input.usage, input.now));
+  const jobs = [...input.jobs].sort(byOrder(expectedUsage(input.usage, input.jobs), input.now));
   const actions: ScheduleAction[] = jobs.flatMap((job) => revokeOvertaken(input, job));
   // What this frees is given away in the next round.
   if (actions.length > 0) return actions;

@@ -1,7 +1,6 @@
 import { mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileDurable } from '@clipfarm/shared/durable-file';
-import { FarmError } from '@clipfarm/shared/errors';
 import type { Ffmpeg } from '@clipfarm/shared/media/ffmpeg';
 import { z } from 'zod';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
@@ -53,7 +52,7 @@ export class AudioLibrary {
     await mkdir(this.#dir, { recursive: true });
     const temp = await mkdtemp(join(this.#dir, 'decoding-'));
     try {
-      const decoded = await ingestAudio(this.#ffmpeg, this.#inputPath(sha256), temp);
+      const decoded = await ingestAudio(this.#ffmpeg, await this.#store.localFile(artifactKeys.input(sha256)), temp);
       const { samples, channels } = decoded;
       await writeFileDurable(join(temp, 'audio.json'), JSON.stringify({ samples, channels }));
       await rm(dir, { recursive: true, force: true });
@@ -63,11 +62,5 @@ export class AudioLibrary {
       await rm(temp, { recursive: true, force: true });
       throw error;
     }
-  }
-
-  #inputPath(sha256: string): string {
-    const path = this.#store.localPath(artifactKeys.input(sha256));
-    if (path === null) throw new FarmError('internal', 'the input has no local path');
-    return path;
   }
 }

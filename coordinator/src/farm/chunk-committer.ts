@@ -100,8 +100,7 @@ export class ChunkCommitter {
   async #verifyAndCommit(job: JobState, manifest: ChunkManifest, key: string): Promise<ChunkAnswer> {
     const { jobId, leaseId, clip, sha256, bytes } = manifest;
     const { width, height, frames } = job.definition;
-    const path = this.#store.localPath(key);
-    if (path === null) throw new FarmError('internal', `${key} has no local path`);
+    const path = await this.#store.localFile(key);
     let headerHash: string;
     const expectedFrames = framesInClip(clip, frames);
     try {

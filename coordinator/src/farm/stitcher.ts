@@ -152,9 +152,9 @@ export class Stitcher {
     });
     while (work.appended < prefix && !this.#stopped) {
       const record = job.committed.get(work.appended);
-      const path =
-        record && this.#store.localPath(artifactKeys.chunk(definition.jobId, record.clip, record.chunk.sha256));
-      if (!path) throw new FarmError('internal', `the chunk of clip ${work.appended} is missing from the store`);
+      if (!record) throw new FarmError('internal', `clip ${work.appended} is in the prefix and not committed`);
+      const key = artifactKeys.chunk(definition.jobId, record.clip, record.chunk.sha256);
+      const path = await this.#store.localFile(key);
       await work.video.append(path);
       work.appended += 1;
       this.#metrics.stitchedBytes.inc(record.chunk.bytes);

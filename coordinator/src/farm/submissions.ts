@@ -143,9 +143,8 @@ export class Submissions {
 
   async #inputPath(sha256: string, field: 'image' | 'audio'): Promise<string> {
     const key = artifactKeys.input(sha256);
-    const path = (await this.#store.stat(key)) ? this.#store.localPath(key) : null;
-    if (path === null) throw new FarmError('not_found', `${field}: ${sha256} was not uploaded`, { field });
-    return path;
+    if (await this.#store.stat(key)) return this.#store.localFile(key);
+    throw new FarmError('not_found', `${field}: ${sha256} was not uploaded`, { field });
   }
 
   async #prepareReference(draft: Draft): Promise<ContentRef> {
