@@ -12,6 +12,7 @@ Runs the coordinator: accepts jobs, schedules clips onto node agents, stitches t
 
   --listen HOST:PORT        gRPC for users and agents (default 127.0.0.1:7400; port 0 lets the system choose)
   --admin HOST:PORT         /metrics, /livez, /readyz (default 127.0.0.1:7401)
+  --advertise HOST:PORT     where others reach this coordinator when it leads (default: the listen address)
   --data-dir DIR            journal and artifacts (default $CLIPFARM_HOME/coordinator or ~/.clipfarm/coordinator)
   --token-file FILE         bearer token that every caller must present
   --tls-cert FILE, --tls-key FILE, --tls-client-ca FILE
@@ -37,6 +38,7 @@ const schema = z
   .strictObject({
     listen: z.string().default('127.0.0.1:7400'),
     admin: z.string().default('127.0.0.1:7401'),
+    advertise: z.string().optional(),
     'data-dir': z.string().min(1),
     'token-file': z.string().optional(),
     'tls-cert': z.string().optional(),
@@ -64,6 +66,7 @@ export type CoordinatorConfig = z.infer<typeof schema>;
 const flags = [
   'listen',
   'admin',
+  'advertise',
   'data-dir',
   'token-file',
   'tls-cert',

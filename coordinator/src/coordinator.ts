@@ -1,4 +1,4 @@
-import { randomInt } from 'node:crypto';
+import { randomInt, randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemClock } from '@clipfarm/shared/clock';
@@ -20,20 +20,21 @@ import { openDirectoryStore } from './artifacts/directory-store.ts';
 import type { CoordinatorConfig } from './config.ts';
 import { DEFAULT_POLICY } from './core/schedule-model.ts';
 import { AnchorKeeper } from './farm/anchor-keeper.ts';
-import { announceJobEvent } from './farm/announcer.ts';
 import { AudioLibrary } from './farm/audio-library.ts';
 import { ChunkCommitter } from './farm/chunk-committer.ts';
-import { Dispatcher, type FarmTimings } from './farm/dispatcher.ts';
+import type { FarmTimings } from './farm/dispatcher.ts';
 import { Fleet } from './farm/fleet.ts';
 import { collectFarmGauges } from './farm/gauges.ts';
 import { Jobs } from './farm/jobs.ts';
 import { Links } from './farm/links.ts';
 import { Nodes } from './farm/nodes.ts';
+import { Office } from './farm/office.ts';
 import { Speedometer } from './farm/speedometer.ts';
-import { Stitcher } from './farm/stitcher.ts';
 import { StorageHealth } from './farm/storage-health.ts';
 import { Submissions } from './farm/submissions.ts';
-import { openSqliteJournal } from './journal/sqlite-journal.ts';
+import { govern } from './govern.ts';
+import { LeaderDuties } from './leader-duties.ts';
+import { openJournal } from './open-journal.ts';
 
 /** A coordinator that is up. */
 export interface RunningCoordinator {
@@ -44,9 +45,6 @@ export interface RunningCoordinator {
   /** Stops taking calls, lets what is in hand end, and releases the data directory. */
   close(): Promise<void>;
 }
-
-/** Name of the lease on leadership. */
-const LEADERSHIP = 'leader';
 
 /** Calls in hand get this long to end. */
 const CLOSE_GRACE_MILLIS = 3000;
@@ -66,14 +64,11 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   const dataDir = config['data-dir'];
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
   const metrics = createMetrics();
-  const journal = await openSqliteJournal({
-    path: join(dataDir, 'journal.db'),
-    onAppend: (seconds) => metrics.journalAppendSeconds.observe(seconds),
-  });
   await using undo = new AsyncDisposableStack();
+  const { journal, election } = await openJournal(config, metrics);
   undo.defer(() => journal.close());
+  undo.defer(() => election.close());
   const store = await openDirectoryStore(join(dataDir, 'artifacts'));
-  const term = await journal.acquireTerm(LEADERSHIP, access.address);
   const timings: FarmTimings = {
     heartbeatMillis: config['heartbeat-millis'],
     leaseMillis: config['lease-millis'],
@@ -81,51 +76,29 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
     hangFloorSeconds: config['hang-seconds'],
   };
 
-  const jobs = await Jobs.load(journal, clock, term);
-  const nodes = await Nodes.load(journal, clock, term);
+  const office = new Office(() => election.current());
+  const jobs = await Jobs.load(journal, clock, office);
+  const nodes = await Nodes.load(journal, clock, office);
   const fleet = new Fleet(jobs, nodes, clock, DEFAULT_POLICY);
   const links = new Links();
+  const storage = new StorageHealth(log);
   const audio = new AudioLibrary(join(dataDir, 'decoded'), store, ffmpeg);
   const anchors = new AnchorKeeper(jobs, store, ffmpeg);
-  const storage = new StorageHealth(log);
-  const dispatcher = new Dispatcher({ jobs, nodes, fleet, clock, timings, metrics, storage, log });
   const committer = new ChunkCommitter({ jobs, nodes, fleet, store, anchors, metrics, storage, log });
-  const stitcher = new Stitcher({
-    jobs,
-    store,
-    audio,
-    ffmpeg,
-    workDir: join(dataDir, 'work'),
-    clock,
-    metrics,
-    storage,
-    log,
-  });
   const drawSeed = () => randomInt(Math.min(MAX_BASE_SEED, 2 ** 47));
   const submissions = new Submissions({ jobs, fleet, store, audio, ffmpeg, drawSeed });
   const speed = new Speedometer(() => clock.monotonic());
   const views = new Views(fleet, nodes, speed, storage);
   const changes = new Changes(clock);
   collectFarmGauges(metrics, jobs, nodes, fleet, storage);
-
-  const announcer = { nodes, fleet, links, metrics, log, term, hangFloorSeconds: timings.hangFloorSeconds };
-  jobs.onEvent((job, event) => {
-    announceJobEvent(announcer, job, event);
-    if (event.type === 'ClipCommitted') speed.note(job.definition.jobId, event.record.frames);
-    changes.notify(job.definition.jobId);
-    stitcher.advance(job);
-    dispatcher.wake();
-  });
+  const base = { jobs, nodes, fleet, links, office, timings, store, storage, metrics, clock, log };
+  const duties = new LeaderDuties({ ...base, audio, ffmpeg, workDir: join(dataDir, 'work'), speed, changes });
 
   const rpc = rpcHandlers(log);
   const server = createFarmServer({ token: access.token });
-  const sessionParts = { jobs, nodes, fleet, dispatcher, committer, anchors, timings, clock, term, log };
-  server.addService(AgentServiceService, agentService(rpc, { ...sessionParts, links, store, storage }));
-  const wake = () => dispatcher.wake();
-  server.addService(
-    FarmServiceService,
-    farmService(rpc, { jobs, nodes, fleet, submissions, store, views, changes, wake }),
-  );
+  const wake = () => duties.wake();
+  server.addService(AgentServiceService, agentService(rpc, { ...base, committer, anchors, wake }));
+  server.addService(FarmServiceService, farmService(rpc, { ...base, submissions, views, changes, wake }));
 
   let ready = false;
   const admin = await startAdminServer({
@@ -136,14 +109,12 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   undo.defer(() => admin.close());
   const port = await listen(server, access);
   undo.defer(() => closeServer(server, CLOSE_GRACE_MILLIS, clock));
-  await stitcher.start();
-  dispatcher.start();
-  ready = true;
   const address = `${access.address.slice(0, access.address.lastIndexOf(':'))}:${port}`;
-  log.info(
-    { listen: address, admin: admin.address, term, jobs: jobs.all().length, ffmpeg: ffmpeg.version },
-    'coordinator ready',
-  );
+  const stopping = new AbortController();
+  const candidate = { id: randomUUID(), address: config.advertise ?? address };
+  const governing = govern({ election, candidate, duties, signal: stopping.signal, log });
+  ready = true;
+  log.info({ listen: address, admin: admin.address, ffmpeg: ffmpeg.version }, 'coordinator ready');
 
   const parts = undo.move();
   return {
@@ -151,9 +122,8 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
     admin: admin.address,
     close: async () => {
       ready = false;
-      links.closeAll('the coordinator is stopping');
-      await dispatcher.stop();
-      await stitcher.stop();
+      stopping.abort();
+      await governing;
       await parts.disposeAsync();
     },
   };

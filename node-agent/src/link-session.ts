@@ -34,6 +34,8 @@ export interface LinkSessionOptions {
 export interface SessionEnd {
   readonly welcomed: boolean;
   readonly reason: string;
+  /** `host:port` of the leader, when a coordinator that follows named it. */
+  readonly leader: string | undefined;
 }
 
 /** Milliseconds that a coordinator may take from the connect to its Welcome. */
@@ -67,17 +69,19 @@ export class LinkSession {
   /** Reads messages until the connection is over, whoever ended it. Never rejects. */
   async run(): Promise<SessionEnd> {
     let reason = 'the coordinator closed the link';
+    let leader: string | undefined;
     try {
       // Made before the first message is sent, so that no error of the call goes unheard.
       const responses = responsesOf(this.#call);
       this.post({ $case: 'hello', value: this.#options.hello });
       for await (const { message } of responses) if (message !== undefined) this.#take(message);
     } catch (error) {
-      const { message, hint } = FarmError.from(error);
+      const { message, hint, ...failure } = FarmError.from(error);
+      leader = failure.leader;
       reason = hint === undefined ? message : `${message} (${hint})`;
     }
     this.#timer.cancel();
-    return { welcomed: this.#welcomed, reason: this.#ownReason ?? reason };
+    return { welcomed: this.#welcomed, reason: this.#ownReason ?? reason, leader };
   }
 
   /** Sends a message in order; false when the connection is over, and then the message is lost. */

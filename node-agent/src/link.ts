@@ -93,17 +93,27 @@ export class Link {
     const { addresses, random, log } = this.#options;
     let failures = 0;
     let turn = 0;
+    let told = '';
+    let leader: string | undefined;
     while (!this.#closing) {
-      const address = addresses[turn % addresses.length] ?? '';
-      const { welcomed, reason } = await this.#connect(address);
+      const address = leader ?? addresses[turn % addresses.length] ?? '';
+      const { welcomed, reason, ...end } = await this.#connect(address);
       if (this.#closing) return;
+      const redirected = end.leader !== undefined && leader === undefined;
+      leader = redirected ? end.leader : undefined;
+      // Asked for by name, the leader is dialled at once; one that is not there after all is not asked for twice.
+      if (redirected) continue;
       failures = welcomed ? 1 : failures + 1;
       // A coordinator that was there is tried again before the others: as a rule it only restarted.
       if (!welcomed) turn += 1;
       const millis = Math.round(backoffMillis(failures, random(), RECONNECT));
-      // One line for an outage, however many attempts it takes.
-      const level = failures === 1 ? 'warn' : 'debug';
-      log[level]({ coordinator: address, reason, retry_millis: millis }, 'no link to the coordinator');
+      // Not a line for every attempt: one when an outage begins or its reason changes, then about one a minute.
+      const news = failures === 1 || reason !== told || failures % 20 === 0;
+      told = reason;
+      log[news ? 'warn' : 'debug'](
+        { coordinator: address, reason, retry_millis: millis },
+        'no link to the coordinator',
+      );
       await this.#pause(millis);
     }
   }

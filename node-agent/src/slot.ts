@@ -310,6 +310,8 @@ export class Slot {
   async #take(message: FromRunner, payload: Uint8Array): Promise<void> {
     const state = this.#state;
     const own = state.kind !== 'idle' && state.kind !== 'loading' ? state.lease.leaseId : null;
+    // Between leases the runner can only say that it is broken; its end is reported by `onGone`.
+    if (own === null && message.type === 'error' && message.leaseId === undefined) this.#runner.kill();
     // What comes for a lease that is over was on its way when it ended.
     if (own === null || ('leaseId' in message && message.leaseId !== undefined && message.leaseId !== own)) return;
     await this.#hang.hold(() => this.#takeOwn(own, message, payload));

@@ -35,6 +35,8 @@ export interface FarmErrorOptions {
   readonly field?: string;
   /** What the user can do about it. */
   readonly hint?: string;
+  /** `host:port` of the coordinator to ask instead. */
+  readonly leader?: string;
   readonly cause?: unknown;
 }
 
@@ -44,12 +46,14 @@ export class FarmError extends Error {
   readonly code: FarmErrorCode;
   readonly field: string | undefined;
   readonly hint: string | undefined;
+  readonly leader: string | undefined;
 
   constructor(code: FarmErrorCode, message: string, options: FarmErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.field = options.field;
     this.hint = options.hint;
+    this.leader = options.leader;
   }
 
   /** Any thrown value as a FarmError; gRPC errors get the code that their status stands for. */

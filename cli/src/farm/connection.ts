@@ -5,7 +5,7 @@ import { type ClientChannel, clientChannel } from '@clipfarm/shared/rpc/credenti
 
 /** Where the coordinator is, and how to get in. Paths name files. */
 export interface ConnectOptions {
-  /** `host:port`. */
+  /** `host:port` of the coordinator; several with commas between them. */
   readonly address: string;
   readonly tokenPath: string | undefined;
   readonly caPath: string | undefined;
@@ -19,6 +19,7 @@ export interface ConnectOptions {
 
 /** A connection to a coordinator. */
 export interface Connection {
+  /** Client of the coordinator that is asked now. */
   readonly client: FarmServiceClient;
   /** Cancels every call. */
   readonly signal: AbortSignal;
@@ -29,7 +30,10 @@ export interface Connection {
    * @throws FarmError as the coordinator threw it, or `unavailable` naming the address when nobody answers.
    */
   call<Req, Res>(method: UnaryMethod<Req, Res>, request: Req, timeoutMs?: number): Promise<Res>;
-  /** The same error, saying what to do when nobody answers at all. */
+  /**
+   * The same error, saying what to do when nobody answers at all. Where it names the leader, or nobody answers, later
+   * calls go to the next coordinator.
+   */
   explain(error: unknown): FarmError;
   close(): void;
 }
@@ -49,22 +53,48 @@ const flagOf: Readonly<Record<string, string>> = {
  * @throws FarmError `invalid_argument` naming the flag whose address or file can't be used.
  */
 export function connect(options: ConnectOptions): Connection {
-  const { address, credentials, options: channelOptions } = channelOf(options);
-  const client = new FarmServiceClient(address, credentials, channelOptions);
-  const explain = (error: unknown) => withHint(FarmError.from(error), address);
+  const addresses = options.address.split(',').map((address) => address.trim());
+  const clients = new Map<string, FarmServiceClient>();
+  const dial = (address: string): FarmServiceClient => {
+    const known = clients.get(address);
+    if (known) return known;
+    const { address: target, credentials, options: channelOptions } = channelOf({ ...options, address });
+    const client = new FarmServiceClient(target, credentials, channelOptions);
+    clients.set(address, client);
+    return client;
+  };
+  // All of them, so that a wrong one is told before anything is done.
+  for (const address of addresses) dial(address);
+  let current = addresses[0] ?? options.address;
+  const explain = (thrown: unknown): FarmError => {
+    const error = FarmError.from(thrown);
+    const said = withHint(error, current);
+    if (error.leader !== undefined) current = error.leader;
+    else if (isDead(error)) current = addresses[(addresses.indexOf(current) + 1) % addresses.length] ?? current;
+    return said;
+  };
   return {
-    client,
+    get client() {
+      return dial(current);
+    },
     signal: options.signal,
     async call(method, request, timeoutMs) {
       const limits = timeoutMs === undefined ? {} : { timeoutMs };
-      try {
-        return await callUnary(client, method, request, { signal: options.signal, ...limits });
-      } catch (error) {
-        throw explain(error);
+      // Every coordinator once, and the leader that the last of them names.
+      for (let left = addresses.length; ; left -= 1) {
+        const asked = current;
+        try {
+          return await callUnary(dial(asked), method, request, { signal: options.signal, ...limits });
+        } catch (error) {
+          const said = explain(error);
+          if (current === asked || left === 0) throw said;
+        }
       }
     },
     explain,
-    close: () => client.close(),
+    close: () => {
+      for (const client of clients.values()) client.close();
+    },
   };
 }
 
@@ -95,8 +125,12 @@ function channelOf(options: ConnectOptions): ClientChannel {
 /** What grpc-js says when it has no connection; the farm's own refusals never begin like this. */
 const deadLine = /^(?:No connection established|Name resolution failed|14 UNAVAILABLE)/;
 
+function isDead(error: FarmError): boolean {
+  return error.code === 'unavailable' && deadLine.test(error.message);
+}
+
 function withHint(error: FarmError, address: string): FarmError {
-  if (error.code !== 'unavailable' || !deadLine.test(error.message)) return error;
+  if (!isDead(error)) return error;
   const reason = /Last error: (?:Error: )?(.*?)\.? *(?:Resolution note:.*)?$/.exec(error.message)?.[1] ?? error.message;
   return new FarmError('unavailable', `no coordinator answers at ${address}: ${reason}`, {
     hint: 'Start one with `clipfarm up`, or name the right one with --coordinator HOST:PORT.',

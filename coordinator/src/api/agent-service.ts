@@ -29,11 +29,13 @@ export function agentService(
   return {
     attach: rpc.bidi((requests, responses, context) => attach(parts, requests, responses, context)),
     fetchInput: rpc.serverStream(async (request, responses, context) => {
+      parts.office.requireLead();
       const job = requireJob(parts.jobs.get(request.jobId), request.jobId);
       const path = await parts.store.localFile(inputKey(job, request.sha256));
       await pipeFileToCall({ path, sink: responses, toMessage: (data) => ({ data }), signal: context.signal });
     }),
     uploadArtifact: rpc.clientStream(async (requests) => {
+      parts.office.requireLead();
       const { header, pieces } = await readUpload(requests);
       const job = requireJob(parts.jobs.get(header.jobId), header.jobId);
       const key = artifactKey(job, header);
@@ -54,6 +56,7 @@ async function attach(
   responses: MessageSink<AttachResponse>,
   context: CallContext,
 ): Promise<void> {
+  parts.office.requireLead();
   let session: AgentSession | null = null;
   let closeReason = '';
   const ended = Promise.withResolvers<never>();

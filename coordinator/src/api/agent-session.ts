@@ -10,22 +10,24 @@ import type { Logger } from '@clipfarm/shared/log';
 import type { FailureClass } from '../core/job-model.ts';
 import type { AnchorKeeper } from '../farm/anchor-keeper.ts';
 import type { ChunkCommitter } from '../farm/chunk-committer.ts';
-import type { Dispatcher, FarmTimings } from '../farm/dispatcher.ts';
+import type { FarmTimings } from '../farm/dispatcher.ts';
 import type { Fleet } from '../farm/fleet.ts';
 import type { Jobs } from '../farm/jobs.ts';
 import type { Nodes } from '../farm/nodes.ts';
+import type { Office } from '../farm/office.ts';
 
 /** What a session works with. */
 export interface SessionParts {
   readonly jobs: Jobs;
   readonly nodes: Nodes;
   readonly fleet: Fleet;
-  readonly dispatcher: Dispatcher;
+  /** Asks for a scheduling round. */
+  readonly wake: () => void;
   readonly committer: ChunkCommitter;
   readonly anchors: AnchorKeeper;
   readonly timings: FarmTimings;
   readonly clock: Clock;
-  readonly term: number;
+  readonly office: Office;
   readonly log: Logger;
 }
 
@@ -66,7 +68,8 @@ export class AgentSession {
 
   /** Registers the node, tells the agent which of its leases still hold, and finds out which ones it lost. */
   async welcome(hello: Hello): Promise<void> {
-    const { jobs, nodes, timings, term } = this.#parts;
+    const { jobs, nodes, timings, office } = this.#parts;
+    const { term } = office;
     await nodes.register(hello);
     const inForce = jobs
       .live()
@@ -165,7 +168,7 @@ export class AgentSession {
     for (const leaseId of orphaned) {
       await this.#fail(leaseId, 'node_lost', 'the agent attached again without this lease', null);
     }
-    this.#parts.dispatcher.wake();
+    this.#parts.wake();
   }
 
   async #leaseEnded(ended: LeaseEnded): Promise<void> {

@@ -12,6 +12,7 @@ import { artifactKeys } from '../farm/artifact-keys.ts';
 import type { Fleet } from '../farm/fleet.ts';
 import type { Jobs } from '../farm/jobs.ts';
 import type { NodeRecord, Nodes } from '../farm/nodes.ts';
+import type { Office } from '../farm/office.ts';
 import type { Planned, Submissions } from '../farm/submissions.ts';
 import type { Changes } from './changes.ts';
 import { stateOf, type Views } from './views.ts';
@@ -30,15 +31,17 @@ export interface FarmServiceParts {
   readonly submissions: Submissions;
   readonly store: ArtifactStore;
   readonly views: Views;
+  readonly office: Office;
   readonly changes: Changes;
   readonly wake: () => void;
 }
 
 /** The RPCs that users and operators call. */
 export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServiceServer {
-  const { jobs, nodes, store, views } = parts;
+  const { jobs, nodes, store, views, office } = parts;
   return {
     uploadInput: rpc.clientStream(async (requests) => {
+      office.requireLead();
       const { header, pieces } = await readUpload(requests);
       const { kind, sha256, bytes } = header;
       if (kind !== 'INPUT_KIND_IMAGE' && kind !== 'INPUT_KIND_AUDIO') {
@@ -49,16 +52,19 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       return { sha256 };
     }),
     statInput: rpc.unary(async ({ sha256 }) => {
+      office.requireLead();
       if (!/^[0-9a-f]{64}$/.test(sha256)) {
         throw new FarmError('invalid_argument', 'sha256: must be 64 hexadecimal digits', { field: 'sha256' });
       }
       return { stored: (await store.stat(artifactKeys.input(sha256))) !== null };
     }),
     planJob: rpc.unary(async ({ spec }) => {
+      office.requireLead();
       const planned = await parts.submissions.plan(spec);
       return { plan: views.plan(planned.definition, planned.fits, forecastOf(parts.fleet, planned)) };
     }),
     submitJob: rpc.unary(async ({ spec, idempotencyKey }) => {
+      office.requireLead();
       const { job, alreadyExisted } = await parts.submissions.submit(spec, idempotencyKey);
       return { job: views.job(job), alreadyExisted };
     }),
@@ -107,7 +113,11 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       const path = await store.localFile(artifactKeys.video(job.definition.jobId, job.result.video.sha256));
       await pipeFileToCall({ path, sink: responses, toMessage: (data) => ({ data }), start: offset, signal });
     }),
-    listNodes: rpc.unary(() => ({ nodes: nodes.all().map((node) => views.node(node)) })),
+    listNodes: rpc.unary(() => {
+      // Only the leader hears agents, so only it knows how they are.
+      office.requireLead();
+      return { nodes: nodes.all().map((node) => views.node(node)) };
+    }),
     drainNode: rpc.unary(async ({ nodeId, reason }) => {
       const node = await nodes.drain(nodeId, reason || 'by the operator');
       await giveBackTails(parts, node);
@@ -135,6 +145,7 @@ function nodeAnswer(parts: FarmServiceParts, node: NodeRecord) {
 }
 
 async function command(parts: FarmServiceParts, idOrPrefix: string, what: JobCommand) {
+  parts.office.requireLead();
   const job = parts.jobs.find(idOrPrefix);
   const decision: Decision = await parts.jobs.execute(job.definition.jobId, what);
   if (decision.outcome === 'refused') {

@@ -74,7 +74,7 @@ export class Views {
       ...planOf(definition),
       fits: fits.map(({ node, slot, fits: ok, detail, secondsPerClip }) => ({
         nodeId: node.nodeId,
-        slotId: `${node.name}/${slot.slotId}`,
+        slotId: slot.slotId,
         profile: slot.profile,
         fits: ok,
         detail,

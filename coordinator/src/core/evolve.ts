@@ -51,6 +51,8 @@ export function evolve(state: JobState | null, event: JobEvent, at: number): Job
     case 'ChunkSuperfluous':
       state.rerendered += 1;
       break;
+    case 'TermOpened':
+      break;
     case 'JobPaused':
       state.paused = true;
       state.reason = event.reason;

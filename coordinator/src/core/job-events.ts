@@ -39,6 +39,8 @@ export type JobEvent =
   | { readonly type: 'AnchorCommitted'; readonly anchor: ContentRef; readonly leaseId: string }
   | { readonly type: 'ClipCommitted'; readonly record: CommittedClip; readonly headerHash: string }
   | { readonly type: 'ChunkSuperfluous'; readonly clip: number; readonly leaseId: string; readonly reason: string }
+  /** A leader took the job over; appends of an earlier one fail from here on. */
+  | { readonly type: 'TermOpened'; readonly term: number }
   | { readonly type: 'JobPaused'; readonly reason: string }
   | { readonly type: 'JobResumed' }
   | { readonly type: 'PriorityChanged'; readonly priority: number }

@@ -1,9 +1,9 @@
 import { bestRelief } from './assist.ts';
 import { carveCount, finishTime, type Participant } from './carve.ts';
 import { countClips } from './clip-ranges.ts';
+import type { FairShares } from './fair-shares.ts';
 import { busyParticipants, chooseGap } from './grant-pending.ts';
 import type { JobState, LeaseState } from './job-model.ts';
-import { expectedUsage, staysAhead } from './job-order.ts';
 import { pendingClips } from './job-progress.ts';
 import type { ScheduleAction, ScheduledSlot } from './schedule-model.ts';
 import {
@@ -33,16 +33,16 @@ interface Held {
  * really use it: otherwise it would go straight back.
  *
  * @param jobs in the order of grants
+ * @param shares brought up to date with what is taken
  * @param planned actions of this round so far
  */
 export function preempt(
   round: Round,
   jobs: readonly JobState[],
+  shares: FairShares,
   planned: readonly ScheduleAction[],
 ): readonly ScheduleAction[] {
   const actions: ScheduleAction[] = [];
-  const expected = expectedUsage(round.usage, jobs);
-  const owned = slotsByOwner(jobs);
   const held = jobs.flatMap((job) => heldSlots(round, job, planned));
   let coming = held.filter(({ job, lease }) => endsSoon(round, job, lease));
   for (const [index, waiting] of jobs.entries()) {
@@ -52,33 +52,21 @@ export function preempt(
     if (!demand) continue;
     const claimed = coming.filter((h) => demand.take(h));
     coming = coming.filter((h) => !claimed.includes(h));
+    for (const { job } of claimed) shares.move(job, waiting);
     const lesser = jobs.slice(index + 1).reverse();
     for (const victim of lesser) {
       for (const h of heldSlots(round, victim, planned)) {
         if (endsSoon(round, victim, h.lease) || isTouched(actions, h.lease.leaseId)) continue;
-        const mayEvenOut =
-          claimed.length === 0 && staysAhead(expected, waiting, victim) && isRicher(owned, victim, waiting);
+        const mayEvenOut = claimed.length === 0 && shares.evensOut(waiting, victim);
         if (waiting.priority === victim.priority && !mayEvenOut) break;
         if (!demand.take(h)) continue;
         claimed.push(h);
+        shares.move(victim, waiting);
         actions.push(stopAfterClipInHand(round, h, `job ${waiting.definition.jobId} goes first`));
       }
     }
   }
   return actions;
-}
-
-/** Whether an owner would not be poorer than the other after giving him a slot. */
-function isRicher(owned: ReadonlyMap<string, number>, job: JobState, than: JobState): boolean {
-  const of = ({ definition }: JobState) => owned.get(definition.owner) ?? 0;
-  return of(job) - of(than) >= 2;
-}
-
-/** Slots held by each owner's jobs. */
-function slotsByOwner(jobs: readonly JobState[]): Map<string, number> {
-  const owned = new Map<string, number>();
-  for (const job of jobs) owned.set(job.definition.owner, (owned.get(job.definition.owner) ?? 0) + job.leases.size);
-  return owned;
 }
 
 /** The job's slots that could serve another job, and whose leases this round has not changed. */

@@ -19,9 +19,14 @@ export function slotOf(round: Round, lease: LeaseState): ScheduledSlot | undefin
   return round.slotsByKey.get(slotKey(lease.nodeId, lease.slotId));
 }
 
-/** Whether a slot can render a job's picture, and has not run out of memory on it. */
+/**
+ * Whether a slot can render a job's picture. One that ran out of memory on it is tried again only when no other slot is
+ * left that could: the attempts at a clip are counted, so the job ends with the evidence and does not wait for ever.
+ */
 export function isFit(round: Round, job: JobState, slot: ScheduledSlot): boolean {
-  return !job.unfitSlots.has(slot.key) && round.fits(slot, job);
+  if (!round.fits(slot, job)) return false;
+  if (!job.unfitSlots.has(slot.key)) return true;
+  return !round.slots.some((s) => s.available && !job.unfitSlots.has(s.key) && round.fits(s, job));
 }
 
 /** Forecast of seconds per clip. */

@@ -347,13 +347,26 @@ test('a clip in back-off waits, its neighbours do not', () => {
   assert.ok(late.some((a) => a.type === 'grant' && a.start <= 4 && a.end > 4));
 });
 
-test('a slot that ran out of memory on a job is left alone by that job only', () => {
+test('a slot that ran out of memory on a job is left alone by that job, as long as there is another one', () => {
   const job = jobOn('a/0');
   fail(job, 'job-1-lease', 'out_of_memory', 0, 0);
-  const farm = { paces: { 'a/0': 1 }, now: 60_000 };
-  assert.deepEqual(plan({ ...farm, jobs: [job] }), []);
-  assert.deepEqual(plan({ ...farm, jobs: [job, submitJob({ jobId: 'other' })] }), ['a/0: 0-100']);
-  assert.deepEqual(plan({ ...farm, jobs: [job], paces: { 'a/0': 1, 'a/1': 1 } }), ['a/1: 0-100']);
+  const farm = { paces: { 'a/0': 1, 'a/1': 1 }, now: 60_000 };
+  assert.deepEqual(plan({ ...farm, jobs: [job] }), ['a/1: 0-100']);
+  const other = jobOn('a/1', { jobId: 'other' }, 5);
+  assert.deepEqual(plan({ ...farm, jobs: [job, other] }), ['other-lease -> 51', 'a/0: 51-100']);
+});
+
+test('a job that ran out of memory everywhere tries again, and fails in the end instead of waiting for ever', () => {
+  const job = submitJob({ clips: 1 });
+  let now = 0;
+  while (job.state.status === 'active') {
+    const actions = schedule(scheduleInput({ jobs: [job], paces: { 'a/0': 1, 'b/0': 1 }, now }));
+    carryOut([job], actions, now);
+    for (const leaseId of job.state.leases.keys()) fail(job, leaseId, 'out_of_memory', 0, now);
+    now += 60_000;
+    assert.ok(now < 3_600_000, 'it waits for ever');
+  }
+  assert.match(job.state.reason, /clip 0 failed 10 times; last: out_of_memory/);
 });
 
 test('a clip that failed on a node goes to another node that could try it', () => {

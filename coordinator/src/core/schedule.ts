@@ -1,9 +1,10 @@
 import { speculate, steal } from './assist.ts';
 import { finishTime, secondsLeft } from './carve.ts';
 import { countClips } from './clip-ranges.ts';
+import { fairShares } from './fair-shares.ts';
 import { busyParticipants, grantPending } from './grant-pending.ts';
 import type { JobState, LeaseState } from './job-model.ts';
-import { byOrder, expectedUsage, wantsSlots } from './job-order.ts';
+import { byOrder, wantsSlots } from './job-order.ts';
 import { pendingClips } from './job-progress.ts';
 import { preempt } from './preempt.ts';
 import { revokeOvertaken } from './release.ts';
@@ -18,7 +19,8 @@ import { freeParticipant, isFit, newRound, pace, victimOf } from './schedule-rou
  */
 export function schedule(input: ScheduleInput): ScheduleAction[] {
   const round = newRound(input);
-  const jobs = [...input.jobs].sort(byOrder(expectedUsage(input.usage, input.jobs), input.now));
+  const shares = fairShares(input.usage, input.jobs);
+  const jobs = [...input.jobs].sort(byOrder(shares.expected, input.now));
   const actions: ScheduleAction[] = jobs.flatMap((job) => revokeOvertaken(input, job));
   // What this frees is given away in the next round.
   if (actions.length > 0) return actions;
@@ -42,7 +44,7 @@ export function schedule(input: ScheduleInput): ScheduleAction[] {
     assist(job, steal);
   }
   for (const job of jobs) assist(job, speculate);
-  actions.push(...preempt(round, jobs, actions));
+  actions.push(...preempt(round, jobs, shares, actions));
   return actions;
 }
 

@@ -138,6 +138,9 @@ function logEvent(log: Logger, job: JobState, event: JobEvent): void {
     case 'JobFailed':
       log.error({ job_id, reason: event.reason }, 'job failed');
       return;
+    case 'TermOpened':
+      log.debug({ job_id, term: event.term }, 'job taken over');
+      return;
     case 'JobPaused':
     case 'JobCancelled':
     case 'JobRetried':

@@ -4,65 +4,99 @@ import { type Decision, decide, isOver, type JobCommand } from '../core/decide.t
 import { evolve } from '../core/evolve.ts';
 import type { JobEvent } from '../core/job-events.ts';
 import type { JobDefinition, JobState } from '../core/job-model.ts';
-import type { Journal } from '../journal/journal.ts';
+import type { Journal, StoredEvent } from '../journal/journal.ts';
 import { Mutex } from './mutex.ts';
+import type { Office } from './office.ts';
+import { Stream } from './stream.ts';
 
 /** Called after an event is durable and folded; the state is the one after it. */
 export type JobListener = (job: JobState, event: JobEvent, at: number) => void;
 
 interface Entry {
-  readonly state: JobState;
-  position: number;
+  readonly stream: Stream<JobEvent>;
   readonly mutex: Mutex;
+  /** Null until the first event is folded. */
+  state: JobState | null;
 }
 
 const STREAM_PREFIX = 'jobs/';
 
 /**
- * All jobs: a projection of the journal, and the only way to change it. Commands to one job run one after the other;
- * an event is durable before anyone hears of it.
+ * All jobs: a projection of the journal, and the only way to change it. Commands to one job run one after the other; an
+ * event is durable before anyone hears of it. A coordinator that follows keeps the projection warm and changes nothing.
  */
 export class Jobs {
   readonly #journal: Journal;
   readonly #clock: Clock;
-  readonly #term: number;
+  readonly #office: Office;
   readonly #entries = new Map<string, Entry>();
   readonly #byKey = new Map<string, string>();
   readonly #listeners: JobListener[] = [];
   readonly #submitting = new Mutex();
 
-  private constructor(journal: Journal, clock: Clock, term: number) {
+  private constructor(journal: Journal, clock: Clock, office: Office) {
     this.#journal = journal;
     this.#clock = clock;
-    this.#term = term;
+    this.#office = office;
   }
 
-  /** Reads every job from the journal. */
-  static async load(journal: Journal, clock: Clock, term: number): Promise<Jobs> {
-    const jobs = new Jobs(journal, clock, term);
-    for (const { stream } of await journal.streams()) {
-      if (stream.startsWith(STREAM_PREFIX)) await jobs.#load(stream);
-    }
+  /** Reads every job from the journal and follows it from there on. */
+  static async load(journal: Journal, clock: Clock, office: Office): Promise<Jobs> {
+    const jobs = new Jobs(journal, clock, office);
+    journal.watch((events) => {
+      for (const event of events) jobs.#heard(event);
+    });
+    await jobs.#catchUp();
     return jobs;
   }
 
-  async #load(stream: string): Promise<void> {
-    let state: JobState | null = null;
-    let position = 0;
-    for await (const stored of this.#journal.read(stream, 1)) {
-      state = evolve(state, stored.data as JobEvent, stored.at);
-      position = stored.position;
+  async #catchUp(): Promise<void> {
+    for (const { stream } of await this.#journal.streams()) {
+      if (stream.startsWith(STREAM_PREFIX)) await this.#entry(stream.slice(STREAM_PREFIX.length)).stream.catchUp();
     }
-    if (state) this.#add(state, position);
   }
 
-  #add(state: JobState, position: number): void {
-    this.#entries.set(state.definition.jobId, { state, position, mutex: new Mutex() });
-    const key = state.definition.idempotencyKey;
-    if (key !== undefined) this.#byKey.set(keyOf(state.definition.owner, key), state.definition.jobId);
+  /**
+   * Takes every live job over for a new term: an earlier leader's appends fail from here on.
+   *
+   * @throws what the journal throws when it can't be read or written
+   */
+  async takeOver(): Promise<void> {
+    await this.#catchUp();
+    const term = this.#office.term;
+    await Promise.all(
+      this.live().map((job) => this.#append(job.definition.jobId, () => [{ type: 'TermOpened', term }])),
+    );
   }
 
-  /** Hears of every event of every job. */
+  #heard(event: StoredEvent): void {
+    if (!event.stream.startsWith(STREAM_PREFIX)) return;
+    const { stream } = this.#entry(event.stream.slice(STREAM_PREFIX.length));
+    // A gap is closed by the next command or take-over at the latest; reading it here would race with them.
+    if (!stream.take(event)) void stream.catchUp().catch(() => undefined);
+  }
+
+  #entry(jobId: string): Entry {
+    const known = this.#entries.get(jobId);
+    if (known) return known;
+    const entry: Entry = {
+      stream: new Stream<JobEvent>(this.#journal, STREAM_PREFIX + jobId, (event, at) => this.#folded(entry, event, at)),
+      mutex: new Mutex(),
+      state: null,
+    };
+    this.#entries.set(jobId, entry);
+    return entry;
+  }
+
+  #folded(entry: Entry, event: JobEvent, at: number): void {
+    entry.state = evolve(entry.state, event, at);
+    const { owner, idempotencyKey, jobId } = entry.state.definition;
+    if (event.type === 'JobSubmitted' && idempotencyKey !== undefined)
+      this.#byKey.set(keyOf(owner, idempotencyKey), jobId);
+    for (const listener of this.#listeners) listener(entry.state, event, at);
+  }
+
+  /** Hears of every event of every job, whoever appended it. */
   onEvent(listener: JobListener): void {
     this.#listeners.push(listener);
   }
@@ -70,18 +104,20 @@ export class Jobs {
   /**
    * Accepts a job durably; the owner's idempotency key, when given, returns the job accepted first.
    *
-   * @throws FarmError `resource_exhausted` when the journal can't be written
+   * @throws FarmError `unavailable` when this coordinator does not lead; what the journal throws
    */
   submit(definition: JobDefinition, priority: number): Promise<{ job: JobState; alreadyExisted: boolean }> {
     return this.#submitting.run(async () => {
       const known = this.byIdempotencyKey(definition.owner, definition.idempotencyKey);
       if (known) return { job: known, alreadyExisted: true };
-      const at = this.#clock.now();
-      const event: JobEvent = { type: 'JobSubmitted', definition, priority };
-      const position = await this.#append(definition.jobId, 0, [event], at);
-      const job = evolve(null, event, at);
-      this.#add(job, position);
-      this.#tell(job, event, at);
+      try {
+        await this.#append(definition.jobId, () => [{ type: 'JobSubmitted', definition, priority }]);
+      } finally {
+        // What was refused leaves nothing behind.
+        if (this.#entries.get(definition.jobId)?.state === null) this.#entries.delete(definition.jobId);
+      }
+      const job = this.get(definition.jobId);
+      if (!job) throw new FarmError('internal', `job ${definition.jobId} vanished`);
       return { job, alreadyExisted: false };
     });
   }
@@ -89,36 +125,35 @@ export class Jobs {
   /**
    * Decides a command and makes its events durable.
    *
-   * @throws FarmError `not_found` for an unknown job; what the journal throws when it can't be written
+   * @throws FarmError `not_found` for an unknown job; `unavailable` when this coordinator does not lead; what the
+   * journal throws when it can't be written
    */
-  execute(jobId: string, command: JobCommand): Promise<Decision> {
+  async execute(jobId: string, command: JobCommand): Promise<Decision> {
     const entry = this.#entries.get(jobId);
-    if (!entry) return Promise.reject(new FarmError('not_found', `there is no job ${jobId}`, { field: 'job_id' }));
+    const { state } = entry ?? {};
+    if (!entry || !state) throw new FarmError('not_found', `there is no job ${jobId}`, { field: 'job_id' });
     return entry.mutex.run(async () => {
-      const at = this.#clock.now();
-      const decision = decide(entry.state, command, at);
-      if (decision.outcome === 'unchanged' || decision.events.length === 0) return decision;
-      entry.position = await this.#append(jobId, entry.position, decision.events, at);
-      for (const event of decision.events) {
-        evolve(entry.state, event, at);
-        this.#tell(entry.state, event, at);
-      }
+      let decision: Decision = { outcome: 'unchanged' };
+      await entry.stream.append(
+        () => {
+          decision = decide(state, command, this.#clock.now());
+          return { events: decision.outcome === 'unchanged' ? [] : decision.events };
+        },
+        () => ({ at: this.#clock.now(), term: this.#office.term }),
+      );
       return decision;
     });
   }
 
-  #append(jobId: string, position: number, events: readonly JobEvent[], at: number): Promise<number> {
-    const bodies = events.map((event) => ({ type: event.type, data: event }));
-    return this.#journal.append(STREAM_PREFIX + jobId, position, bodies, { at, term: this.#term });
-  }
-
-  #tell(job: JobState, event: JobEvent, at: number): void {
-    for (const listener of this.#listeners) listener(job, event, at);
+  #append(jobId: string, events: () => readonly JobEvent[]): Promise<unknown> {
+    const { mutex, stream } = this.#entry(jobId);
+    const meta = () => ({ at: this.#clock.now(), term: this.#office.term });
+    return mutex.run(() => stream.append(() => ({ events: events() }), meta));
   }
 
   /** A job by its identity, if there is one. */
   get(jobId: string): JobState | undefined {
-    return this.#entries.get(jobId)?.state;
+    return this.#entries.get(jobId)?.state ?? undefined;
   }
 
   /** The job that an owner submitted under this key, if any. */
@@ -135,17 +170,12 @@ export class Jobs {
   find(idOrPrefix: string): JobState {
     const exact = this.get(idOrPrefix);
     if (exact) return exact;
-    const found = idOrPrefix === '' ? [] : [...this.#entries.keys()].filter((id) => id.startsWith(idOrPrefix));
+    const found = idOrPrefix === '' ? [] : this.#states().filter((job) => job.definition.jobId.startsWith(idOrPrefix));
     if (found.length > 1) {
-      throw new FarmError(
-        'invalid_argument',
-        `job "${idOrPrefix}" could be any of ${found.length} jobs; give more of it`,
-        {
-          field: 'job_id',
-        },
-      );
+      const message = `job "${idOrPrefix}" could be any of ${found.length} jobs; give more of it`;
+      throw new FarmError('invalid_argument', message, { field: 'job_id' });
     }
-    const job = this.get(found[0] ?? '');
+    const job = found[0];
     if (!job)
       throw new FarmError('not_found', `there is no job "${idOrPrefix}"`, { field: 'job_id', hint: 'clipfarm jobs' });
     return job;
@@ -153,12 +183,16 @@ export class Jobs {
 
   /** All jobs, in the order of their submission. */
   all(): JobState[] {
-    return [...this.#entries.values()].map((entry) => entry.state).sort((a, b) => a.submittedAt - b.submittedAt);
+    return this.#states().sort((a, b) => a.submittedAt - b.submittedAt);
   }
 
   /** Jobs that are not over. */
   live(): JobState[] {
-    return [...this.#entries.values()].map((entry) => entry.state).filter((job) => !isOver(job));
+    return this.#states().filter((job) => !isOver(job));
+  }
+
+  #states(): JobState[] {
+    return [...this.#entries.values()].flatMap((entry) => entry.state ?? []);
   }
 }
 

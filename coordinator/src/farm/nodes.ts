@@ -5,9 +5,12 @@ import type { Gpu, SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { type NodeFailure, quarantineUntil } from '../core/failure-policy.ts';
 import type { Journal } from '../journal/journal.ts';
 import { Mutex } from './mutex.ts';
+import type { Office } from './office.ts';
+import { Stream } from './stream.ts';
 
 /** What the journal keeps of nodes: who they are and what operators and the farm decided about them. */
 export type NodeEvent =
+  | { readonly type: 'TermOpened'; readonly term: number }
   | { readonly type: 'NodeRegistered'; readonly nodeId: string; readonly name: string; readonly pool: string }
   | { readonly type: 'NodeDrained'; readonly nodeId: string; readonly reason: string }
   | { readonly type: 'NodeUndrained'; readonly nodeId: string }
@@ -42,35 +45,49 @@ export interface NodeRecord {
 
 const STREAM = 'farm';
 
-/** Agents wait up to three seconds between attempts to attach; after a restart they get this much on top of a lease. */
+/** Agents wait up to three seconds between attempts to attach; a new leader gives them this much on top of a lease. */
 const REATTACH_MILLIS = 5000;
 
 /** All nodes that ever attached. Presence is in memory; identity and decisions are in the journal. */
 export class Nodes {
-  readonly #journal: Journal;
   readonly #clock: Clock;
-  readonly #term: number;
+  readonly #office: Office;
   readonly #records = new Map<string, NodeRecord>();
+  readonly #stream: Stream<NodeEvent>;
   readonly #mutex = new Mutex();
-  #position = 0;
 
-  private constructor(journal: Journal, clock: Clock, term: number) {
-    this.#journal = journal;
+  private constructor(journal: Journal, clock: Clock, office: Office) {
     this.#clock = clock;
-    this.#term = term;
+    this.#office = office;
+    this.#stream = new Stream<NodeEvent>(journal, STREAM, (event) => this.#fold(event));
   }
 
-  /** Reads the nodes from the journal; their leases are armed anew for one lease time and the time to attach again. */
-  static async load(journal: Journal, clock: Clock, term: number): Promise<Nodes> {
-    const nodes = new Nodes(journal, clock, term);
-    for await (const stored of journal.read(STREAM, 1)) {
-      nodes.#fold(stored.data as NodeEvent);
-      nodes.#position = stored.position;
-    }
+  /** Reads the nodes from the journal and follows it from there on. */
+  static async load(journal: Journal, clock: Clock, office: Office): Promise<Nodes> {
+    const nodes = new Nodes(journal, clock, office);
+    journal.watch((events) => {
+      for (const event of events) if (event.stream === STREAM) nodes.#stream.take(event);
+    });
+    await nodes.#stream.catchUp();
     return nodes;
   }
 
+  /**
+   * Takes the nodes over for a new term: an earlier leader's appends fail from here on, and every lease is armed anew
+   * for one lease time and the time that agents need to attach.
+   */
+  async takeOver(): Promise<void> {
+    await this.#stream.catchUp();
+    await this.#append({ type: 'TermOpened', term: this.#office.term });
+    for (const node of this.#records.values()) {
+      node.connected = false;
+      node.lost = false;
+      node.lastSeen = this.#clock.monotonic() + REATTACH_MILLIS;
+    }
+  }
+
   #fold(event: NodeEvent): void {
+    if (event.type === 'TermOpened') return;
     const record = this.#records.get(event.nodeId);
     if (event.type === 'NodeRegistered') {
       if (record) Object.assign(record, { name: event.name, pool: event.pool });
@@ -95,13 +112,9 @@ export class Nodes {
     }
   }
 
-  #append(event: NodeEvent): Promise<void> {
-    return this.#mutex.run(async () => {
-      const body = { type: event.type, data: event };
-      const meta = { at: this.#clock.now(), term: this.#term };
-      this.#position = await this.#journal.append(STREAM, this.#position, [body], meta);
-      this.#fold(event);
-    });
+  #append(event: NodeEvent): Promise<unknown> {
+    const meta = () => ({ at: this.#clock.now(), term: this.#office.term });
+    return this.#mutex.run(() => this.#stream.append(() => ({ events: [event] }), meta));
   }
 
   /** Takes in a node that attached. Durable only where something about it is new. */

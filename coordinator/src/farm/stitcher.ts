@@ -30,6 +30,19 @@ interface Work {
   failures: number;
 }
 
+/** What a {@link Stitcher} works with. */
+export interface StitcherParts {
+  readonly jobs: Jobs;
+  readonly store: ArtifactStore;
+  readonly audio: AudioLibrary;
+  readonly ffmpeg: Ffmpeg;
+  readonly workDir: string;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly storage: StorageHealth;
+  readonly log: Logger;
+}
+
 const FIRST_RETRY_MILLIS = 1000;
 const MAX_RETRY_MILLIS = 60_000;
 
@@ -53,17 +66,7 @@ export class Stitcher {
   readonly #works = new Map<string, Work>();
   #stopped = false;
 
-  constructor(parts: {
-    jobs: Jobs;
-    store: ArtifactStore;
-    audio: AudioLibrary;
-    ffmpeg: Ffmpeg;
-    workDir: string;
-    clock: Clock;
-    metrics: Metrics;
-    storage: StorageHealth;
-    log: Logger;
-  }) {
+  constructor(parts: StitcherParts) {
     this.#jobs = parts.jobs;
     this.#store = parts.store;
     this.#audio = parts.audio;

@@ -24,18 +24,18 @@ async function writeAlone(open: Journal, stream: string): Promise<never> {
   }
 }
 
-async function writePairs(open: Journal): Promise<never> {
-  for (let position = positions.get('left') ?? 0; ; position++) {
-    const events = [{ type: 'n', data: { n: position + 1 } }];
-    const batches = ['left', 'right'].map((stream) => ({ stream, expectedPosition: position, events }));
-    await open.appendMany(batches, { at: position, term: 1 });
-    acknowledge('stream', 'left', position + 1);
-    if (position % 10 === 9) {
-      await open.saveSnapshot('left', position + 1, { n: position + 1 });
-      acknowledge('snapshot', 'left', position + 1);
-      acknowledge('term', 'office', await open.acquireTerm('office', 'writer'));
+async function writeSnapshots(open: Journal, stream: string): Promise<never> {
+  for (let position = positions.get(stream) ?? 0; ; ) {
+    position = await open.append(stream, position, [{ type: 'n', data: { n: position + 1 } }], {
+      at: position,
+      term: 1,
+    });
+    acknowledge('stream', stream, position);
+    if (position % 10 === 0) {
+      await open.saveSnapshot(stream, position, { n: position });
+      acknowledge('snapshot', stream, position);
     }
   }
 }
 
-await Promise.all([writeAlone(journal, 'a'), writeAlone(journal, 'b'), writePairs(journal)]);
+await Promise.all([writeAlone(journal, 'a'), writeAlone(journal, 'b'), writeSnapshots(journal, 'c')]);

@@ -26,14 +26,6 @@ export interface AppendMeta {
   readonly term: number;
 }
 
-/** Events for one stream. */
-export interface Batch {
-  readonly stream: string;
-  /** Last position that the appender knows; 0 for a stream that has no events yet. */
-  readonly expectedPosition: number;
-  readonly events: readonly NewEvent[];
-}
-
 /** A stream and how far it reaches. */
 export interface StreamPosition {
   readonly stream: string;
@@ -46,35 +38,29 @@ export interface Snapshot {
   readonly data: unknown;
 }
 
-/** Called after a commit with the events of one append, in the order in which they were stored. It must not throw. */
+/** Called with the events of one append; for each stream in the order in which they were stored. It must not throw. */
 export type JournalWatcher = (events: readonly StoredEvent[]) => void;
 
 /**
  * The coordinator's only durable truth: append-only streams of events, one per job and one for the farm. When a
- * promise of a writing method resolves, what it wrote survives a crash of the process and of the machine. Writes take
- * effect in the order of the calls, without waiting for one another.
+ * promise of a writing method resolves, what it wrote survives a crash of the process and of the machine. Writes to one
+ * stream take effect in the order of the calls, without waiting for one another.
  *
- * Every method can throw FarmError `resource_exhausted` when the disk is full (the journal stays usable),
- * `internal` when it is damaged, and `failed_precondition` after `close`.
+ * Every method can throw FarmError `resource_exhausted` when the disk is full (the journal stays usable), `unavailable`
+ * when a store elsewhere can't be reached in time, `internal` when the journal is damaged, and `failed_precondition`
+ * after `close`.
  */
 export interface Journal {
   /**
    * Appends all of the events or none.
    *
+   * @param expectedPosition last position that the appender knows; 0 for a stream that has no events yet.
    * @returns the stream's new last position.
    * @throws JournalConflict when the stream's last position is not `expectedPosition`.
    * @throws FarmError `invalid_argument` for a malformed stream name or a body that JSON can't carry or that is too
-   * large.
+   * large; `unavailable` when it is not known whether the events were stored: the next append or `read` will tell.
    */
   append(stream: string, expectedPosition: number, events: readonly NewEvent[], meta: AppendMeta): Promise<number>;
-
-  /**
-   * Appends to several streams, all of it or nothing.
-   *
-   * @returns the new last position of each batch's stream.
-   * @throws as `append`.
-   */
-  appendMany(batches: readonly Batch[], meta: AppendMeta): Promise<readonly number[]>;
 
   /** Events of a stream from position `fromPosition` (1 for all) on, in order; none for an unknown stream. */
   read(stream: string, fromPosition: number): AsyncIterable<StoredEvent>;
@@ -82,7 +68,11 @@ export interface Journal {
   /** All streams that have events, by name. */
   streams(): Promise<readonly StreamPosition[]>;
 
-  /** Registers a watcher for everything that is appended from now on. Returns the function that ends it. */
+  /**
+   * Registers a watcher for everything that is appended from now on, by whatever process: each append once, in order for
+   * each stream. It may hear of an append somewhat after the appender does, and of some that were stored just before
+   * it was registered. Returns the function that ends it.
+   */
   watch(watcher: JournalWatcher): () => void;
 
   /**
@@ -94,15 +84,6 @@ export interface Journal {
 
   /** The stored snapshot, null when there is none. */
   loadSnapshot(stream: string): Promise<Snapshot | null>;
-
-  /**
-   * Gives out the next term of an office.
-   *
-   * @param name the office, for example `coordinator`.
-   * @param holder who takes it, for the record.
-   * @returns a number higher than any given out for this name before.
-   */
-  acquireTerm(name: string, holder: string): Promise<number>;
 
   /** Waits for what was handed in, then closes. Closing twice is fine. */
   close(): Promise<void>;

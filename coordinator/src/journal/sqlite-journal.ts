@@ -7,7 +7,6 @@ import { FarmError } from '@clipfarm/shared/errors';
 import { type ExclusiveLock, lockExclusively } from './directory-lock.ts';
 import {
   type AppendMeta,
-  type Batch,
   checkStreamName,
   checkWhole,
   encodeBody,
@@ -24,7 +23,7 @@ import { damaged, journalError } from './sqlite-error.ts';
 import {
   checkSumOf,
   type EventRow,
-  encodeBatches,
+  encodeAppend,
   prepareStatements,
   rowOf,
   type Statements,
@@ -44,6 +43,18 @@ export interface SqliteJournalOptions {
   readonly clock?: Clock;
 }
 
+/** A journal in a SQLite file. Its watchers hear of an append before the appender's promise resolves. */
+export interface SqliteJournal extends Journal {
+  /**
+   * Gives out the next term of an office.
+   *
+   * @param name the office, for example `leader`.
+   * @param holder who takes it, for the record.
+   * @returns a number higher than any given out for this name before.
+   */
+  acquireTerm(name: string, holder: string): Promise<number>;
+}
+
 /** Rows that `read` takes from the database at a time; in between, others get their turn. */
 const READ_PAGE = 200;
 
@@ -60,7 +71,7 @@ interface Pending {
  * @throws FarmError `failed_precondition` when another coordinator has it open, when it is of another program or a newer
  * version, or can't be opened; `internal` when it is damaged.
  */
-export async function openSqliteJournal(options: SqliteJournalOptions): Promise<Journal> {
+export async function openSqliteJournal(options: SqliteJournalOptions): Promise<SqliteJournal> {
   const { path, maxBytes, clock = systemClock } = options;
   let lock: ExclusiveLock | undefined;
   let database: DatabaseSync | undefined;
@@ -71,7 +82,7 @@ export async function openSqliteJournal(options: SqliteJournalOptions): Promise<
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864;');
     migrate(database, path, clock.now());
     if (maxBytes !== undefined) database.exec(`PRAGMA max_page_count = ${Math.ceil(maxBytes / 4096)}`);
-    return new SqliteJournal(database, lock, options, clock);
+    return new OpenSqliteJournal(database, lock, options, clock);
   } catch (error) {
     database?.close();
     lock?.release();
@@ -83,7 +94,7 @@ export async function openSqliteJournal(options: SqliteJournalOptions): Promise<
  * Group commit: writes that are handed in during one turn of the event loop share a transaction, hence one sync of the
  * disk. Within it they are applied in order, each checked against what the ones before it left.
  */
-class SqliteJournal implements Journal {
+class OpenSqliteJournal implements SqliteJournal {
   readonly #database: DatabaseSync;
   readonly #lock: ExclusiveLock;
   readonly #path: string;
@@ -109,21 +120,16 @@ class SqliteJournal implements Journal {
     events: readonly NewEvent[],
     meta: AppendMeta,
   ): Promise<number> {
-    await this.appendMany([{ stream, expectedPosition, events }], meta);
-    return expectedPosition + events.length;
-  }
-
-  async appendMany(batches: readonly Batch[], meta: AppendMeta): Promise<readonly number[]> {
-    const rows = encodeBatches(batches, meta);
+    const rows = encodeAppend(stream, expectedPosition, events, meta);
     const started = this.#clock.monotonic();
     await this.#commit(
       () => {
-        for (const { stream, expectedPosition } of batches) this.#checkPosition(stream, expectedPosition);
-        this.#insert(batches, rows);
+        this.#checkPosition(stream, expectedPosition);
+        this.#insert(stream, rows);
       },
       () => this.#announce(rows, (this.#clock.monotonic() - started) / 1000),
     );
-    return batches.map(({ expectedPosition, events }) => expectedPosition + events.length);
+    return expectedPosition + rows.length;
   }
 
   async *read(stream: string, fromPosition: number): AsyncGenerator<StoredEvent> {
@@ -206,13 +212,13 @@ class SqliteJournal implements Journal {
     if (actual !== expected) throw new JournalConflict(stream, expected, actual);
   }
 
-  #insert(batches: readonly Batch[], rows: readonly EventRow[]): void {
-    // Positions first, because a new stream gets its id there.
-    for (const { stream, expectedPosition, events } of batches) {
-      if (events.length > 0) this.#sql.setPosition.run(stream, expectedPosition + events.length);
-    }
+  #insert(stream: string, rows: readonly EventRow[]): void {
+    const last = rows.at(-1);
+    if (last === undefined) return;
+    // Position first, because a new stream gets its id there.
+    this.#sql.setPosition.run(stream, last.position);
     for (const row of rows) {
-      const { stream, position, at, term, type, data } = row;
+      const { position, at, term, type, data } = row;
       this.#sql.insertEvent.run(stream, position, at, term, type, data, checkSumOf(row));
     }
   }

@@ -1,13 +1,12 @@
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite';
 import { crc32 } from 'node:zlib';
-import { FarmError } from '@clipfarm/shared/errors';
 import {
   type AppendMeta,
-  type Batch,
   checkStreamName,
   checkWhole,
   encodeBody,
   MAX_EVENT_BYTES,
+  type NewEvent,
   type StoredEvent,
 } from './journal.ts';
 
@@ -63,24 +62,24 @@ export function prepareStatements(database: DatabaseSync) {
  *
  * @throws FarmError `invalid_argument` when a name, number or body can't be stored.
  */
-export function encodeBatches(batches: readonly Batch[], { at, term }: AppendMeta): readonly EventRow[] {
+export function encodeAppend(
+  stream: string,
+  expectedPosition: number,
+  events: readonly NewEvent[],
+  { at, term }: AppendMeta,
+): readonly EventRow[] {
+  checkStreamName(stream);
+  checkWhole(expectedPosition, 'expectedPosition', 0);
   checkWhole(at, 'at', 0);
   checkWhole(term, 'term', 0);
-  if (new Set(batches.map(({ stream }) => stream)).size < batches.length) {
-    throw new FarmError('invalid_argument', 'stream: an append may name each stream once only', { field: 'stream' });
-  }
-  return batches.flatMap(({ stream, expectedPosition, events }) => {
-    checkStreamName(stream);
-    checkWhole(expectedPosition, 'expectedPosition', 0);
-    return events.map(({ type, data }, index) => ({
-      stream,
-      position: expectedPosition + index + 1,
-      at,
-      term,
-      type,
-      data: encodeBody(data, `event ${type} of stream ${stream}`, MAX_EVENT_BYTES),
-    }));
-  });
+  return events.map(({ type, data }, index) => ({
+    stream,
+    position: expectedPosition + index + 1,
+    at,
+    term,
+    type,
+    data: encodeBody(data, `event ${type} of stream ${stream}`, MAX_EVENT_BYTES),
+  }));
 }
 
 /** CRC-32 over everything that makes up an event. */

@@ -3,7 +3,7 @@ import { FarmError } from '../errors.ts';
 import { errorTrailers } from './error-status.ts';
 
 /**
- * What a failed call threw, as FarmError: code, field and hint are those that the server threw. An error of the
+ * What a failed call threw, as FarmError: code, field, hint and leader are those that the server threw. An error of the
  * transport gets the code that its status stands for and a hint when nobody answered.
  */
 export function farmErrorOf(error: unknown): FarmError {
@@ -12,9 +12,11 @@ export function farmErrorOf(error: unknown): FarmError {
   const field = trailer(error.metadata, errorTrailers.field);
   const fromFarm = trailer(error.metadata, errorTrailers.code) !== undefined;
   const hint = fromFarm ? trailer(error.metadata, errorTrailers.hint) : transportHint(error.code);
+  const leader = trailer(error.metadata, errorTrailers.leader);
   return new FarmError(general.code, general.message, {
     ...(field === undefined ? {} : { field }),
     ...(hint === undefined ? {} : { hint }),
+    ...(leader === undefined ? {} : { leader }),
     cause: error,
   });
 }

@@ -9,6 +9,8 @@ export const errorTrailers = {
   field: 'clipfarm-field',
   /** What to do about it. */
   hint: 'clipfarm-hint',
+  /** `host:port` of the coordinator to ask instead. */
+  leader: 'clipfarm-leader',
 } as const;
 
 /** Characters of a text that are sent; all headers together must stay below HTTP/2's usual limit of 64 KiB. */
@@ -20,6 +22,7 @@ export function statusOf(error: FarmError): StatusObject {
   metadata.set(errorTrailers.code, error.code);
   if (error.field !== undefined) metadata.set(errorTrailers.field, encodeURI(bounded(error.field)));
   if (error.hint !== undefined) metadata.set(errorTrailers.hint, encodeURI(bounded(error.hint)));
+  if (error.leader !== undefined) metadata.set(errorTrailers.leader, encodeURI(bounded(error.leader)));
   return { code: grpcStatusOf(error.code), details: bounded(error.message), metadata };
 }
 

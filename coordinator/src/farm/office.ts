@@ -1,0 +1,48 @@
+import { FarmError } from '@clipfarm/shared/errors';
+import type { Leader } from '../journal/election.ts';
+
+/**
+ * Whether this coordinator leads, and if not, who does. The term is the fence: without one nothing is changed here, and
+ * every append and every message to an agent carries it.
+ */
+export class Office {
+  readonly #current: () => Leader | null;
+  #term: number | null = null;
+
+  /** @param current who leads, as far as the election knows */
+  constructor(current: () => Leader | null) {
+    this.#current = current;
+  }
+
+  /** Whether this coordinator leads. */
+  get leads(): boolean {
+    return this.#term !== null;
+  }
+
+  /** The term that this coordinator leads in. @throws FarmError `unavailable` with the leader's address when it doesn't */
+  get term(): number {
+    if (this.#term !== null) return this.#term;
+    const leader = this.#current();
+    if (!leader)
+      throw new FarmError('unavailable', 'no coordinator leads just now', { hint: 'try again in a few seconds' });
+    throw new FarmError('unavailable', `this coordinator follows; the one at ${leader.address} leads`, {
+      leader: leader.address,
+      hint: `--coordinator ${leader.address}`,
+    });
+  }
+
+  /** @throws FarmError as {@link term} does, where only the leader may answer */
+  requireLead(): void {
+    void this.term;
+  }
+
+  /** Takes office. */
+  enter(term: number): void {
+    this.#term = term;
+  }
+
+  /** Leaves it: from here on everything that needs the term fails. */
+  leave(): void {
+    this.#term = null;
+  }
+}

@@ -1,0 +1,27 @@
+import type { Leader } from './election.ts';
+
+/** Who leads, as far as known here, and those who want to hear of changes. */
+export class LeaderBoard {
+  #leader: Leader | null = null;
+  readonly #handlers = new Set<(leader: Leader | null) => void>();
+
+  current(): Leader | null {
+    return this.#leader;
+  }
+
+  /** Notes the leader; handlers are called when it is another one, another term or another address. */
+  set(leader: Leader | null): void {
+    const known = this.#leader;
+    if (known?.term === leader?.term && known?.id === leader?.id && known?.address === leader?.address) return;
+    this.#leader = leader;
+    for (const handler of [...this.#handlers]) handler(leader);
+  }
+
+  /** Calls the handler on every change until the returned function is called. */
+  onChange(handler: (leader: Leader | null) => void): () => void {
+    // An object of its own, so that the same function can register twice and each registration ends by itself.
+    const registered = (leader: Leader | null) => handler(leader);
+    this.#handlers.add(registered);
+    return () => void this.#handlers.delete(registered);
+  }
+}

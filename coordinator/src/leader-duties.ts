@@ -1,0 +1,84 @@
+import type { Clock } from '@clipfarm/shared/clock';
+import type { Logger } from '@clipfarm/shared/log';
+import type { Metrics } from './admin/metrics.ts';
+import type { Changes } from './api/changes.ts';
+import { announceJobEvent } from './farm/announcer.ts';
+import { Dispatcher, type FarmTimings } from './farm/dispatcher.ts';
+import type { Fleet } from './farm/fleet.ts';
+import type { Jobs } from './farm/jobs.ts';
+import type { Links } from './farm/links.ts';
+import type { Nodes } from './farm/nodes.ts';
+import type { Office } from './farm/office.ts';
+import type { Speedometer } from './farm/speedometer.ts';
+import { Stitcher, type StitcherParts } from './farm/stitcher.ts';
+import type { StorageHealth } from './farm/storage-health.ts';
+
+/** What only a leader does: schedules, speaks to agents, stitches. */
+export interface DutyParts extends StitcherParts {
+  readonly jobs: Jobs;
+  readonly nodes: Nodes;
+  readonly fleet: Fleet;
+  readonly links: Links;
+  readonly office: Office;
+  readonly speed: Speedometer;
+  readonly changes: Changes;
+  readonly timings: FarmTimings;
+  readonly storage: StorageHealth;
+  readonly metrics: Metrics;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/**
+ * Starts and stops a leader's work. It is idle while another coordinator leads; the projections stay warm meanwhile.
+ */
+export class LeaderDuties {
+  readonly #parts: DutyParts;
+  #active: { readonly dispatcher: Dispatcher; readonly stitcher: Stitcher } | null = null;
+
+  constructor(parts: DutyParts) {
+    this.#parts = parts;
+    const { jobs, office, links, changes, speed } = parts;
+    const announcer = { ...parts, hangFloorSeconds: parts.timings.hangFloorSeconds };
+    jobs.onEvent((job, event) => {
+      changes.notify(job.definition.jobId);
+      if (event.type === 'ClipCommitted') speed.note(job.definition.jobId, event.record.frames);
+      if (!office.leads || !this.#active) return;
+      announceJobEvent({ ...announcer, links, term: office.term }, job, event);
+      this.#active.stitcher.advance(job);
+      this.#active.dispatcher.wake();
+    });
+  }
+
+  /** Takes the farm over for a term: everything that was accepted before goes on. */
+  async begin(term: number): Promise<void> {
+    const { office, jobs, nodes, log } = this.#parts;
+    office.enter(term);
+    await nodes.takeOver();
+    await jobs.takeOver();
+    const dispatcher = new Dispatcher(this.#parts);
+    const stitcher = new Stitcher(this.#parts);
+    this.#active = { dispatcher, stitcher };
+    await stitcher.start();
+    dispatcher.start();
+    log.info({ term, jobs: jobs.live().length }, 'leading');
+  }
+
+  /** Lays everything down: at once towards agents and journal, then what is in hand. */
+  async end(reason: string): Promise<void> {
+    const { office, links, log } = this.#parts;
+    if (!office.leads) return;
+    office.leave();
+    links.closeAll(reason);
+    const active = this.#active;
+    this.#active = null;
+    await active?.dispatcher.stop();
+    await active?.stitcher.stop();
+    log.info({ reason }, 'no longer leading');
+  }
+
+  /** Asks for a scheduling round: something changed that is no event of a job. */
+  wake(): void {
+    this.#active?.dispatcher.wake();
+  }
+}

@@ -1,0 +1,28 @@
+import {S3Client,PutObjectCommand,GetObjectCommand,HeadObjectCommand,DeleteObjectCommand,DeleteObjectsCommand,ListObjectsV2Command} from '@aws-sdk/client-s3';
+import {getSignedUrl} from '@aws-sdk/s3-request-presigner';
+import {createHash} from 'node:crypto';
+import {createReadStream,writeFileSync} from 'node:fs';
+const c=new S3Client({endpoint:'http://127.0.0.1:17070',region:'us-east-1',forcePathStyle:true,credentials:{accessKeyId:'testkey',secretAccessKey:'testsecret'},maxAttempts:1});
+const data=Buffer.from('hello world');const h=createHash('sha256').update(data);const hex=h.digest('hex');const b64=Buffer.from(hex,'hex').toString('base64');
+const sign=async(key,o={})=>getSignedUrl(c,new PutObjectCommand({Bucket:'bucket1',Key:key,ContentLength:11,ChecksumSHA256:b64,Metadata:{sha256:hex}}),{expiresIn:60,unhoistableHeaders:new Set(['x-amz-checksum-sha256','x-amz-meta-sha256']),...o});
+const url=await sign('jobs/a/x');console.log(url);
+writeFileSync('/tmp/s3part/f','hello world');writeFileSync('/tmp/s3part/g','hello_world');writeFileSync('/tmp/s3part/h','hello world!');
+const put=async(n,u,f,headers)=>{try{const r=await fetch(u,{method:'PUT',body:createReadStream(f),duplex:'half',headers});console.log(n,r.status,(await r.text()).slice(0,700))}catch(e){console.log(n,e.message,e.cause?.code)}};
+const H={'content-length':'11','x-amz-checksum-sha256':b64,'x-amz-meta-sha256':hex};
+await put('good',url,'/tmp/s3part/f',H);
+await put('wrong',await sign('jobs/a/y'),'/tmp/s3part/g',H);
+await put('wronghdr',await sign('jobs/a/y'),'/tmp/s3part/g',{...H,'x-amz-checksum-sha256':createHash('sha256').update('hello_world').digest('base64')});
+await put('nohdr',await sign('jobs/a/y'),'/tmp/s3part/g',{'content-length':'11'});
+await put('long',await sign('jobs/a/y'),'/tmp/s3part/h',{...H,'content-length':'12'});
+await put('expired',await sign('jobs/a/y',{signingDate:new Date(Date.now()-3600e3)}),'/tmp/s3part/f',H);
+const t=async(n,cmd)=>{try{const r=await c.send(cmd);delete r.Body;delete r.$metadata;console.log(n,JSON.stringify(r))}catch(e){console.log(n,'ERR',e.name,e.message,e.$metadata?.httpStatusCode,Object.keys(e))}};
+await t('head',new HeadObjectCommand({Bucket:'bucket1',Key:'jobs/a/x',ChecksumMode:'ENABLED'}));
+await t('del',new DeleteObjectCommand({Bucket:'bucket1',Key:'jobs/a/x/below'}));
+await t('del',new DeleteObjectCommand({Bucket:'bucket1',Key:'jobs/a/none'}));
+await t('get',new GetObjectCommand({Bucket:'bucket1',Key:'jobs/a/x/below'}));
+await t('get',new GetObjectCommand({Bucket:'bucket1',Key:'jobs/a/x',Range:'bytes=11-'}));
+await t('list',new ListObjectsV2Command({Bucket:'bucket1',Prefix:'jobs/'}));
+await t('dels',new DeleteObjectsCommand({Bucket:'bucket1',Delete:{Objects:[{Key:'jobs/a/x'}],Quiet:true}}));
+await t('list',new ListObjectsV2Command({Bucket:'bucket1',Prefix:'jobs/'}));
+const c2=new S3Client({endpoint:'http://127.0.0.1:17070',region:'us-east-1',forcePathStyle:true,credentials:{accessKeyId:'testkey',secretAccessKey:'wrong'},maxAttempts:1});
+try{await c2.send(new ListObjectsV2Command({Bucket:'bucket1'}))}catch(e){console.log(JSON.stringify(e).slice(0,1500),e)}
