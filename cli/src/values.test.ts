@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { backoffDelay } from './backoff.ts';
+import { backoffDelay } from '@clipfarm/shared/backoff';
 import { readEnvironment } from './shell.ts';
 import { parseBoolean, parseChoice, parseDeadline, parseInteger, parseNumber, parseSeconds } from './values.ts';
 
@@ -48,7 +48,7 @@ test('a deadline is a span from now or a time to come with its zone', () => {
 });
 
 test('waiting times double up to their limit', () => {
-  const delays = [1, 2, 3, 4, 5, 1000].map((failures) => backoffDelay({ first: 500, most: 5000 }, failures));
+  const delays = [1, 2, 3, 4, 5, 1000].map((failures) => backoffDelay({ firstMillis: 500, maxMillis: 5000 }, failures));
   assert.deepEqual(delays, [500, 1000, 2000, 4000, 5000, 5000]);
 });
 

@@ -1,6 +1,7 @@
 import { randomInt, randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { startAdminServer } from '@clipfarm/shared/admin-server';
 import { systemClock } from '@clipfarm/shared/clock';
 import { AgentServiceService } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { FarmServiceService } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
@@ -10,7 +11,6 @@ import { MAX_BASE_SEED } from '@clipfarm/shared/model/clip';
 import { serverCredentials } from '@clipfarm/shared/rpc/credentials';
 import { rpcHandlers } from '@clipfarm/shared/rpc/handlers';
 import { closeServer, createFarmServer, listen } from '@clipfarm/shared/rpc/server';
-import { startAdminServer } from './admin/admin-server.ts';
 import { createMetrics } from './admin/metrics.ts';
 import { agentService } from './api/agent-service.ts';
 import { Changes } from './api/changes.ts';

@@ -1,7 +1,7 @@
+import { backoffMillis } from '@clipfarm/shared/backoff';
 import type { Clock } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
-import { backoffMillis } from './backoff.ts';
 import type { CachedInput, InputCache } from './input-cache.ts';
 import type { ContentRef, LeaseTask } from './lease-task.ts';
 

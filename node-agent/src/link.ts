@@ -1,8 +1,8 @@
+import { type Backoff, backoffMillis } from '@clipfarm/shared/backoff';
 import type { Clock, Timer } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { AgentServiceClient, Heartbeat, Hello, Welcome } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import type { Logger } from '@clipfarm/shared/log';
-import { type Backoff, backoffMillis } from './backoff.ts';
 import { type FromCoordinator, LinkSession, type ToCoordinator } from './link-session.ts';
 
 /** What a {@link Link} works with. */

@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { homedir, hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { startAdminServer } from '@clipfarm/shared/admin-server';
 import { systemClock } from '@clipfarm/shared/clock';
 import { exitCodeOf, FarmError } from '@clipfarm/shared/errors';
 import { AgentServiceClient } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { createLogger } from '@clipfarm/shared/log';
 import { findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
 import { clientChannel } from '@clipfarm/shared/rpc/credentials';
-import { startAdmin } from './admin.ts';
 import { Agent } from './agent.ts';
 import { type AgentConfig, agentConfigFromArgs, USAGE } from './config.ts';
 import { openAgentState } from './identity.ts';
@@ -67,7 +67,7 @@ async function serve(config: AgentConfig): Promise<void> {
   const admin =
     config.admin === undefined
       ? null
-      : await startAdmin({ listen: config.admin, metrics, readiness: () => agent.obstacles });
+      : await startAdminServer({ listen: config.admin, metrics, readiness: () => agent.obstacles });
   const fields = { node_id: state.nodeId, node: config.name, slots: config.slots, ffmpeg: ffmpegVersion };
   log.info({ ...fields, spooled_chunks: spool.chunkCount, admin: admin?.address }, 'agent runs');
 

@@ -1,7 +1,7 @@
+import { backoffMillis } from '@clipfarm/shared/backoff';
 import type { Clock, Timer } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
-import { backoffMillis } from './backoff.ts';
 import { describe, type Spool, type SpoolEntry } from './spool.ts';
 
 /** What became of a spooled file. `corrupt`: it was damaged on this host's disk. */

@@ -1,7 +1,7 @@
+import { backoffMillis } from '@clipfarm/shared/backoff';
 import type { Clock, Timer } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
-import { backoffMillis } from './backoff.ts';
 import type { RunnerProfile } from './profile.ts';
 import type { FromRunner, RunnerErrorClass, ToRunner } from './runner/protocol.ts';
 import { type RunnerExit, RunnerProcess } from './runner/runner-process.ts';

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { backoffDelay } from '@clipfarm/shared/backoff';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Job } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { responsesOf } from '@clipfarm/shared/rpc/client-call';
-import { backoffDelay } from '../backoff.ts';
 import type { Connection } from './connection.ts';
 import { isFinal } from './job-state.ts';
 
@@ -14,7 +14,7 @@ export interface JobFollower {
   onOutage(error: FarmError, delayMillis: number): void;
 }
 
-const backoff = { first: 500, most: 5000 } as const;
+const backoff = { firstMillis: 500, maxMillis: 5000 } as const;
 
 /** Attempts in a row, about five minutes: a coordinator that is moved to another host comes back within. */
 const MAX_FAILURES = 66;

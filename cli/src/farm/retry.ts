@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type Backoff, backoffDelay } from '@clipfarm/shared/backoff';
 import { FarmError } from '@clipfarm/shared/errors';
-import { type Backoff, backoffDelay } from '../backoff.ts';
 
 /** How often something that may be repeated is tried. */
 export interface RetryOptions {
@@ -12,7 +12,7 @@ export interface RetryOptions {
 }
 
 /** About 20 s in all: long enough for a coordinator that restarts. */
-export const shortOutage = { attempts: 6, backoff: { first: 500, most: 8000 } } as const;
+export const shortOutage = { attempts: 6, backoff: { firstMillis: 500, maxMillis: 8000 } } as const;
 
 /**
  * Repeats `attempt` while it fails with `unavailable`. Only for what may be done twice.

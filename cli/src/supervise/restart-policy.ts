@@ -1,4 +1,4 @@
-import { type Backoff, backoffDelay } from '../backoff.ts';
+import { type Backoff, backoffDelay } from '@clipfarm/shared/backoff';
 import { exitCode } from '../exit-code.ts';
 
 /** How a process ended. */
@@ -15,7 +15,7 @@ export type Decision =
   | { readonly kind: 'restart'; readonly delayMillis: number; readonly failures: number }
   | { readonly kind: 'give-up'; readonly reason: string };
 
-const backoff: Backoff = { first: 500, most: 15_000 };
+const backoff: Backoff = { firstMillis: 500, maxMillis: 15_000 };
 
 /** Milliseconds after which a process counts as having worked, so that its next end is a first failure again. */
 const HEALTHY_MS = 30_000;

@@ -9,6 +9,7 @@ import {
   hasClip,
   NO_CLIPS,
   prefixLength,
+  unionOf,
   withoutRange,
   withoutSet,
   withRange,
@@ -78,6 +79,14 @@ test('the difference of two sets is the difference of their numbers', () => {
   fc.assert(
     fc.property(built, built, (a, b) => {
       assert.deepEqual(clipsOf(withoutSet(a.set, b.set)), sorted([...a.model].filter((clip) => !b.model.has(clip))));
+    }),
+  );
+});
+
+test('the union of ranges is the union of their numbers, in whatever order they come', () => {
+  fc.assert(
+    fc.property(fc.array(range), (ranges) => {
+      assert.deepEqual(unionOf(ranges), ranges.reduce(withRange, NO_CLIPS));
     }),
   );
 });

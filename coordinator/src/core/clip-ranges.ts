@@ -35,9 +35,34 @@ export function withoutRange(set: ClipSet, range: ClipRange): ClipSet {
   });
 }
 
-/** The clips of `set` that are not in `other`. */
+/** The clips of all ranges, which may come in any order and overlap. */
+export function unionOf(ranges: readonly ClipRange[]): ClipSet {
+  const union: ClipRange[] = [];
+  for (const { start, end } of [...ranges].sort((a, b) => a.start - b.start)) {
+    if (start >= end) continue;
+    const last = union.at(-1);
+    if (last && start <= last.end) union[union.length - 1] = { start: last.start, end: Math.max(last.end, end) };
+    else union.push({ start, end });
+  }
+  return union;
+}
+
+/** The clips of `set` that are not in `other`. O(ranges of both). */
 export function withoutSet(set: ClipSet, other: ClipSet): ClipSet {
-  return other.reduce<ClipSet>(withoutRange, set);
+  const left: ClipRange[] = [];
+  let next = 0;
+  for (const { start, end } of set) {
+    let from = start;
+    for (let taken = other[next]; taken && taken.start < end; taken = other[next]) {
+      if (from < taken.start) left.push({ start: from, end: taken.start });
+      from = Math.max(from, taken.end);
+      // One that reaches beyond this range may take from the next one too.
+      if (taken.end > end) break;
+      next += 1;
+    }
+    if (from < end) left.push({ start: from, end });
+  }
+  return left;
 }
 
 /** Number of clips. */

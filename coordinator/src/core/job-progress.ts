@@ -1,4 +1,4 @@
-import { type ClipSet, clipSet, prefixLength, withoutRange, withoutSet } from './clip-ranges.ts';
+import { type ClipSet, clipSet, prefixLength, unionOf, withoutSet } from './clip-ranges.ts';
 import type { JobState, LeaseState } from './job-model.ts';
 
 /** Clips that are not committed. */
@@ -8,7 +8,7 @@ export function uncommittedClips(state: JobState): ClipSet {
 
 /** Clips that are neither committed nor leased. */
 export function pendingClips(state: JobState): ClipSet {
-  return [...state.leases.values()].reduce(withoutRange, uncommittedClips(state));
+  return withoutSet(uncommittedClips(state), unionOf([...state.leases.values()]));
 }
 
 /**

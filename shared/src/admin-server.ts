@@ -1,14 +1,13 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { formatAddress, parseAddress } from '@clipfarm/shared/address';
-import { cannotListen } from '@clipfarm/shared/rpc/server';
-import type { Metrics } from './metrics.ts';
+import { formatAddress, parseAddress } from './address.ts';
+import { cannotListen } from './rpc/server.ts';
 
 /** What the admin server shows. */
 export interface AdminServerOptions {
   /** `host:port`; loopback unless probes and Prometheus come from elsewhere. Nothing secret is served. */
   readonly listen: string;
-  readonly metrics: Pick<Metrics, 'contentType' | 'render'>;
-  /** Why the coordinator can't take work now; empty when it can. */
+  readonly metrics: { readonly contentType: string; render(): Promise<string> };
+  /** Why the process can't take work now; empty when it can. */
   readonly readiness: () => readonly string[];
 }
 
