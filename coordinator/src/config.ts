@@ -111,7 +111,7 @@ export function coordinatorConfig(argv: readonly string[], env: NodeJS.ProcessEn
   }
   const { help, ...given } = values;
   if (help === true) return null;
-  const home = env['CLIPFARM_HOME'] ?? join(homedir(), '.clipfarm');
+  const home = env.CLIPFARM_HOME ?? join(homedir(), '.clipfarm');
   const parsed = schema.safeParse({ 'data-dir': join(home, 'coordinator'), ...given });
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];

@@ -196,7 +196,7 @@ export class Farm implements AsyncDisposable {
     this.client?.close();
     await Promise.all([...this.agents.values()].map((agent) => agent.kill()));
     if (this.coordinator) await this.coordinator.stop();
-    if (!process.env['CLIPFARM_KEEP']) rmSync(this.dir, { recursive: true, force: true });
+    if (!process.env.CLIPFARM_KEEP) rmSync(this.dir, { recursive: true, force: true });
   }
 }
 

@@ -126,6 +126,7 @@ export function artifactStoreContract(name: string, create: (t: TestContext) => 
         await assert.rejects(store.removePrefix(key), refused);
         if (key !== '') await assert.rejects(store.list(key), refused);
         await assert.rejects(store.localFile(key), refused);
+        await assert.rejects(store.presignPut(key, contentOf(Buffer.from('x'))), refused);
         assert.throws(() => store.open(key), refused);
       }
       assert.ok(existsSync(path));

@@ -12,6 +12,10 @@ import {
   type ArtifactStore,
   type ByteRange,
   checkArtifactKey,
+  checkByteRange,
+  checkSize,
+  noSuchFile,
+  otherContent,
 } from './artifact-store.ts';
 
 /** Files below `<root>/files`, temporary ones in `<root>/tmp`. */
@@ -41,10 +45,7 @@ class DirectoryStore implements ArtifactStore {
   async #put(key: string, path: string, tempPath: string, content: ArtifactContent): Promise<void> {
     try {
       const { size } = await lstat(tempPath);
-      if (size !== content.bytes) {
-        const message = `bytes: ${key} has ${size}, announced were ${content.bytes}`;
-        throw new FarmError('invalid_argument', message, { field: 'bytes' });
-      }
+      checkSize(key, size, content.bytes);
       const stored = await this.#regularFile(path);
       if (stored === null) {
         await mkdirDurable(dirname(path));
@@ -53,7 +54,7 @@ class DirectoryStore implements ArtifactStore {
         return;
       }
       if (stored.size !== content.bytes || (await hashFile(path)) !== content.sha256) {
-        throw new FarmError('conflict', `key: ${key} holds other content already`, { field: 'key' });
+        throw otherContent(key);
       }
       await unlink(tempPath);
     } catch (error) {
@@ -77,20 +78,19 @@ class DirectoryStore implements ArtifactStore {
 
   async localFile(key: string): Promise<string> {
     // Whoever opens the path would follow a link; the look-up refuses them.
-    if ((await this.stat(key)) === null) throw new FarmError('not_found', `key: no file ${key}`, { field: 'key' });
+    if ((await this.stat(key)) === null) throw noSuchFile(key);
     return this.#path(key);
   }
 
   open(key: string, range: ByteRange = {}): Readable {
     const path = this.#path(key);
-    checkRange(range);
+    checkByteRange(range);
     return Readable.from(this.#bytes(key, path, range), { objectMode: false });
   }
 
   async *#bytes(key: string, path: string, { start = 0, end }: ByteRange): AsyncGenerator<Buffer> {
     try {
-      if ((await this.#regularFile(path)) === null)
-        throw new FarmError('not_found', `key: no file ${key}`, { field: 'key' });
+      if ((await this.#regularFile(path)) === null) throw noSuchFile(key);
       if (end !== undefined && end <= start) return;
       const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
       // The stream closes the file, also when it is left early. Node's own `end` is the last byte.
@@ -142,6 +142,11 @@ class DirectoryStore implements ArtifactStore {
       if (entry.isDirectory()) await this.#walk(path, key, found);
       else if (entry.isFile()) found.push({ key, bytes: (await lstat(path)).size });
     }
+  }
+
+  async presignPut(key: string): Promise<null> {
+    checkArtifactKey(key);
+    return null;
   }
 
   async freeBytes(): Promise<number> {
@@ -200,11 +205,4 @@ export async function openDirectoryStore(root: string): Promise<ArtifactStore> {
 
 function escapes(what: string): FarmError {
   return new FarmError('internal', `${what} leads through a symbolic link, which artifacts must not`);
-}
-
-function checkRange({ start = 0, end }: ByteRange): void {
-  const whole = (value: number) => Number.isSafeInteger(value) && value >= 0;
-  if (whole(start) && (end === undefined || (whole(end) && end >= start))) return;
-  const message = `range: ${start} to ${end ?? 'the end'}; accepted is 0 <= start <= end`;
-  throw new FarmError('invalid_argument', message, { field: 'range' });
 }
