@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { FarmError } from '@clipfarm/shared/errors';
 import { logLevels } from '@clipfarm/shared/log';
 import { z } from 'zod';
+import { ARTIFACT_STORE_FORMS } from './artifacts/store-url.ts';
 
 /** Help of the coordinator. */
 export const USAGE = `Usage: clipfarm coordinator [options]
@@ -14,6 +15,18 @@ Runs the coordinator: accepts jobs, schedules clips onto node agents, stitches t
   --admin HOST:PORT         /metrics, /livez, /readyz (default 127.0.0.1:7401)
   --advertise HOST:PORT     where others reach this coordinator when it leads (default: the listen address)
   --data-dir DIR            journal and artifacts (default $CLIPFARM_HOME/coordinator or ~/.clipfarm/coordinator)
+  --journal WHERE           where events are kept: "sqlite" (in the data directory; one coordinator; the default) or
+                            nats://HOST[:PORT][,HOST...] (NATS JetStream; several coordinators, one of which leads)
+  --nats-prefix NAME        tells farms on the same NATS apart (default clipfarm)
+  --nats-credentials FILE   NATS user as nsc writes it
+  --nats-ca FILE, --nats-cert FILE, --nats-key FILE
+                            PEM files for TLS to NATS
+  --nats-monitor URL[,URL]  HTTP monitoring of the servers; with it the start checks that every write is synced
+  --nats-replicas N         copies of everything (default 3 in a cluster, 1 otherwise)
+  --nats-allow-unsafe       go on where acknowledged events could be lost
+  --election-millis N       lifetime of the lead without renewal, with NATS (default 5000; fixed when first opened)
+  --artifacts WHERE         where files are kept; several coordinators must share it (default DIR/artifacts):
+                            ${ARTIFACT_STORE_FORMS}
   --token-file FILE         bearer token that every caller must present
   --tls-cert FILE, --tls-key FILE, --tls-client-ca FILE
                             PEM files; beyond loopback TLS and a token or client certificates are required
@@ -40,6 +53,20 @@ const schema = z
     admin: z.string().default('127.0.0.1:7401'),
     advertise: z.string().optional(),
     'data-dir': z.string().min(1),
+    journal: z
+      .string()
+      .regex(/^(sqlite|nats:\/\/\S+)$/, 'must be "sqlite" or nats://HOST[:PORT][,HOST...]')
+      .default('sqlite'),
+    'nats-prefix': z.string().default('clipfarm'),
+    'nats-credentials': z.string().optional(),
+    'nats-ca': z.string().optional(),
+    'nats-cert': z.string().optional(),
+    'nats-key': z.string().optional(),
+    'nats-monitor': z.string().optional(),
+    'nats-replicas': z.coerce.number().int().min(1).max(5).optional(),
+    'nats-allow-unsafe': z.boolean().default(false),
+    'election-millis': millis(1000, 60_000).default(5000),
+    artifacts: z.string().optional(),
     'token-file': z.string().optional(),
     'tls-cert': z.string().optional(),
     'tls-key': z.string().optional(),
@@ -68,6 +95,16 @@ const flags = [
   'admin',
   'advertise',
   'data-dir',
+  'journal',
+  'nats-prefix',
+  'nats-credentials',
+  'nats-ca',
+  'nats-cert',
+  'nats-key',
+  'nats-monitor',
+  'nats-replicas',
+  'election-millis',
+  'artifacts',
   'token-file',
   'tls-cert',
   'tls-key',
@@ -94,6 +131,7 @@ export function coordinatorConfig(argv: readonly string[], env: NodeJS.ProcessEn
   const options = Object.fromEntries(valueFlags.map((flag) => [flag, { type: 'string' as const }]));
   const booleans = {
     insecure: { type: 'boolean' },
+    'nats-allow-unsafe': { type: 'boolean' },
     'log-pretty': { type: 'boolean' },
     help: { type: 'boolean' },
   } as const;

@@ -1,8 +1,9 @@
 import { randomInt, randomUUID } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { startAdminServer } from '@clipfarm/shared/admin-server';
 import { systemClock } from '@clipfarm/shared/clock';
+import { writeFileDurable } from '@clipfarm/shared/durable-file';
 import { AgentServiceService } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { FarmServiceService } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
 import type { Logger } from '@clipfarm/shared/log';
@@ -16,7 +17,8 @@ import { agentService } from './api/agent-service.ts';
 import { Changes } from './api/changes.ts';
 import { farmService } from './api/farm-service.ts';
 import { Views } from './api/views.ts';
-import { openDirectoryStore } from './artifacts/directory-store.ts';
+import { openArtifactStore } from './artifacts/open-store.ts';
+import { artifactStoreFromUrl } from './artifacts/store-url.ts';
 import type { CoordinatorConfig } from './config.ts';
 import { DEFAULT_POLICY } from './core/schedule-model.ts';
 import { AnchorKeeper } from './farm/anchor-keeper.ts';
@@ -46,6 +48,9 @@ export interface RunningCoordinator {
   close(): Promise<void>;
 }
 
+/** Local copies of artifacts that lie elsewhere. */
+const CACHE_BYTES = 8 * 1024 ** 3;
+
 /** Calls in hand get this long to end. */
 const CLOSE_GRACE_MILLIS = 3000;
 
@@ -65,10 +70,16 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
   const metrics = createMetrics();
   await using undo = new AsyncDisposableStack();
-  const { journal, election } = await openJournal(config, metrics);
+  const { journal, election } = await openJournal(config, metrics, log);
   undo.defer(() => journal.close());
   undo.defer(() => election.close());
-  const store = await openDirectoryStore(join(dataDir, 'artifacts'));
+  const id = await ownIdentity(dataDir);
+  const store = await openArtifactStore(artifactStoreFromUrl(config.artifacts ?? join(dataDir, 'artifacts')), {
+    cacheDir: join(dataDir, 'artifact-cache'),
+    cacheMaxBytes: CACHE_BYTES,
+    owner: id,
+    clock,
+  });
   const timings: FarmTimings = {
     heartbeatMillis: config['heartbeat-millis'],
     leaseMillis: config['lease-millis'],
@@ -92,7 +103,7 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   const changes = new Changes(clock);
   collectFarmGauges(metrics, jobs, nodes, fleet, storage);
   const base = { jobs, nodes, fleet, links, office, timings, store, storage, metrics, clock, log };
-  const duties = new LeaderDuties({ ...base, audio, ffmpeg, workDir: join(dataDir, 'work'), speed, changes });
+  const duties = new LeaderDuties({ ...base, anchors, audio, ffmpeg, workDir: join(dataDir, 'work'), speed, changes });
 
   const rpc = rpcHandlers(log);
   const server = createFarmServer({ token: access.token });
@@ -111,7 +122,7 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   undo.defer(() => closeServer(server, CLOSE_GRACE_MILLIS, clock));
   const address = `${access.address.slice(0, access.address.lastIndexOf(':'))}:${port}`;
   const stopping = new AbortController();
-  const candidate = { id: randomUUID(), address: config.advertise ?? address };
+  const candidate = { id, address: config.advertise ?? address };
   const governing = govern({ election, candidate, duties, signal: stopping.signal, log });
   ready = true;
   log.info({ listen: address, admin: admin.address, ffmpeg: ffmpeg.version }, 'coordinator ready');
@@ -127,6 +138,16 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
       await parts.disposeAsync();
     },
   };
+}
+
+/** The coordinator's name for itself, kept with its data. */
+async function ownIdentity(dataDir: string): Promise<string> {
+  const path = join(dataDir, 'coordinator-id');
+  const known = await readFile(path, 'utf8').catch(() => '');
+  if (/^[0-9a-f-]{36}$/.test(known)) return known;
+  const id = randomUUID();
+  await writeFileDurable(path, id);
+  return id;
 }
 
 function accessOf(config: CoordinatorConfig) {

@@ -2,6 +2,8 @@ import type { Clock } from '@clipfarm/shared/clock';
 import type { Logger } from '@clipfarm/shared/log';
 import type { Metrics } from './admin/metrics.ts';
 import type { Changes } from './api/changes.ts';
+import { isOver } from './core/decide.ts';
+import type { AnchorKeeper } from './farm/anchor-keeper.ts';
 import { announceJobEvent } from './farm/announcer.ts';
 import { Dispatcher, type FarmTimings } from './farm/dispatcher.ts';
 import type { Fleet } from './farm/fleet.ts';
@@ -19,6 +21,7 @@ export interface DutyParts extends StitcherParts {
   readonly nodes: Nodes;
   readonly fleet: Fleet;
   readonly links: Links;
+  readonly anchors: AnchorKeeper;
   readonly office: Office;
   readonly speed: Speedometer;
   readonly changes: Changes;
@@ -42,7 +45,8 @@ export class LeaderDuties {
     const announcer = { ...parts, hangFloorSeconds: parts.timings.hangFloorSeconds };
     jobs.onEvent((job, event) => {
       changes.notify(job.definition.jobId);
-      if (event.type === 'ClipCommitted') speed.note(job.definition.jobId, event.record.frames);
+      if (isOver(job)) speed.forget(job.definition.jobId);
+      else if (event.type === 'ClipCommitted') speed.note(job.definition.jobId, event.record.frames);
       if (!office.leads || !this.#active) return;
       announceJobEvent({ ...announcer, links, term: office.term }, job, event);
       this.#active.stitcher.advance(job);
@@ -52,13 +56,16 @@ export class LeaderDuties {
 
   /** Takes the farm over for a term: everything that was accepted before goes on. */
   async begin(term: number): Promise<void> {
-    const { office, jobs, nodes, log } = this.#parts;
-    office.enter(term);
-    await nodes.takeOver();
-    await jobs.takeOver();
+    const { office, jobs, nodes, fleet, anchors, log } = this.#parts;
     const dispatcher = new Dispatcher(this.#parts);
     const stitcher = new Stitcher(this.#parts);
+    office.enter(term);
+    fleet.takeOver();
+    // Events from here on are announced; before, nobody could have asked for any.
     this.#active = { dispatcher, stitcher };
+    await nodes.takeOver();
+    await jobs.takeOver();
+    for (const job of jobs.live()) await anchors.ensure(job);
     await stitcher.start();
     dispatcher.start();
     log.info({ term, jobs: jobs.live().length }, 'leading');

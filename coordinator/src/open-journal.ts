@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { Logger } from '@clipfarm/shared/log';
 import type { Metrics } from './admin/metrics.ts';
 import type { CoordinatorConfig } from './config.ts';
 import type { Election } from './journal/election.ts';
@@ -6,7 +7,7 @@ import type { Journal } from './journal/journal.ts';
 import { sqliteElection } from './journal/sqlite-election.ts';
 import { openSqliteJournal } from './journal/sqlite-journal.ts';
 
-/** Where events are kept, and who leads. */
+/** Where events are kept, and who leads. Close the election first. */
 export interface OpenJournal {
   readonly journal: Journal;
   readonly election: Election;
@@ -15,12 +16,36 @@ export interface OpenJournal {
 /**
  * Opens the journal that the configuration names.
  *
- * @throws FarmError when it can't be opened, or another coordinator uses it
+ * @throws FarmError when it can't be opened, another coordinator uses it, or it could lose what it acknowledges
  */
-export async function openJournal(config: CoordinatorConfig, metrics: Metrics): Promise<OpenJournal> {
-  const journal = await openSqliteJournal({
-    path: join(config['data-dir'], 'journal.db'),
-    onAppend: (seconds) => metrics.journalAppendSeconds.observe(seconds),
+export async function openJournal(config: CoordinatorConfig, metrics: Metrics, log: Logger): Promise<OpenJournal> {
+  const onAppend = (seconds: number) => metrics.journalAppendSeconds.observe(seconds);
+  if (config.journal === 'sqlite') {
+    const journal = await openSqliteJournal({ path: join(config['data-dir'], 'journal.db'), onAppend });
+    return { journal, election: sqliteElection(journal) };
+  }
+  // Loaded only where it is used: a farm on one machine needs no NATS.
+  const { openJetStreamJournal } = await import('./journal/open-jetstream-journal.ts');
+  const tls = present({ ca: config['nats-ca'], cert: config['nats-cert'], key: config['nats-key'] });
+  return openJetStreamJournal({
+    servers: config.journal.split(',').map((server) => (server.includes('://') ? server : `nats://${server}`)),
+    prefix: config['nats-prefix'],
+    allowUnsafe: config['nats-allow-unsafe'],
+    leaseMillis: config['election-millis'],
+    onAppend,
+    log,
+    ...(Object.keys(tls).length === 0 ? {} : { tls }),
+    ...present({
+      credentialsFile: config['nats-credentials'],
+      replicas: config['nats-replicas'],
+      monitors: config['nats-monitor']?.split(','),
+    }),
   });
-  return { journal, election: sqliteElection(journal) };
+}
+
+/** The object without the fields that are undefined. */
+function present<T extends object>(object: T): { [K in keyof T]?: NonNullable<T[K]> } {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: NonNullable<T[K]>;
+  };
 }

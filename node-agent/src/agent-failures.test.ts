@@ -72,6 +72,8 @@ test('out of memory, a refused chunk and a lease that makes no sense are reporte
     await until(() => coordinator.ended(leaseId) !== undefined, `${leaseId} is refused`);
     assert.equal(coordinator.ended(leaseId)?.reason, 'LEASE_END_REASON_REFUSED');
   }
+  assert.match(coordinator.ended('nonsense')?.message ?? '', /end is 3; accepted: an integer of 4 or more/);
+  assert.match(coordinator.ended('elsewhere')?.message ?? '', /this node has no slot "slot-9"/);
 });
 
 test('a chunk that the coordinator cannot take now is uploaded again', async (t) => {

@@ -173,49 +173,21 @@ test('after kill -9 nothing is left running, and the next agent hands the spool 
   assert.equal(again.length, left);
 });
 
-test('SIGTERM finishes the clip in hand, hands everything in and exits with 0', async (t) => {
-  const { coordinator, task, start, stateDir, spooled } = await scene(t);
-  const agent = start(...slowly);
-  await until(() => coordinator.attached, 'the agent attaches');
-  coordinator.grant({ leaseId: 'drained', start: 0, end: 12, task });
-  await until(() => coordinator.progress.get('drained') === 1, 'clip 1 is in hand');
-  agent.child.kill('SIGTERM');
-  const { code } = await agent.exited;
-  assert.equal(code, 0, agent.output);
-  const ended = coordinator.ended('drained');
-  assert.equal(ended?.reason, 'LEASE_END_REASON_STOPPED');
-  const clips = coordinator.clips('drained');
-  assert.ok(clips.includes(1) && clips.length < 12);
-  assert.equal(ended?.clip, clips.length);
-  assert.deepEqual(spooled(), []);
-  assert.deepEqual(processesOf(stateDir), []);
-});
-
-test('a drain by the coordinator ends the agent in order, and without a coordinator it leaves at once', async (t) => {
+test('each clip that the runner rendered is logged and counted, pre-roll apart', async (t) => {
   const { coordinator, task, start } = await scene(t);
-  const agent = start();
+  const agent = start('--admin', '127.0.0.1:0');
   await until(() => coordinator.attached, 'the agent attaches');
-  coordinator.grant({ leaseId: 'done', start: 0, end: 1, task });
-  await until(() => coordinator.ended('done') !== undefined, 'the lease ends');
-  coordinator.say({ $case: 'drain', value: { reason: 'maintenance' } });
-  assert.equal((await agent.exited).code, 0, agent.output);
-
-  coordinator.down();
-  const alone = start();
-  await until(() => alone.lines('no link to the coordinator').length > 0, 'the agent found nobody');
-  alone.child.kill('SIGINT');
-  assert.equal((await alone.exited).code, 0, alone.output);
-});
-
-test('a second signal ends the agent at once, with everything that it started', async (t) => {
-  const { coordinator, task, start, stateDir } = await scene(t);
-  const agent = start('--seconds-per-clip', '6');
-  await until(() => coordinator.attached, 'the agent attaches');
-  coordinator.grant({ leaseId: 'long', start: 0, end: 12, task });
-  await until(() => coordinator.progress.has('long'), 'the clip is in hand');
-  agent.child.kill('SIGTERM');
-  await until(() => agent.lines('leaving after the clip in hand').length > 0, 'the first signal is taken');
-  agent.child.kill('SIGTERM');
-  assert.equal((await agent.exited).code, 143);
-  await until(() => processesOf(stateDir).length === 0, 'nothing is left', 10);
+  coordinator.grant({ leaseId: 'one', start: 5, end: 7, preRoll: 2, task });
+  await until(() => coordinator.ended('one') !== undefined, 'the lease ends');
+  const rendered = agent.lines('"clip rendered"').map((line): unknown => JSON.parse(line));
+  const fields = { level: 20, name: 'agent', slot_id: 'slot-1', job_id: 'job-1', lease_id: 'one' };
+  assert.partialDeepStrictEqual(
+    rendered,
+    [3, 4, 5, 6].map((clip) => ({ ...fields, clip, pre_roll: clip < 5, msg: 'clip rendered' })),
+  );
+  assert.equal(rendered.length, 4);
+  const admin = /"admin":"([^"]+)"/.exec(agent.lines('"agent runs"')[0] ?? '')?.[1];
+  const metrics = await (await fetch(`http://${admin}/metrics`)).text();
+  assert.match(metrics, /^clipfarm_agent_clips_rendered_total\{pre_roll="true"\} 2$/m);
+  assert.match(metrics, /^clipfarm_agent_clips_rendered_total\{pre_roll="false"\} 2$/m);
 });

@@ -19,6 +19,7 @@ import { type LeaseTask, leaseTaskFromGrant } from './lease-task.ts';
 import { Link } from './link.ts';
 import type { FromCoordinator, ToCoordinator } from './link-session.ts';
 import { type AgentMetrics, createAgentMetrics } from './metrics.ts';
+import { OperatorLog } from './operator-log.ts';
 import { fieldsOf, Outbox, type OutboxVerdict } from './outbox.ts';
 import type { RunnerProfile } from './profile.ts';
 import { Slot } from './slot.ts';
@@ -75,6 +76,7 @@ const gaugeState = {
   SLOT_STATE_LOADING: 'loading',
   SLOT_STATE_RENDERING: 'rendering',
   SLOT_STATE_RECOVERING: 'recovering',
+  SLOT_STATE_DRAINING: 'draining',
 } as const satisfies { readonly [S in SlotState]: string };
 
 /**
@@ -88,6 +90,7 @@ export class Agent {
   readonly #outbox: Outbox;
   readonly #slots: readonly Slot[];
   readonly #reports = new LeaseReports();
+  readonly #operatorLog: OperatorLog;
   readonly #progress = new Map<string, { readonly clip: number; readonly at: number }>();
   readonly #left = Promise.withResolvers<void>();
   #freeBytes = 0;
@@ -112,9 +115,13 @@ export class Agent {
       onMessage: (message) => this.#take(message),
       onDisconnected: (reason) => this.#disconnected(reason),
     });
+    this.#operatorLog = new OperatorLog({
+      send: (value) => this.#link.sendReplaceable({ $case: 'log', value }),
+      now: () => this.#now(),
+    });
     this.#outbox = new Outbox({
       ...{ clock, random, log, spool },
-      upload: (entry, signal) => uploadArtifact(this.#link.client(), entry, signal),
+      upload: (entry, signal) => uploadArtifact(this.#link.client(), entry, signal, log),
       offer: (entry) => this.#link.send(offerOf(entry)),
       onVerdict: (entry, verdict, reason) => this.#judged(entry, verdict, reason),
     });
@@ -140,7 +147,7 @@ export class Agent {
     return agent;
   }
 
-  /** Resolves when the agent has left, by {@link leave} or because the coordinator drained it. */
+  /** Resolves when the agent has left, see {@link leave}. */
   get left(): Promise<void> {
     return this.#left.promise;
   }
@@ -175,10 +182,10 @@ export class Agent {
 
   async #leave(reason: string): Promise<void> {
     const { spool, log } = this.#options;
-    for (const slot of this.#slots) {
-      slot.refuse(`the agent is leaving: ${reason}`);
-      slot.stop(reason);
-    }
+    for (const slot of this.#slots) slot.refuse(`the agent is leaving: ${reason}`);
+    // Ahead of the end of any lease, or the slot that it leaves would be given the next one.
+    this.#tellStatus();
+    for (const slot of this.#slots) slot.stop(reason);
     this.#graceTimer?.cancel();
     const over = new AbortController();
     const handedIn = async (): Promise<void> => {
@@ -213,7 +220,7 @@ export class Agent {
       events: {
         ended: (lease, outcome, clip) => this.#leaseEnded(lease, outcome, clip, log),
         progress: (leaseId, clip, fraction) => this.#progressed(slotId, leaseId, clip, fraction),
-        clipRendered: (seconds) => this.metrics.clipSeconds.observe(seconds),
+        clipRendered: (lease, clip, seconds) => this.#clipRendered(lease, clip, seconds, log),
         spooled: (seconds) => this.metrics.encodeSeconds.observe(seconds),
         runnerGone: () => this.metrics.runnersGone.inc(),
       },
@@ -246,7 +253,7 @@ export class Agent {
   #welcomed({ graceMillis, validLeaseIds }: Welcome): void {
     this.#graceMillis = graceMillis;
     this.#graceTimer?.cancel();
-    this.#link.sendReplaceable({ $case: 'heartbeat', value: this.#status() });
+    this.#tellStatus();
     // Chunks first: what is committed need not be given to anybody else.
     this.#outbox.connected();
     const valid = new Set(validLeaseIds);
@@ -281,9 +288,6 @@ export class Agent {
         break;
       case 'revoke':
         for (const slot of this.#slots) slot.revoke(message.value.leaseId, message.value.reason || 'revoked');
-        break;
-      case 'drain':
-        this.leave(`drained by the coordinator: ${message.value.reason}`);
         break;
       case 'chunkAck':
         this.#acknowledged(message.value);
@@ -330,7 +334,7 @@ export class Agent {
     if (manifest.kind === 'chunk') this.metrics.judged.inc({ verdict });
     if (well) return;
     const text = `${describe(manifest)} was lost: ${verdict}: ${reason}`;
-    this.#tell(50, text, manifest.leaseId);
+    this.#operatorLog.tell(50, text, manifest.leaseId);
     const failureClass = verdict === 'rejected' ? 'bad_chunk' : 'environment';
     if (manifest.kind === 'anchor') return;
     for (const slot of this.#slots) slot.chunkLost(manifest.leaseId, failureClass, text);
@@ -344,6 +348,13 @@ export class Agent {
     this.#link.sendReplaceable({ $case: 'progress', value: { leaseId, clip, fraction } });
   }
 
+  #clipRendered({ jobId, leaseId, start }: LeaseTask, clip: number, seconds: number, log: Logger): void {
+    const preRoll = clip < start;
+    this.metrics.clips.inc({ pre_roll: String(preRoll) });
+    this.metrics.clipSeconds.observe(seconds);
+    log.debug({ job_id: jobId, lease_id: leaseId, clip, pre_roll: preRoll }, 'clip rendered');
+  }
+
   #leaseEnded(lease: Pick<LeaseTask, 'leaseId' | 'jobId'>, outcome: LeaseOutcome, clip: number, log: Logger): void {
     const value = leaseEnded(lease, outcome, clip);
     const { reason } = outcome;
@@ -353,19 +364,15 @@ export class Agent {
       this.metrics.failures.inc({ class: outcome.failureClass });
       log.error({ ...fields, class: outcome.failureClass, reason: outcome.message }, 'lease failed');
       // The slot's state goes ahead, so that it gets no new lease while it recovers.
-      this.#link.sendReplaceable({ $case: 'heartbeat', value: this.#status() });
-      this.#tell(50, `lease failed (${outcome.failureClass}): ${outcome.message}`, lease.leaseId);
+      this.#tellStatus();
+      this.#operatorLog.tell(50, `lease failed (${outcome.failureClass}): ${outcome.message}`, lease.leaseId);
     } else log.info({ ...fields, reason: value.message }, 'lease ended');
     this.#reports.add(value, this.#link.send({ $case: 'leaseEnded', value }), this.#now());
   }
 
-  /** A line for the operator. */
-  #tell(level: number, message: string, leaseId: string): void {
-    const line: ToCoordinator = {
-      $case: 'log',
-      value: { level, message: message.slice(0, 2000).toWellFormed(), leaseId },
-    };
-    this.#link.sendReplaceable(line);
+  /** Tells the states of the slots now and in order, because what is sent next depends on them. */
+  #tellStatus(): void {
+    this.#link.send({ $case: 'heartbeat', value: this.#status() });
   }
 
   #now(): number {

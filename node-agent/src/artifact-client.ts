@@ -1,13 +1,17 @@
 import { FarmError } from '@clipfarm/shared/errors';
 import {
   type AgentServiceClient,
+  type ArtifactHeader,
   ArtifactKind,
   type UploadArtifactRequest,
   type UploadArtifactResponse,
 } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
-import { callUpload, responsesOf } from '@clipfarm/shared/rpc/client-call';
+import type { Logger } from '@clipfarm/shared/log';
+import { callUnary, callUpload, responsesOf } from '@clipfarm/shared/rpc/client-call';
 import { pipeFileToCall } from '@clipfarm/shared/rpc/stream';
-import type { SpoolEntry } from './spool.ts';
+import { fieldsOf } from './outbox.ts';
+import { putPresigned } from './presigned-put.ts';
+import type { SpoolEntry, SpoolManifest } from './spool.ts';
 
 /** Longest upload in milliseconds; a chunk is a few MiB. */
 const UPLOAD_MILLIS = 5 * 60_000;
@@ -16,31 +20,57 @@ const UPLOAD_MILLIS = 5 * 60_000;
 const FETCH_MILLIS = 30 * 60_000;
 
 /**
- * Uploads a file of the spool.
+ * Uploads a file of the spool: straight to the store where the coordinator offers that, otherwise, and when the store
+ * can't be reached from here, through the coordinator.
  *
- * @throws FarmError as the coordinator threw it; `internal` when it stored something else; `not_found` when the file is
- *   gone.
+ * @throws FarmError as the coordinator threw it; `invalid_argument` when the file is not what its manifest says;
+ *   `internal` when something else was stored; `not_found` when the file is gone.
  */
 export async function uploadArtifact(
   client: AgentServiceClient,
   entry: SpoolEntry,
   signal: AbortSignal,
+  log: Logger,
 ): Promise<void> {
-  const { manifest, path } = entry;
-  const { jobId, leaseId, sha256, bytes } = manifest;
-  const kind = manifest.kind === 'chunk' ? ArtifactKind.ARTIFACT_KIND_CHUNK : ArtifactKind.ARTIFACT_KIND_ANCHOR;
-  const clip = manifest.kind === 'chunk' ? manifest.clip : 0;
+  const header = headerOf(entry.manifest);
+  const { way } = await callUnary(client, client.prepareUpload, { header }, { signal });
+  if (way?.$case === 'presigned') {
+    try {
+      await putPresigned(way.value, entry.path, AbortSignal.any([signal, AbortSignal.timeout(UPLOAD_MILLIS)]));
+      return;
+    } catch (error) {
+      signal.throwIfAborted();
+      const { code, message } = FarmError.from(error);
+      if (code === 'invalid_argument') throw error;
+      log.warn({ ...fieldsOf(entry), reason: message }, 'the file goes through the coordinator');
+    }
+  }
+  await uploadThroughCoordinator(client, header, entry.path, signal);
+}
+
+async function uploadThroughCoordinator(
+  client: AgentServiceClient,
+  header: ArtifactHeader,
+  path: string,
+  signal: AbortSignal,
+): Promise<void> {
   const response = await callUpload<UploadArtifactRequest, UploadArtifactResponse>(
     client,
     client.uploadArtifact,
     async (sink) => {
-      await sink.send({ part: { $case: 'header', value: { kind, jobId, leaseId, clip, sha256, bytes } } });
+      await sink.send({ part: { $case: 'header', value: header } });
       await pipeFileToCall({ path, sink, signal, toMessage: (data) => ({ part: { $case: 'data', value: data } }) });
     },
     { timeoutMs: UPLOAD_MILLIS, signal },
   );
-  if (response.sha256 === sha256) return;
-  throw new FarmError('internal', `the coordinator stored ${response.sha256} instead of ${sha256}`);
+  if (response.sha256 === header.sha256) return;
+  throw new FarmError('internal', `the coordinator stored ${response.sha256} instead of ${header.sha256}`);
+}
+
+function headerOf(manifest: SpoolManifest): ArtifactHeader {
+  const { jobId, leaseId, sha256, bytes } = manifest;
+  const kind = manifest.kind === 'chunk' ? ArtifactKind.ARTIFACT_KIND_CHUNK : ArtifactKind.ARTIFACT_KIND_ANCHOR;
+  return { kind, jobId, leaseId, clip: manifest.kind === 'chunk' ? manifest.clip : 0, sha256, bytes };
 }
 
 /**

@@ -22,3 +22,27 @@ test('a full disk keeps the slot away until there is room, whatever the checks m
   }
   assert.equal(clock.pending, 0);
 });
+
+test('what a look under way finds is void once the guard is closed or the disk was full again', async () => {
+  const clock = new ManualClock();
+  const looks: ((free: number) => void)[] = [];
+  const log = createLogger({ name: 'test', level: 'silent' });
+  const guard = new DiskGuard({ clock, log, freeBytes: () => new Promise((resolve) => looks.push(resolve)) });
+  const found = async (look: number, free: number) => {
+    looks[look]?.(free);
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+  guard.full('first');
+  clock.advance(5000);
+  guard.full('second');
+  await found(0, 2 ** 30);
+  assert.match(guard.reason ?? '', /second/);
+  assert.equal(clock.pending, 1);
+  clock.advance(5000);
+  guard.close();
+  await found(1, 0);
+  assert.equal(clock.pending, 0, 'a closed guard does not look again');
+  guard.full('third');
+  assert.equal(clock.pending, 0);
+  assert.match(guard.reason ?? '', /third/);
+});

@@ -20,6 +20,9 @@ export class DiskGuard {
   readonly #options: DiskGuardOptions;
   #reason: string | null = null;
   #timer: Timer | null = null;
+  /** The look that counts; one before it is void, also when it is still under way. */
+  #looks = 0;
+  #closed = false;
 
   constructor(options: DiskGuardOptions) {
     this.#options = options;
@@ -37,16 +40,21 @@ export class DiskGuard {
     this.#watch();
   }
 
-  /** Looks no more. */
+  /** Looks no more; what a look under way finds is void. */
   close(): void {
+    this.#closed = true;
     this.#timer?.cancel();
   }
 
   #watch(): void {
     const { clock, freeBytes, log } = this.#options;
+    if (this.#closed) return;
     this.#timer?.cancel();
+    this.#looks += 1;
+    const look = this.#looks;
     this.#timer = clock.setTimeout(async () => {
       const free = await freeBytes().catch(() => 0);
+      if (this.#closed || look !== this.#looks) return;
       if (free < ENOUGH_BYTES) {
         this.#watch();
         return;

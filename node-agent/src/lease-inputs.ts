@@ -4,6 +4,7 @@ import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
 import type { CachedInput, InputCache } from './input-cache.ts';
 import type { ContentRef, LeaseTask } from './lease-task.ts';
+import { pause } from './pause.ts';
 
 /** What {@link fetchLeaseInputs} works with. */
 export interface LeaseInputsOptions {
@@ -72,14 +73,4 @@ async function fetchPatiently(lease: LeaseTask, ref: ContentRef, options: LeaseI
       await pause(backoffMillis(failures, random(), RETRY), options);
     }
   }
-}
-
-/** Waits, but not longer than until the signal aborts; then throws its reason. */
-async function pause(millis: number, { clock, signal }: LeaseInputsOptions): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  using _timer = clock.setTimeout(resolve, millis);
-  const stop = (): void => reject(signal.reason);
-  signal.addEventListener('abort', stop, { once: true });
-  await promise;
-  signal.removeEventListener('abort', stop);
 }

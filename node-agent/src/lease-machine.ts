@@ -54,7 +54,7 @@ export type LeaseEvent =
   | { readonly type: 'shrink'; readonly leaseId: string; readonly end: number }
   /** The lease is void. */
   | { readonly type: 'revoke'; readonly leaseId: string; readonly reason: string }
-  /** Finish the clip in hand, then stop: drain, shutdown, out of grace. */
+  /** Finish the clip in hand, then stop: shutdown, out of grace. */
   | { readonly type: 'stop'; readonly leaseId: string; readonly reason: string }
   | { readonly type: 'spanEnded'; readonly leaseId: string; readonly end: number }
   /** The attempt failed. `runner`: is it done with the span, still at it, or good for nothing until it is restarted? */

@@ -48,6 +48,11 @@ const BUSY_BACKLOG = 32;
 const HEARTBEAT_MIN = 50;
 const HEARTBEAT_MAX = 60_000;
 
+/** An error as the reason why there is no link, with what can be done about it. */
+export function reasonOf({ message, hint }: FarmError): string {
+  return hint === undefined ? message : `${message} (${hint})`;
+}
+
 /** One connection: greeted with Hello, kept alive by heartbeats from the Welcome on, ended once. */
 export class LinkSession {
   readonly client: AgentServiceClient;
@@ -76,9 +81,9 @@ export class LinkSession {
       this.post({ $case: 'hello', value: this.#options.hello });
       for await (const { message } of responses) if (message !== undefined) this.#take(message);
     } catch (error) {
-      const { message, hint, ...failure } = FarmError.from(error);
+      const failure = FarmError.from(error);
       leader = failure.leader;
-      reason = hint === undefined ? message : `${message} (${hint})`;
+      reason = reasonOf(failure);
     }
     this.#timer.cancel();
     return { welcomed: this.#welcomed, reason: this.#ownReason ?? reason, leader };

@@ -86,6 +86,43 @@ test('a coordinator whose term is over is left for the next one', async (t) => {
   assert.equal(told[2], 'welcome 9');
 });
 
+test('a follower sends the agent to the leader, which it does not have to know beforehand', async (t) => {
+  const [follower, leader] = [await coordinator(t), await coordinator(t)];
+  follower.leader = leader.address;
+  leader.term = 3;
+  const { told, link: found } = link(t, follower);
+  await until(() => told.length === 1, 'the welcome of the leader');
+  assert.deepEqual(told, ['welcome 3']);
+  assert.deepEqual([follower.redirects, follower.hellos.length, leader.hellos.length], [1, 0, 1]);
+  assert.equal(found.client().getChannel().getTarget(), `dns:${leader.address}`);
+  leader.down();
+  follower.leader = null;
+  follower.term = 4;
+  await until(() => told.includes('welcome 4'), 'the follower leads now');
+});
+
+test('two followers that name each other are asked in turn until one of them leads', async (t) => {
+  const [one, other] = [await coordinator(t), await coordinator(t)];
+  one.leader = other.address;
+  other.leader = one.address;
+  const { told } = link(t, one, other);
+  await until(() => one.redirects + other.redirects >= 6, 'both are asked again and again');
+  assert.deepEqual(told, []);
+  other.leader = null;
+  await until(() => told.length === 1, 'a welcome');
+});
+
+for (const nowhere of ['farm.example:7400', 'dns://farm.example:7400', 'farm.example']) {
+  test(`a leader at "${nowhere}", which can not be dialled, is left for the agent's own list`, async (t) => {
+    const [follower, leader] = [await coordinator(t), await coordinator(t)];
+    follower.leader = nowhere;
+    const { told } = link(t, follower, leader);
+    await until(() => told.length === 1, 'the next coordinator of the list welcomes the agent');
+    assert.equal(follower.redirects, 1);
+    assert.equal(leader.hellos.length, 1);
+  });
+}
+
 test('closing lets the last message through', async (t) => {
   const farm = await coordinator(t);
   const { told, link: found } = link(t, farm);

@@ -3,12 +3,13 @@ import type { Clock, Timer } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { AgentServiceClient, Heartbeat, Hello, Welcome } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import type { Logger } from '@clipfarm/shared/log';
-import { type FromCoordinator, LinkSession, type ToCoordinator } from './link-session.ts';
+import { type FromCoordinator, LinkSession, reasonOf, type SessionEnd, type ToCoordinator } from './link-session.ts';
 
 /** What a {@link Link} works with. */
 export interface LinkOptions {
   /** `host:port` of every coordinator; tried in turn until one welcomes the agent. */
   readonly addresses: readonly string[];
+  /** Makes a client; may throw for an address that a coordinator named. */
   readonly dial: (address: string) => AgentServiceClient;
   /** The first message of every connection, less the term, which the link knows. */
   readonly hello: () => Omit<Hello, 'term'>;
@@ -118,10 +119,14 @@ export class Link {
     }
   }
 
-  async #connect(address: string) {
-    const { dial, hello, heartbeat, onMessage, onDisconnected, clock } = this.#options;
-    const client = this.#clients.get(address) ?? dial(address);
-    this.#clients.set(address, client);
+  async #connect(address: string): Promise<SessionEnd> {
+    const { hello, heartbeat, onMessage, onDisconnected, clock } = this.#options;
+    let client: AgentServiceClient;
+    try {
+      client = this.#clientOf(address);
+    } catch (error) {
+      return { welcomed: false, reason: reasonOf(FarmError.from(error)), leader: undefined };
+    }
     this.#session = new LinkSession({
       client,
       hello: { ...hello(), term: this.#term },
@@ -137,6 +142,12 @@ export class Link {
     this.#connected = false;
     if (end.welcomed) onDisconnected(end.reason);
     return end;
+  }
+
+  #clientOf(address: string): AgentServiceClient {
+    const client = this.#clients.get(address) ?? this.#options.dial(address);
+    this.#clients.set(address, client);
+    return client;
   }
 
   #welcome(welcome: Welcome, address: string): boolean {

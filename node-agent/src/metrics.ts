@@ -8,7 +8,7 @@ const CLIP_BUCKETS = [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 6
 /** Seconds: encoding beyond the last frame. */
 const ENCODE_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30];
 
-const slotStates = ['idle', 'loading', 'rendering', 'recovering'] as const;
+const slotStates = ['idle', 'loading', 'rendering', 'recovering', 'draining'] as const;
 const verdicts: readonly OutboxVerdict[] = ['committed', 'not_wanted', 'rejected', 'corrupt'];
 const outcomes: readonly LeaseOutcome['reason'][] = ['completed', 'stopped', 'failed', 'refused'];
 const failureClasses: readonly AttemptFailureClass[] = [
@@ -41,17 +41,24 @@ export function createAgentMetrics(read: () => AgentGauges) {
   const slots = gauge('slots', 'Slots of this host, by state.', ['state']);
   const spooledChunks = gauge('spooled_chunks', 'Chunks that are rendered but not judged by the coordinator.');
   const spoolBytes = gauge('spool_bytes', 'Bytes of the files in the spool.');
+  const clips = counter(
+    'clips_rendered',
+    'Clips of which the runner has rendered every frame, pre-roll counted apart.',
+    ['pre_roll'],
+  );
   const leases = counter('leases', 'Leases that ended, by how they ended.', ['outcome']);
   const failures = counter('attempt_failures', 'Attempts that failed, by failure class.', ['class']);
   const judged = counter('chunks', 'Chunks that left the spool, by verdict.', ['verdict']);
   const inputs = counter('input_lookups', 'Uses of an input, by whether it was in the cache.', ['result']);
   // Series exist from the start, so that a first event shows as a rise.
+  for (const preRoll of ['true', 'false']) clips.inc({ pre_roll: preRoll }, 0);
   for (const outcome of outcomes) leases.inc({ outcome }, 0);
   for (const failureClass of failureClasses) failures.inc({ class: failureClass }, 0);
   for (const verdict of verdicts) judged.inc({ verdict }, 0);
   for (const result of ['hit', 'miss']) inputs.inc({ result }, 0);
 
   return {
+    clips,
     leases,
     failures,
     judged,

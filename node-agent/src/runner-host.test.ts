@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { systemClock } from '@clipfarm/shared/clock';
+import { type Clock, systemClock } from '@clipfarm/shared/clock';
 import { createLogger } from '@clipfarm/shared/log';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
+import type { SpanRequest } from './runner/protocol.ts';
 import { RunnerHost } from './runner-host.ts';
 import { syntheticProfile } from './synthetic-profile.ts';
 import { processesOf } from './testing/agent-process.ts';
@@ -16,6 +17,7 @@ const settings = { secondsPerClip: 0, warmUpSeconds: 0, loadSeconds: 0, memoryGi
 function host(
   t: TestContext,
   change: { runnerArgs?: readonly string[]; node?: string; loadSilenceMillis?: number } = {},
+  clock: Clock = systemClock,
 ) {
   const dir = temporaryDirectory(t);
   const gone: string[] = [];
@@ -25,13 +27,35 @@ function host(
     ...limits,
   };
   const found = new RunnerHost({
-    ...{ profile, socketDir: dir, clock: systemClock, random: () => 0, log },
+    ...{ profile, socketDir: dir, clock, log },
     onMessage: async () => {},
     onGone: (message) => gone.push(message),
   });
   t.after(() => found.close(1000));
   return { host: found, gone, dir };
 }
+
+/** A clock on which every wait but that for a loading model is short, and the waits that were asked for. */
+function hurried(now: () => number = () => 0) {
+  const waits: number[] = [];
+  const clock: Clock = {
+    ...systemClock,
+    monotonic: now,
+    setTimeout(fn, ms) {
+      if (ms === LOAD_MILLIS) return systemClock.setTimeout(fn, ms);
+      waits.push(ms);
+      return systemClock.setTimeout(fn, 1);
+    },
+  };
+  return { clock, waits };
+}
+
+const LOAD_MILLIS = 30_000;
+
+const span: SpanRequest = {
+  ...{ leaseId: 'l', jobId: 'j', span: 0, start: 0, end: 1, preRoll: 0, clips: 1, width: 256, height: 256 },
+  ...{ sampleSteps: 4, baseSeed: 0, prompt: '', referencePath: '/nowhere', anchored: false, audioPath: '/nowhere' },
+};
 
 test('the runner is started once and stays until it is closed', async (t) => {
   const { host: found, gone, dir } = host(t);
@@ -86,4 +110,40 @@ test('a runner that falls silent while it loads is killed as a hang', async (t) 
   assert.match(failure?.message ?? '', /silent for 0.3 s/);
   await found.close(1000);
   assert.deepEqual(processesOf(dir), []);
+});
+
+test('starts that fail are repeated after 0.5 s, then twice as long each time, up to a minute', async (t) => {
+  const { clock, waits } = hurried();
+  const { host: found } = host(t, { node: '/nowhere/node' }, clock);
+  await found.ready();
+  await until(() => waits.length >= 9, 'nine starts failed');
+  assert.deepEqual(waits.slice(0, 9), [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
+  await found.close(1000);
+  const { length } = waits;
+  assert.equal((await found.ready())?.failureClass, 'environment');
+  assert.equal(waits.length, length, 'a closed host waits for nothing');
+});
+
+test('a runner that had work, or lived for ten seconds, is replaced after 0.5 s however often', async (t) => {
+  let now = 0;
+  const { clock, waits } = hurried(() => now);
+  const { host: found, gone } = host(t, { loadSilenceMillis: LOAD_MILLIS }, clock);
+  const end = async () => {
+    const { length } = gone;
+    found.kill();
+    await until(() => gone.length > length, 'the end is told');
+    await until(() => !found.recovering, 'it is back');
+  };
+  await found.ready();
+  for (let round = 0; round < 3; round += 1) await end();
+  assert.deepEqual(waits, [500, 1000, 2000], 'one that only loads is suspicious');
+  for (let round = 0; round < 2; round += 1) {
+    found.send({ type: 'render', request: span });
+    await end();
+  }
+  assert.deepEqual(waits.slice(3), [500, 500]);
+  await end();
+  now += 10_000;
+  await end();
+  assert.deepEqual(waits.slice(5), [1000, 500]);
 });

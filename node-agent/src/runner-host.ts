@@ -1,7 +1,8 @@
-import { backoffMillis } from '@clipfarm/shared/backoff';
+import { type Backoff, backoffDelay } from '@clipfarm/shared/backoff';
 import type { Clock, Timer } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
+import { pause } from './pause.ts';
 import type { RunnerProfile } from './profile.ts';
 import type { FromRunner, RunnerErrorClass, ToRunner } from './runner/protocol.ts';
 import { type RunnerExit, RunnerProcess } from './runner/runner-process.ts';
@@ -22,20 +23,21 @@ export interface RunnerHostOptions {
   /** A loaded runner is gone, wanted or not; it is being restarted unless the host is closed. */
   readonly onGone: (message: string) => void;
   readonly clock: Clock;
-  /** Uniform in [0, 1). */
-  readonly random: () => number;
   readonly log: Logger;
 }
 
-const RESTART = { firstMillis: 500, maxMillis: 60_000 };
+const RESTART: Backoff = { firstMillis: 500, maxMillis: 60_000 };
+
+/** Milliseconds after which a loaded runner without work counts as one that works. */
+const STEADY_MILLIS = 10_000;
 
 /** Lines of output that are kept as evidence. */
 const EVIDENCE_LINES = 8;
 
 /**
  * Keeps one runner process per slot: started and loaded on first use, kept warm between leases, restarted with a backoff
- * when it is gone. The backoff grows until a span ended well, so that a runner that loads but can't render does not
- * restart in a circle.
+ * when it is gone. The backoff grows while starts fail. The end of a runner that loaded well and was given work counts
+ * as the first failure again: whether its node deserves more leases is the coordinator's to judge.
  */
 export class RunnerHost {
   readonly #options: RunnerHostOptions;
@@ -45,7 +47,10 @@ export class RunnerHost {
   /** The start under way, or the last one while its process lives. */
   #up: Promise<RunnerFailure | null> | null = null;
   #recovering = false;
+  /** Failures in a row. */
   #failures = 0;
+  /** Whether the loaded runner was given a span. */
+  #used = false;
   #output: string[] = [];
 
   constructor(options: RunnerHostOptions) {
@@ -65,14 +70,10 @@ export class RunnerHost {
 
   /** Sends a message; a runner that is gone is no error here, because {@link RunnerHostOptions.onGone} tells. */
   send(message: ToRunner): void {
+    if (message.type === 'render') this.#used = true;
     this.#process?.send(message).catch((error: unknown) => {
       this.#options.log.debug({ err: error, message: message.type }, 'the runner did not take a message');
     });
-  }
-
-  /** A span ended well: the next failure counts as the first. */
-  healthy(): void {
-    this.#failures = 0;
   }
 
   /** Kills the runner with everything it started; `onGone` follows. */
@@ -89,7 +90,11 @@ export class RunnerHost {
 
   async #start(): Promise<RunnerFailure | null> {
     const { profile, socketDir, clock, log } = this.#options;
-    if (this.#failures > 0) await this.#backOff();
+    if (this.#failures > 0) {
+      const wait = { clock, signal: this.#closed.signal };
+      // Only the signal ends the wait early, and it is asked next.
+      await pause(backoffDelay(RESTART, this.#failures), wait).catch(() => {});
+    }
     if (this.#closed.signal.aborted) return { failureClass: 'environment', message: 'the agent leaves' };
     this.#output = [];
     let started: RunnerProcess;
@@ -117,9 +122,11 @@ export class RunnerHost {
       return this.#failed(failure);
     }
     const { runner, version } = started.hello;
-    const seconds = (clock.monotonic() - began) / 1000;
+    const loadedAt = clock.monotonic();
+    const seconds = (loadedAt - began) / 1000;
     log.info({ runner, version, runner_pid: started.pid, load_seconds: seconds }, 'runner is loaded');
-    started.exited.then((exit) => this.#gone(started, exit));
+    this.#used = false;
+    started.exited.then((exit) => this.#gone(started, exit, loadedAt));
     return null;
   }
 
@@ -165,10 +172,11 @@ export class RunnerHost {
   }
 
   /** A runner that was loaded has ended. */
-  #gone(ended: RunnerProcess, exit: RunnerExit): void {
+  #gone(ended: RunnerProcess, exit: RunnerExit, loadedAt: number): void {
     if (this.#process === ended) this.#process = null;
     this.#up = null;
-    this.#failures += 1;
+    const worked = this.#used || this.#options.clock.monotonic() - loadedAt >= STEADY_MILLIS;
+    this.#failures = worked ? 1 : this.#failures + 1;
     const message = this.#evidence(exit);
     if (!this.#closed.signal.aborted) {
       this.#options.log.warn({ runner_pid: ended.pid, reason: message }, 'runner is gone');
@@ -183,14 +191,6 @@ export class RunnerHost {
     this.ready().then((failure) => {
       if (failure === null) this.#recovering = false;
     });
-  }
-
-  async #backOff(): Promise<void> {
-    const { clock, random } = this.#options;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    using _timer = clock.setTimeout(resolve, backoffMillis(this.#failures, random(), RESTART));
-    this.#closed.signal.addEventListener('abort', () => resolve(), { once: true });
-    await promise;
   }
 
   #note(line: string): void {

@@ -46,8 +46,8 @@ export interface SlotEvents {
   /** A lease is over; called once for each, also for one that was refused. */
   readonly ended: (lease: LeaseTask, outcome: LeaseOutcome, clip: number) => void;
   readonly progress: (leaseId: string, clip: number, fraction: number) => void;
-  /** A clip of the lease was rendered, pre-roll included. */
-  readonly clipRendered: (seconds: number) => void;
+  /** The runner has every frame of a clip of the lease, pre-roll included. */
+  readonly clipRendered: (lease: LeaseTask, clip: number, seconds: number) => void;
   /** A file was spooled; encoding took so long beyond the last frame. */
   readonly spooled: (encodeSeconds: number) => void;
   readonly runnerGone: () => void;
@@ -80,10 +80,10 @@ export class Slot {
 
   constructor(options: SlotOptions) {
     this.#options = options;
-    const { profile, socketDir, clock, random, log, spool } = options;
+    const { profile, socketDir, clock, log, spool } = options;
     this.#disk = new DiskGuard({ clock, log, freeBytes: () => spool.freeBytes() });
     this.#runner = new RunnerHost({
-      ...{ profile, socketDir, clock, random, log },
+      ...{ profile, socketDir, clock, log },
       onMessage: (message, payload) => this.#take(message, payload),
       onGone: (message) => {
         options.events.runnerGone();
@@ -188,6 +188,8 @@ export class Slot {
   }
 
   #publicState(): SlotState {
+    // Also while a clip is being finished: what counts for the coordinator is that nothing new is taken.
+    if (this.#leaving !== null) return SlotState.SLOT_STATE_DRAINING;
     switch (this.#state.kind) {
       case 'idle':
         return this.#runner.recovering || this.#disk.reason !== null
@@ -309,16 +311,18 @@ export class Slot {
 
   async #take(message: FromRunner, payload: Uint8Array): Promise<void> {
     const state = this.#state;
-    const own = state.kind !== 'idle' && state.kind !== 'loading' ? state.lease.leaseId : null;
+    const lease = state.kind !== 'idle' && state.kind !== 'loading' ? state.lease : null;
     // Between leases the runner can only say that it is broken; its end is reported by `onGone`.
-    if (own === null && message.type === 'error' && message.leaseId === undefined) this.#runner.kill();
+    if (lease === null && message.type === 'error' && message.leaseId === undefined) this.#runner.kill();
     // What comes for a lease that is over was on its way when it ended.
-    if (own === null || ('leaseId' in message && message.leaseId !== undefined && message.leaseId !== own)) return;
-    await this.#hang.hold(() => this.#takeOwn(own, message, payload));
+    if (lease === null) return;
+    if ('leaseId' in message && message.leaseId !== undefined && message.leaseId !== lease.leaseId) return;
+    await this.#hang.hold(() => this.#takeOwn(lease, message, payload));
   }
 
-  async #takeOwn(leaseId: string, message: FromRunner, payload: Uint8Array): Promise<void> {
+  async #takeOwn(lease: LeaseTask, message: FromRunner, payload: Uint8Array): Promise<void> {
     const { events } = this.#options;
+    const { leaseId } = lease;
     switch (message.type) {
       case 'progress':
         this.#step({ type: 'progress', leaseId, clip: message.clip, fraction: message.fraction });
@@ -329,12 +333,11 @@ export class Slot {
         this.#hang.progressed();
         break;
       case 'clip':
+        events.clipRendered(lease, message.clip, message.renderSeconds);
         await this.#pipeline?.clipDone(message.clip, message.renderSeconds);
-        events.clipRendered(message.renderSeconds);
         this.#step({ type: 'clipDone', leaseId, clip: message.clip });
         break;
       case 'spanEnded':
-        if (message.reason !== 'cancelled') this.#runner.healthy();
         this.#step({ type: 'spanEnded', leaseId, end: message.end });
         break;
       case 'error': {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Farm } from '../harness/farm.ts';
-import { cutAudio, identifyFrames, stampsOf } from '../harness/media.ts';
+import { cutAudio, prove } from '../harness/media.ts';
 import { killOneRunner } from '../harness/os.ts';
 import { seeded } from '../harness/seeded.ts';
 
@@ -44,16 +44,7 @@ it(`${KILLS} kills at random moments (seed ${SEED}) lose nothing and cost at mos
   }
 
   let rerendered = 0;
-  for (const jobId of jobs) {
-    const { job, path } = await farm.video(jobId, 180);
-    const { width, height, frames } = job.plan ?? assert.fail('no plan');
-    identifyFrames(await stampsOf(path, width, height), {
-      jobId,
-      frames,
-      baseSeed: job.spec?.settings?.baseSeed ?? -1,
-    });
-    rerendered += job.result?.clipsRerendered ?? 0;
-  }
+  for (const jobId of jobs) rerendered += await prove(farm, jobId, 180);
   console.log({ seed: SEED, kills: counts, jobs: jobs.length, clipsRenderedTwice: rerendered });
   assert.ok(rerendered <= KILLS, `${rerendered} clips were rendered twice for ${KILLS} kills`);
 });

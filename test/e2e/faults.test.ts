@@ -3,16 +3,8 @@ import { join } from 'node:path';
 import { it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Farm } from '../harness/farm.ts';
-import { cutAudio, identifyFrames, stampsOf } from '../harness/media.ts';
+import { cutAudio, prove } from '../harness/media.ts';
 import { descendants, killOneRunner } from '../harness/os.ts';
-
-/** Downloads the video and proves every frame. */
-async function prove(farm: Farm, jobId: string): Promise<number> {
-  const { job, path } = await farm.video(jobId);
-  const { width, height, frames } = job.plan ?? assert.fail('no plan');
-  identifyFrames(await stampsOf(path, width, height), { jobId, frames, baseSeed: job.spec?.settings?.baseSeed ?? -1 });
-  return job.result?.clipsRerendered ?? -1;
-}
 
 it('a job survives kill -9 of an agent, of a runner and of the coordinator', async () => {
   const agents = [

@@ -4,14 +4,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { callUnary } from '@clipfarm/shared/rpc/client-call';
 import { Farm, until } from '../harness/farm.ts';
-import { cutAudio, identifyFrames, stampsOf } from '../harness/media.ts';
-
-/** Downloads the video and proves every frame. */
-async function prove(farm: Farm, jobId: string): Promise<void> {
-  const { job, path } = await farm.video(jobId);
-  const { width, height, frames } = job.plan ?? assert.fail('no plan');
-  identifyFrames(await stampsOf(path, width, height), { jobId, frames, baseSeed: job.spec?.settings?.baseSeed ?? -1 });
-}
+import { cutAudio, prove } from '../harness/media.ts';
 
 describe('an operator', () => {
   let farm: Farm;

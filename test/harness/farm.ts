@@ -39,26 +39,41 @@ export interface SpecFields {
   readonly settings?: Partial<RenderSettings>;
 }
 
-/** A real farm: a coordinator and agents, each its own process, on free ports, in a temporary directory. */
+/** How a farm under test is made up. */
+export interface FarmOptions {
+  /** Coordinators; several need a shared journal. */
+  readonly coordinators?: number;
+  /** Further flags of every coordinator. */
+  readonly args?: readonly string[];
+}
+
+/** One coordinator of a farm under test, which keeps its address and data over restarts. */
+interface Coordinator {
+  process: TestProcess;
+  address: string;
+  admin: string;
+  client: FarmServiceClient;
+}
+
+/** A real farm: coordinators and agents, each its own process, on free ports, in a temporary directory. */
 export class Farm implements AsyncDisposable {
   readonly dir: string;
   readonly agents = new Map<string, TestProcess>();
-  coordinator!: TestProcess;
-  address = '';
-  admin = '';
-  client!: FarmServiceClient;
-  readonly #coordinatorArgs: readonly string[];
+  readonly coordinators: Coordinator[] = [];
+  readonly #args: readonly string[];
+  #current = 0;
 
-  private constructor(coordinatorArgs: readonly string[]) {
+  private constructor(args: readonly string[]) {
     this.dir = mkdtempSync(join(tmpdir(), 'clipfarm-test-'));
-    this.#coordinatorArgs = coordinatorArgs;
+    this.#args = args;
   }
 
-  /** Starts a coordinator and the agents, and waits until every slot is online. */
-  static async start(agents: readonly AgentOptions[], coordinatorArgs: readonly string[] = []): Promise<Farm> {
-    const farm = new Farm(coordinatorArgs);
+  /** Starts coordinators and agents, and waits until every slot is online. */
+  static async start(agents: readonly AgentOptions[], options: FarmOptions | readonly string[] = {}): Promise<Farm> {
+    const { coordinators = 1, args = [] }: FarmOptions = 'length' in options ? { args: options } : options;
+    const farm = new Farm(args);
     try {
-      await farm.startCoordinator();
+      await Promise.all(Array.from({ length: coordinators }, (_, index) => farm.startCoordinator(index)));
       for (const agent of agents) farm.startAgent(agent);
       await farm.waitForNodes(agents.length);
     } catch (error) {
@@ -68,29 +83,69 @@ export class Farm implements AsyncDisposable {
     return farm;
   }
 
-  /** Starts the coordinator, after the first time on the same address and data. */
-  async startCoordinator(): Promise<void> {
-    const ready = join(this.dir, 'ready.json');
+  /** Starts a coordinator, after the first time on the same address and data. */
+  async startCoordinator(index = 0): Promise<void> {
+    const known = this.coordinators[index];
+    const name = index === 0 ? 'coordinator' : `coordinator-${index}`;
+    const ready = join(this.dir, `${name}-ready.json`);
     rmSync(ready, { force: true });
-    const args = ['--listen', this.address || '127.0.0.1:0', '--admin', '127.0.0.1:0', '--ready-file', ready];
-    const data = ['--data-dir', join(this.dir, 'coordinator'), '--log-level', 'debug', ...this.#coordinatorArgs];
+    const args = ['--listen', known?.address ?? '127.0.0.1:0', '--admin', '127.0.0.1:0', '--ready-file', ready];
+    const data = ['--data-dir', join(this.dir, name), '--log-level', 'debug', ...this.#args];
     const main = join(root, 'coordinator/src/main.ts');
-    this.coordinator = TestProcess.start(main, [...args, ...data], join(this.dir, 'coordinator.log'));
-    await until(() => existsSync(ready) || !this.coordinator.running, 'the coordinator is ready');
-    assert.ok(this.coordinator.running, `the coordinator ended:\n${this.coordinator.output().slice(-2000)}`);
+    const child = TestProcess.start(main, [...args, ...data], join(this.dir, `${name}.log`));
+    await until(() => existsSync(ready) || !child.running, 'the coordinator is ready');
+    assert.ok(child.running, `the coordinator ended:\n${child.output().slice(-2000)}`);
     const bound = JSON.parse(readFileSync(ready, 'utf8')) as { listen: string; admin: string };
-    this.admin = bound.admin;
-    if (this.address === '') {
-      this.address = bound.listen;
-      const { address, credentials, options } = clientChannel({ address: bound.listen });
-      this.client = new FarmServiceClient(address, credentials, options);
-    }
+    const { address, credentials, options } = clientChannel({ address: bound.listen });
+    const client = known?.client ?? new FarmServiceClient(address, credentials, options);
+    this.coordinators[index] = { process: child, address: bound.listen, admin: bound.admin, client };
+  }
+
+  /** The coordinator that is asked. */
+  get coordinator(): TestProcess {
+    return this.#asked.process;
+  }
+
+  /** Its client. */
+  get client(): FarmServiceClient {
+    return this.#asked.client;
+  }
+
+  /** Bound `host:port` of its admin listener. */
+  get admin(): string {
+    return this.#asked.admin;
+  }
+
+  get #asked(): Coordinator {
+    return this.coordinators[this.#current] ?? assert.fail('no coordinator was started');
+  }
+
+  /** Waits until a coordinator leads, asks that one from now on, and returns its index. */
+  async findLeader(seconds = 30): Promise<number> {
+    await until(
+      async () => {
+        for (const [index, { client }] of this.coordinators.entries()) {
+          const leads = await callUnary(client, client.listNodes, {}, { timeoutMs: 1000 }).then(
+            () => true,
+            () => false,
+          );
+          if (!leads) continue;
+          this.#current = index;
+          return true;
+        }
+        return false;
+      },
+      'a coordinator leads',
+      seconds,
+    );
+    return this.#current;
   }
 
   /** Starts (or starts again, with the same state) an agent. */
   startAgent(agent: AgentOptions): TestProcess {
     const { name, pace = 0.2, slots = 1, args = [] } = agent;
-    const flags = ['--coordinator', this.address, '--name', name, '--state-dir', join(this.dir, `agent-${name}`)];
+    const addresses = this.coordinators.map((coordinator) => coordinator.address).join(',');
+    const flags = ['--coordinator', addresses, '--name', name, '--state-dir', join(this.dir, `agent-${name}`)];
     const profile = ['--profile', 'synthetic', '--slots', String(slots), '--seconds-per-clip', String(pace)];
     const main = join(root, 'node-agent/src/main.ts');
     const all = [...flags, ...profile, '--log-level', 'debug', ...args];
@@ -109,6 +164,7 @@ export class Farm implements AsyncDisposable {
   /** Waits until that many nodes are online. */
   async waitForNodes(count: number): Promise<Node[]> {
     let nodes: Node[] = [];
+    await this.findLeader();
     await until(async () => {
       nodes = await this.nodes();
       return nodes.filter((node) => node.state === 'NODE_STATE_ONLINE').length >= count;
@@ -144,9 +200,15 @@ export class Farm implements AsyncDisposable {
   }
 
   async job(jobId: string): Promise<Job> {
-    const { job } = await callUnary(this.client, this.client.getJob, { jobId });
-    assert.ok(job);
-    return job;
+    try {
+      const { job } = await callUnary(this.client, this.client.getJob, { jobId });
+      assert.ok(job);
+      return job;
+    } catch (error) {
+      // Any coordinator can tell.
+      this.#current = (this.#current + 1) % this.coordinators.length;
+      throw error;
+    }
   }
 
   /** Waits until the job is over, through restarts of the coordinator. */
@@ -193,9 +255,9 @@ export class Farm implements AsyncDisposable {
 
   /** Ends every process; keeps the directory when a process left a trace of trouble and `CLIPFARM_KEEP` is set. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.client?.close();
+    for (const { client } of this.coordinators) client.close();
     await Promise.all([...this.agents.values()].map((agent) => agent.kill()));
-    if (this.coordinator) await this.coordinator.stop();
+    await Promise.all(this.coordinators.map(({ process: child }) => child.stop()));
     if (!process.env.CLIPFARM_KEEP) rmSync(this.dir, { recursive: true, force: true });
   }
 }

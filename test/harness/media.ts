@@ -3,7 +3,7 @@ import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { promisify } from 'node:util';
 import { jobHash, type ReadStamp, readStamp } from '../../node-agent/runner/synthetic/stamp.ts';
-import { SAMPLE } from './farm.ts';
+import { type Farm, SAMPLE } from './farm.ts';
 
 const run = promisify(execFile);
 
@@ -76,6 +76,14 @@ export function identifyFrames(stamps: readonly (ReadStamp | null)[], expected: 
     const seed = (expected.baseSeed + clip) % 2 ** 32;
     assert.deepEqual(found, { job: jobHash(expected.jobId), frame, clip, seed }, `frame ${index}`);
   }
+}
+
+/** Downloads a job's video and proves every frame. @returns clips of which superfluous chunks came */
+export async function prove(farm: Farm, jobId: string, seconds = 120): Promise<number> {
+  const { job, path } = await farm.video(jobId, seconds);
+  const { width, height, frames } = job.plan ?? assert.fail('no plan');
+  identifyFrames(await stampsOf(path, width, height), { jobId, frames, baseSeed: job.spec?.settings?.baseSeed ?? -1 });
+  return job.result?.clipsRerendered ?? -1;
 }
 
 /**

@@ -12,6 +12,8 @@ export interface SlotTruth {
   readonly warmUpSeconds: number;
   /** On top of it when the model has to be loaded: at first, and after a failure. */
   readonly loadSeconds: number;
+  /** Whether the coordinator is told how fast it is, or has to find out. */
+  readonly declared: boolean;
 }
 
 /** The coordinator, as far as an agent can see it. */
@@ -26,6 +28,8 @@ export interface Server {
 export interface RenderObserver {
   rendered(nodeId: string, slotId: string, chunk: SpooledChunk): void;
   preRolled(): void;
+  /** A clip in hand, pre-roll not counted, was thrown away because the lease was taken from the slot. */
+  brokenOff(seconds: number): void;
 }
 
 interface Task {
@@ -103,11 +107,6 @@ export class SimAgent {
 
   get alive(): boolean {
     return this.#alive;
-  }
-
-  /** Chunks that wait for an acknowledgement. */
-  get spooled(): number {
-    return this.#spool.length;
   }
 
   /** The process dies; the spool is on disk. It comes back after `millis`. */
@@ -205,7 +204,9 @@ export class SimAgent {
     const tasks = this.slots.flatMap((slot) => (slot.task ? [slot.task] : []));
     this.#up.send({
       type: 'hello',
-      slots: this.slots.map(({ truth }) => ({ slotId: truth.slotId, warmUpSeconds: truth.warmUpSeconds })),
+      slots: this.slots.map(({ truth: { slotId, warmUpSeconds, declared, secondsPerClip } }) => {
+        return { slotId, warmUpSeconds, declaredSecondsPerClip: declared ? secondsPerClip : 0 };
+      }),
       leases: tasks.map((task) => ({ leaseId: task.lease.leaseId, clip: task.clip })),
       spooled: this.#spool.length,
     });
@@ -227,12 +228,12 @@ export class SimAgent {
         const slot = this.#slotWith(message.leaseId);
         if (!slot?.task) return;
         slot.task.end = Math.min(slot.task.end, message.end);
-        if (slot.task.end <= slot.task.clip || slot.task.end <= slot.task.lease.start) this.#drop(slot);
+        if (slot.task.end <= slot.task.clip || slot.task.end <= slot.task.lease.start) this.#breakOff(slot, slot.task);
         return;
       }
       case 'revoke': {
         const slot = this.#slotWith(message.leaseId);
-        if (slot) this.#drop(slot);
+        if (slot?.task) this.#breakOff(slot, slot.task);
         return;
       }
       case 'ack':
@@ -356,6 +357,11 @@ export class SimAgent {
       if (slot.task.clip < slot.task.lease.start) this.#drop(slot);
       else slot.task.stopAfterClip = reason;
     }
+  }
+
+  #breakOff(slot: Slot, task: Task): void {
+    if (task.clip >= task.lease.start) this.#observer.brokenOff((this.#timeline.now - task.clipBegan) / 1000);
+    this.#drop(slot);
   }
 
   #drop(slot: Slot): void {

@@ -30,7 +30,7 @@ function parseKinds(text: string): FaultKind[] {
 
 function line(outcome: Outcome): string {
   const { makespanSeconds, idealSeconds, joins, steals, speculations, preemptions, revocations } = outcome;
-  const { preRollClips, clips, rerendered, mostPerKilledWorker, idleSeconds } = outcome;
+  const { preRollClips, clips, rerendered, mostPerKilledWorker, idleSeconds, brokenOffSeconds } = outcome;
   return [
     `makespan ${makespanSeconds.toFixed(1)} s (${(makespanSeconds / idealSeconds).toFixed(3)} x ideal)`,
     `${clips} clips`,
@@ -41,14 +41,23 @@ function line(outcome: Outcome): string {
     `${preemptions} preemptions`,
     `${revocations} revocations`,
     `${rerendered} rendered again (at most ${mostPerKilledWorker.toFixed(1)} for a killed worker)`,
+    `${brokenOffSeconds.toFixed(1)} s thrown away half done`,
     `${idleSeconds.toFixed(0)} slot-seconds idle`,
   ].join(', ');
 }
 
 function efficiency(): void {
   for (const slots of [1, 3, 8]) {
-    const outcome = new SimWorld(unlikeSlots(slots, 500), seededRandom(1)).run();
-    console.log(`500 clips on ${slots} slots: ${line(outcome)}`);
+    for (const [declared, first] of [
+      [true, 'fastest'],
+      [false, 'fastest'],
+      [false, 'slowest'],
+    ] as const) {
+      const outcome = new SimWorld(unlikeSlots({ slots, clips: 500, declared, first }), seededRandom(1)).run();
+      console.log(
+        `500 clips, ${slots} slots, speeds ${declared ? 'known' : 'unknown'}, ${first} first: ${line(outcome)}`,
+      );
+    }
   }
 }
 

@@ -16,6 +16,8 @@ export interface SpooledChunk {
 export interface SlotFacts {
   readonly slotId: string;
   readonly warmUpSeconds: number;
+  /** What the operator says about its speed; 0 when nothing is said. */
+  readonly declaredSecondsPerClip: number;
 }
 
 /** What an agent says. */

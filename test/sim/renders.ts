@@ -2,12 +2,11 @@ import type { LoggedJob } from '../../coordinator/src/core/test-jobs.ts';
 import type { RenderObserver } from './agent.ts';
 import type { SpooledChunk } from './messages.ts';
 
-/** A worker that was killed, and what it had rendered that nobody had committed. */
+/** A node that was killed. */
 interface Death {
   readonly nodeId: string;
   readonly at: number;
   readonly workers: number;
-  readonly unacknowledged: number;
 }
 
 interface Render {
@@ -25,6 +24,8 @@ export class Renders implements RenderObserver {
   preRollClips = 0;
   /** Clips, pre-roll not counted. */
   clips = 0;
+  /** Time spent on clips that were thrown away half done, because the coordinator took the lease. */
+  brokenOffSeconds = 0;
 
   constructor(now: () => number) {
     this.#now = now;
@@ -40,9 +41,13 @@ export class Renders implements RenderObserver {
     this.preRollClips += 1;
   }
 
+  brokenOff(seconds: number): void {
+    this.brokenOffSeconds += seconds;
+  }
+
   /** Notes that a node dies now. */
-  died(nodeId: string, workers: number, unacknowledged: number): void {
-    this.#deaths.push({ nodeId, at: this.#now(), workers, unacknowledged });
+  died(nodeId: string, workers: number): void {
+    this.#deaths.push({ nodeId, at: this.#now(), workers });
   }
 
   /** Clips that were rendered more than once, and the most of them that one killed worker had rendered just before. */

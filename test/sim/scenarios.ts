@@ -16,7 +16,13 @@ export function randomScenario(random: Random, size: Size, kinds: readonly Fault
     Array.from({ length: random.whole(1, 2) }, (_, n): SlotTruth => {
       const secondsPerClip = 0.5 * 5 ** random.next();
       const warmUpSeconds = random.between(0, 1);
-      return { slotId: `s${n}`, secondsPerClip, warmUpSeconds, loadSeconds: random.between(0, 4) };
+      return {
+        slotId: `s${n}`,
+        secondsPerClip,
+        warmUpSeconds,
+        loadSeconds: random.between(0, 4),
+        declared: random.chance(0.5),
+      };
     }),
   );
   const speed = nodes.flat().reduce((sum, slot) => sum + 1 / slot.secondsPerClip, 0);
@@ -33,11 +39,22 @@ export function randomScenario(random: Random, size: Size, kinds: readonly Fault
   return { nodes, jobs, faults: size.faults, faultKinds: kinds, faultsUntil, deadline: faultsUntil + 1_800_000 };
 }
 
-/** One job on slots whose speeds spread evenly over a factor of five, and nothing goes wrong. */
-export function unlikeSlots(slots: number, clips: number): Scenario {
-  const nodes = Array.from({ length: slots }, (_, n): SlotTruth[] => {
-    const secondsPerClip = slots === 1 ? 1 : 0.5 * 5 ** (n / (slots - 1));
-    return [{ slotId: 's0', secondsPerClip, warmUpSeconds: 0.3, loadSeconds: 0 }];
+/** What is known of slots whose speeds spread evenly over a factor of five. */
+export interface Unlike {
+  readonly slots: number;
+  readonly clips: number;
+  /** Whether the coordinator knows how fast they are, or has to find out. */
+  readonly declared: boolean;
+  /** Which of them the coordinator takes first while it knows nothing. */
+  readonly first: 'fastest' | 'slowest';
+}
+
+/** One job on slots of unlike speed, and nothing goes wrong. */
+export function unlikeSlots({ slots, clips, declared, first }: Unlike): Scenario {
+  const rising = Array.from({ length: slots }, (_, n) => (slots === 1 ? 1 : 0.5 * 5 ** (n / (slots - 1))));
+  const paces = first === 'fastest' ? rising : rising.reverse();
+  const nodes = paces.map((secondsPerClip): SlotTruth[] => {
+    return [{ slotId: 's0', secondsPerClip, warmUpSeconds: 0.3, loadSeconds: 0, declared }];
   });
   const job: SimJob = { clips, owner: 'ann', priority: 0, anchorMode: 'first_frame', submittedAt: 2000 };
   return { nodes, jobs: [job], faults: 0, faultKinds: [], faultsUntil: 0, deadline: 36_000_000 };

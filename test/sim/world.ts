@@ -50,6 +50,7 @@ export interface Outcome {
   readonly rerendered: number;
   readonly mostPerKilledWorker: number;
   readonly idleSeconds: number;
+  readonly brokenOffSeconds: number;
   readonly steps: number;
 }
 
@@ -122,7 +123,8 @@ export class SimWorld {
   /** An agent dies and is back after `millis`. */
   kill(agent: SimAgent, millis: number): void {
     if (!agent.alive) return;
-    this.#renders.died(agent.nodeId, agent.slots.length, agent.spooled);
+    // One that is cut off anyway has more to lose, and that is not the death's doing.
+    if (agent.connected) this.#renders.died(agent.nodeId, agent.slots.length);
     agent.kill(millis);
   }
 
@@ -210,6 +212,7 @@ export class SimWorld {
       ...this.#checker.counts,
       preRollClips: this.#renders.preRollClips,
       clips: this.#renders.clips,
+      brokenOffSeconds: this.#renders.brokenOffSeconds,
       ...this.#renders.summary(this.#coordinator.jobs),
       idleSeconds: this.#checker.idleSeconds,
       steps: this.#steps,

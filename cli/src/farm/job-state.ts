@@ -29,6 +29,7 @@ export const slotStateWords = {
   [SlotState.SLOT_STATE_LOADING]: 'loading',
   [SlotState.SLOT_STATE_RENDERING]: 'rendering',
   [SlotState.SLOT_STATE_RECOVERING]: 'recovering',
+  [SlotState.SLOT_STATE_DRAINING]: 'leaving',
 } as const satisfies Record<SlotState, string>;
 
 /** True for a state that a job leaves only when an operator retries it. */

@@ -5,21 +5,17 @@ import type {
   AttachRequest,
   AttachResponse,
 } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import { MAX_CHUNK_BYTES } from '@clipfarm/shared/media/chunk';
 import type { CallContext, RpcHandlers } from '@clipfarm/shared/rpc/handlers';
 import type { MessageSink } from '@clipfarm/shared/rpc/sink';
-import { pipeFileToCall, readUpload, receiveToFile } from '@clipfarm/shared/rpc/stream';
+import { checkPromise, pipeFileToCall, readUpload, receiveToFile } from '@clipfarm/shared/rpc/stream';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
 import type { JobState } from '../core/job-model.ts';
 import { artifactKeys } from '../farm/artifact-keys.ts';
 import type { Link, Links } from '../farm/links.ts';
 import type { StorageHealth } from '../farm/storage-health.ts';
 import { AgentSession, type SessionParts } from './agent-session.ts';
-
-/** Version of the agent link that this coordinator speaks. */
-const PROTOCOL = 1;
-
-/** Largest chunk: 48 frames of the largest picture stay far below it at any quality. */
-const MAX_CHUNK_BYTES = 64 * 1024 * 1024;
+import { checkHello } from './hello-check.ts';
 
 /** The RPCs that agents call. */
 export function agentService(
@@ -34,11 +30,20 @@ export function agentService(
       const path = await parts.store.localFile(inputKey(job, request.sha256));
       await pipeFileToCall({ path, sink: responses, toMessage: (data) => ({ data }), signal: context.signal });
     }),
+    prepareUpload: rpc.unary(async ({ header }) => {
+      parts.office.requireLead();
+      if (!header) throw new FarmError('invalid_argument', 'header: is missing', { field: 'header' });
+      const { sha256, bytes } = header;
+      checkPromise({ sha256, bytes, limit: MAX_CHUNK_BYTES });
+      const put = await parts.store.presignPut(artifactKey(parts.jobs.get(header.jobId), header), { sha256, bytes });
+      if (put === null) return { way: { $case: 'viaCoordinator', value: {} } };
+      const { url, headers, validSeconds } = put;
+      return { way: { $case: 'presigned', value: { url, headers: { ...headers }, validSeconds } } };
+    }),
     uploadArtifact: rpc.clientStream(async (requests) => {
       parts.office.requireLead();
       const { header, pieces } = await readUpload(requests);
-      const job = requireJob(parts.jobs.get(header.jobId), header.jobId);
-      const key = artifactKey(job, header);
+      const key = artifactKey(parts.jobs.get(header.jobId), header);
       const { sha256, bytes } = header;
       const dir = parts.store.tempDir();
       await parts.storage.watch(async () => {
@@ -58,49 +63,33 @@ async function attach(
 ): Promise<void> {
   parts.office.requireLead();
   let session: AgentSession | null = null;
-  let closeReason = '';
-  const ended = Promise.withResolvers<never>();
+  let reason = 'the agent ended the link';
   const link: Link = {
     send: (message) => void responses.post({ message }),
-    close: (reason) => {
-      closeReason = reason;
-      ended.reject(new FarmError('unavailable', reason));
+    close: (why) => {
+      reason = why;
+      session?.close();
+      context.abort(new FarmError('unavailable', why));
     },
   };
-  ended.promise.catch(() => undefined);
   try {
-    const iterator = requests[Symbol.asyncIterator]();
-    for (;;) {
-      const next = await Promise.race([iterator.next(), ended.promise]);
-      if (next.done) break;
-      const { message } = next.value;
+    for await (const { message } of requests) {
       if (!message) continue;
       if (session) {
-        await session.handle(message);
+        session.handle(message);
         continue;
       }
       if (message.$case !== 'hello') throw new FarmError('invalid_argument', 'the first message must be Hello');
-      const hello = message.value;
-      if (hello.protocol !== PROTOCOL) {
-        const hint = 'Run the agent and the coordinator from the same release.';
-        throw new FarmError(
-          'failed_precondition',
-          `the agent speaks protocol ${hello.protocol}, this coordinator ${PROTOCOL}`,
-          { hint },
-        );
-      }
-      if (hello.nodeId === '' || hello.slots.length === 0) {
-        throw new FarmError('invalid_argument', 'Hello must name the node and at least one slot');
-      }
-      session = new AgentSession(hello, parts, (m) => link.send(m));
-      parts.links.open(hello.nodeId, link);
-      await session.welcome(hello);
+      checkHello(message.value);
+      session = new AgentSession(message.value, parts, link.send, link.close);
+      parts.links.open(session.nodeId, link);
+      await session.welcome(message.value);
     }
   } finally {
     session?.close();
     if (session && parts.links.closed(session.nodeId, link)) {
       parts.nodes.disconnected(session.nodeId);
-      parts.log.info({ node_id: session.nodeId, peer: context.peer, reason: closeReason }, 'node detached');
+      parts.log.info({ node_id: session.nodeId, peer: context.peer, reason }, 'node detached');
     }
   }
 }
@@ -118,7 +107,9 @@ function inputKey(job: JobState, sha256: string): string {
   throw new FarmError('not_found', `job ${jobId} has no input ${sha256}`, { field: 'sha256' });
 }
 
-function artifactKey(job: JobState, header: ArtifactHeader): string {
+/** Where an upload belongs, if the lease that it comes from may hand it in. */
+function artifactKey(found: JobState | undefined, header: ArtifactHeader): string {
+  const job = requireJob(found, header.jobId);
   const { jobId, clips } = job.definition;
   if (!job.leases.has(header.leaseId) && !job.pastLeases.has(header.leaseId)) {
     throw new FarmError('permission_denied', `lease ${header.leaseId} is not known to job ${jobId}`, {

@@ -1,18 +1,22 @@
-import type { Clock } from '@clipfarm/shared/clock';
+import type { Clock, Timer } from '@clipfarm/shared/clock';
 import type {
+  AnchorReady,
   AttachRequest,
   AttachResponse,
+  ChunkReady,
   FailureClass as FailureClassMessage,
   Hello,
   LeaseEnded,
+  LogLine,
 } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import type { Logger } from '@clipfarm/shared/log';
-import type { FailureClass } from '../core/job-model.ts';
+import type { FailureClass, LeaseState } from '../core/job-model.ts';
 import type { AnchorKeeper } from '../farm/anchor-keeper.ts';
 import type { ChunkCommitter } from '../farm/chunk-committer.ts';
 import type { FarmTimings } from '../farm/dispatcher.ts';
 import type { Fleet } from '../farm/fleet.ts';
 import type { Jobs } from '../farm/jobs.ts';
+import { Mutex } from '../farm/mutex.ts';
 import type { Nodes } from '../farm/nodes.ts';
 import type { Office } from '../farm/office.ts';
 
@@ -33,8 +37,17 @@ export interface SessionParts {
 
 type Message = NonNullable<AttachResponse['message']>;
 
-/** How long a re-attached agent has to hand in its spool before the leases that it lost are given to others. */
-const SPOOL_HAND_IN_MILLIS = 3000;
+/** A re-attached agent that hands nothing in for so long loses the leases that it does not hold any more. */
+const SPOOL_PATIENCE_MILLIS = 3000;
+
+/** Messages of one agent that may wait for the disk; a healthy one has a handful. */
+const MAX_WAITING = 1000;
+
+/** Longest line of an agent's that is logged, in characters. */
+const MAX_LOG_TEXT = 2000;
+
+/** pino's number for warnings. */
+const WARN_LEVEL = 40;
 
 const failureClasses: { readonly [F in FailureClassMessage]: FailureClass } = {
   FAILURE_CLASS_UNSPECIFIED: 'crash',
@@ -48,40 +61,48 @@ const failureClasses: { readonly [F in FailureClassMessage]: FailureClass } = {
   FAILURE_CLASS_NODE_LOST: 'node_lost',
 };
 
-/** One attached agent: what it says, in order, becomes commands; what it must know is sent by the listeners of events. */
+/**
+ * One attached agent: what it says becomes commands. Signs of life count at once; what needs the disk is done in order
+ * behind them, so that a slow disk never makes a node look lost.
+ */
 export class AgentSession {
   readonly nodeId: string;
   readonly #parts: SessionParts;
   readonly #send: (message: Message) => void;
+  readonly #fail: (reason: string) => void;
   readonly #log: Logger;
+  readonly #work = new Mutex();
+  #waiting = 0;
   /** Leases in force that the agent no longer has, until its spool is handed in. */
-  #orphaned: string[] = [];
+  readonly #orphaned = new Set<string>();
   #spoolLeft = 0;
+  #patience: Timer | null = null;
   #closed = false;
 
-  constructor(hello: Hello, parts: SessionParts, send: (message: Message) => void) {
+  /**
+   * @param send queues a message to the agent
+   * @param fail ends the stream; the agent attaches again and everything is sorted out then
+   */
+  constructor(hello: Hello, parts: SessionParts, send: (message: Message) => void, fail: (reason: string) => void) {
     this.nodeId = hello.nodeId;
     this.#parts = parts;
     this.#send = send;
+    this.#fail = fail;
     this.#log = parts.log.child({ node_id: hello.nodeId, node: hello.name });
   }
 
   /** Registers the node, tells the agent which of its leases still hold, and finds out which ones it lost. */
   async welcome(hello: Hello): Promise<void> {
-    const { jobs, nodes, timings, office } = this.#parts;
+    const { nodes, fleet, timings, office } = this.#parts;
     const { term } = office;
     await nodes.register(hello);
-    const inForce = jobs
-      .live()
-      .flatMap((job) => [...job.leases.values()])
-      .filter((l) => l.nodeId === this.nodeId);
-    const held = new Set(hello.leases.map((lease) => lease.leaseId));
-    const valid = inForce.filter((lease) => held.has(lease.leaseId)).map((lease) => lease.leaseId);
-    for (const lease of hello.leases) {
-      this.#parts.fleet.noteProgress(lease.leaseId, { clip: lease.currentClip, fraction: 0 });
+    const held = new Map(hello.leases.map((lease) => [lease.leaseId, lease.currentClip]));
+    const inForce = this.#leasesInForce();
+    const valid = inForce.filter((lease) => held.has(lease.leaseId));
+    for (const { leaseId } of valid) {
+      fleet.noteProgress(this.nodeId, leaseId, { clip: held.get(leaseId) ?? 0, fraction: 0 });
     }
-    this.#orphaned = inForce.filter((lease) => !held.has(lease.leaseId)).map((lease) => lease.leaseId);
-    this.#spoolLeft = hello.spooledChunks;
+    for (const { leaseId } of inForce) if (!held.has(leaseId)) this.#orphaned.add(leaseId);
     this.#send({
       $case: 'welcome',
       value: {
@@ -89,115 +110,144 @@ export class AgentSession {
         heartbeatMillis: timings.heartbeatMillis,
         leaseMillis: timings.leaseMillis,
         graceMillis: timings.graceMillis,
-        validLeaseIds: valid,
+        validLeaseIds: valid.map((lease) => lease.leaseId),
       },
     });
-    for (const lease of inForce) {
-      // A shrink that was sent into a broken stream is said again.
-      if (held.has(lease.leaseId))
-        this.#send({ $case: 'shrink', value: { term, leaseId: lease.leaseId, end: lease.end } });
-    }
-    this.#log.info(
-      { version: hello.version, slots: hello.slots.length, held: held.size, lost: this.#orphaned.length },
-      'node attached',
-    );
-    if (this.#spoolLeft === 0) await this.#handedIn();
-    else this.#parts.clock.setTimeout(() => void this.#handedIn(), SPOOL_HAND_IN_MILLIS);
+    // A shrink that was sent into a broken stream is said again.
+    for (const { leaseId, end } of valid) this.#send({ $case: 'shrink', value: { term, leaseId, end } });
+    const counts = { slots: hello.slots.length, held: held.size, lost: this.#orphaned.size };
+    this.#log.info({ version: hello.version, spooled: hello.spooledChunks, ...counts }, 'node attached');
+    this.#spoolLeft = hello.spooledChunks;
+    this.#awaitSpool();
   }
 
-  /** Takes one message after the other. */
-  async handle(message: NonNullable<AttachRequest['message']>): Promise<void> {
+  /** Takes a message. Never throws and never waits. */
+  handle(message: NonNullable<AttachRequest['message']>): void {
     const { nodes, fleet } = this.#parts;
+    nodes.seen(this.nodeId, message.$case === 'heartbeat' ? message.value.slots : undefined);
     switch (message.$case) {
-      case 'hello':
-        this.#log.warn('a second Hello on the same stream is ignored');
-        return;
-      case 'heartbeat':
-        nodes.seen(this.nodeId, message.value.slots);
-        return;
       case 'progress': {
         const { leaseId, clip, fraction } = message.value;
-        nodes.seen(this.nodeId);
-        fleet.noteProgress(leaseId, { clip, fraction });
+        fleet.noteProgress(this.nodeId, leaseId, { clip, fraction });
         return;
       }
       case 'chunkReady':
-        await this.#chunk(message.value.manifest);
+        this.#later(() => this.#chunkReady(message.value));
         return;
-      case 'anchorReady': {
-        const { jobId, leaseId, sha256, bytes } = message.value;
-        const reason = await this.#parts.anchors.commit(jobId, leaseId, { sha256, bytes });
-        this.#send({ $case: 'anchorAck', value: { jobId, accepted: reason === null, reason: reason ?? '' } });
+      case 'anchorReady':
+        this.#later(() => this.#anchorReady(message.value));
         return;
-      }
       case 'leaseEnded':
-        await this.#leaseEnded(message.value);
+        this.#later(() => this.#leaseEnded(message.value));
         return;
-      case 'log': {
-        const line = { source: 'agent', lease_id: message.value.leaseId };
-        if (message.value.level >= 40) this.#log.warn(line, message.value.message);
-        else this.#log.info(line, message.value.message);
+      case 'log':
+        this.#logLine(message.value);
         return;
-      }
+      default:
+        return;
     }
   }
 
   /** The stream is over. */
   close(): void {
     this.#closed = true;
+    this.#patience?.cancel();
   }
 
-  async #chunk(manifest: Parameters<ChunkCommitter['offer']>[1] | undefined): Promise<void> {
+  /** Does something after what was asked before. A failure ends the stream, never the process. */
+  #later(work: () => Promise<void>): void {
+    if (this.#waiting >= MAX_WAITING) {
+      this.#fail(`${MAX_WAITING} messages wait to be dealt with`);
+      return;
+    }
+    this.#waiting += 1;
+    this.#work
+      .run(async () => {
+        if (!this.#closed) await work();
+      })
+      .catch((error: unknown) => {
+        this.#log.error({ err: error }, 'a message could not be dealt with; the agent has to attach again');
+        this.#fail('the coordinator could not deal with a message');
+      })
+      .finally(() => {
+        this.#waiting -= 1;
+      });
+  }
+
+  async #chunkReady({ manifest }: ChunkReady): Promise<void> {
     if (!manifest) return;
     const { jobId, leaseId, clip } = manifest;
     const answer = await this.#parts.committer.offer(this.nodeId, manifest);
     this.#send({ $case: 'chunkAck', value: { jobId, leaseId, clip, ...answer } });
     if (this.#spoolLeft > 0) {
       this.#spoolLeft -= 1;
-      if (this.#spoolLeft === 0) await this.#handedIn();
+      this.#awaitSpool();
     }
   }
 
-  /** The spool is dealt with, or took too long: leases that the agent lost are over now. */
+  async #anchorReady({ jobId, leaseId, sha256, bytes }: AnchorReady): Promise<void> {
+    const reason = await this.#parts.anchors.commit(this.nodeId, jobId, leaseId, { sha256, bytes });
+    this.#send({ $case: 'anchorAck', value: { jobId, accepted: reason === null, reason: reason ?? '' } });
+  }
+
+  /** Waits for the next chunk of the spool; when there is none left, or none comes, lost leases are over. */
+  #awaitSpool(): void {
+    this.#patience?.cancel();
+    const settle = () => this.#later(() => this.#handedIn());
+    if (this.#spoolLeft === 0) settle();
+    else this.#patience = this.#parts.clock.setTimeout(settle, SPOOL_PATIENCE_MILLIS);
+  }
+
   async #handedIn(): Promise<void> {
-    const orphaned = this.#orphaned;
-    this.#orphaned = [];
     this.#spoolLeft = 0;
-    if (this.#closed) return;
-    this.#parts.nodes.handedIn(this.nodeId);
-    for (const leaseId of orphaned) {
-      await this.#fail(leaseId, 'node_lost', 'the agent attached again without this lease', null);
+    for (const leaseId of this.#orphaned) {
+      await this.#failLease(leaseId, 'node_lost', 'the agent attached again without this lease', null);
+      this.#orphaned.delete(leaseId);
     }
+    this.#parts.nodes.handedIn(this.nodeId);
     this.#parts.wake();
   }
 
-  async #leaseEnded(ended: LeaseEnded): Promise<void> {
-    const { leaseId, jobId, reason, message } = ended;
-    if (!this.#holds(jobId, leaseId)) return;
+  async #leaseEnded({ leaseId, reason, message, failureClass, clip }: LeaseEnded): Promise<void> {
     switch (reason) {
       case 'LEASE_END_REASON_FAILED':
-        await this.#fail(leaseId, failureClasses[ended.failureClass], message, ended.clip);
-        return;
-      case 'LEASE_END_REASON_STOPPED':
+        return this.#failLease(leaseId, failureClasses[failureClass], message, clip);
       case 'LEASE_END_REASON_REFUSED':
+        // Counted and backed off like a failure, or a slot that always refuses would be asked for ever.
+        return this.#failLease(leaseId, 'environment', `the agent refused the lease: ${message}`, null);
+      default: {
+        // Completed too: every chunk was answered before, so what is not committed by now will not come.
+        const held = this.#held(leaseId);
+        if (!held) return;
+        const { jobId } = held;
         await this.#parts.jobs.execute(jobId, { type: 'endLease', leaseId, cause: 'returned', reason: message });
-        return;
-      default:
-        // Completed: the commit of its last chunk ends the lease.
-        this.#log.debug({ job_id: jobId, lease_id: leaseId }, 'the agent is done with a lease');
+      }
     }
   }
 
-  async #fail(leaseId: string, failureClass: FailureClass, message: string, clip: number | null): Promise<void> {
-    const job = this.#parts.jobs.live().find((j) => j.leases.has(leaseId));
-    const lease = job?.leases.get(leaseId);
-    if (!job || lease?.nodeId !== this.nodeId) return;
-    const at = clip ?? this.#parts.fleet.progressOf(leaseId)?.clip ?? lease.start;
-    const { jobId } = job.definition;
-    await this.#parts.jobs.execute(jobId, { type: 'failLease', leaseId, failureClass, message, clip: at });
+  async #failLease(leaseId: string, failureClass: FailureClass, message: string, clip: number | null): Promise<void> {
+    const held = this.#held(leaseId);
+    if (!held) return;
+    const at = clip ?? this.#parts.fleet.progressOf(leaseId)?.clip ?? held.lease.start;
+    await this.#parts.jobs.execute(held.jobId, { type: 'failLease', leaseId, failureClass, message, clip: at });
   }
 
-  #holds(jobId: string, leaseId: string): boolean {
-    return this.#parts.jobs.get(jobId)?.leases.get(leaseId)?.nodeId === this.nodeId;
+  #logLine({ level, message, leaseId }: LogLine): void {
+    const line = { source: 'agent', lease_id: leaseId.slice(0, 100) };
+    const text = message.slice(0, MAX_LOG_TEXT);
+    if (level >= WARN_LEVEL) this.#log.warn(line, text);
+    else this.#log.info(line, text);
+  }
+
+  /** A lease in force that is this node's, and its job. */
+  #held(leaseId: string): { readonly jobId: string; readonly lease: LeaseState } | null {
+    const holder = this.#parts.fleet.holder(leaseId);
+    if (holder?.lease.nodeId !== this.nodeId) return null;
+    return { jobId: holder.job.definition.jobId, lease: holder.lease };
+  }
+
+  #leasesInForce(): LeaseState[] {
+    const leases = this.#parts.jobs.live().flatMap((job) => [...job.leases.values()]);
+    return leases.filter((lease) => lease.nodeId === this.nodeId);
   }
 }

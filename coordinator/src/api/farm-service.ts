@@ -20,6 +20,9 @@ import { stateOf, type Views } from './views.ts';
 /** Largest uploads in bytes. */
 const UPLOAD_LIMITS = { INPUT_KIND_IMAGE: 50 * 1024 * 1024, INPUT_KIND_AUDIO: 4 * 1024 ** 3 } as const;
 
+/** Uploads leave this much free, so that the journal and the chunks of running jobs always find room. */
+const RESERVED_BYTES = 64 * 1024 * 1024;
+
 const MAX_PAGE = 500;
 const DEFAULT_PAGE = 50;
 
@@ -46,6 +49,12 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       const { kind, sha256, bytes } = header;
       if (kind !== 'INPUT_KIND_IMAGE' && kind !== 'INPUT_KIND_AUDIO') {
         throw new FarmError('invalid_argument', 'kind: must be image or audio', { field: 'kind' });
+      }
+      if ((await store.freeBytes()) < bytes + RESERVED_BYTES) {
+        throw new FarmError('resource_exhausted', `the coordinator has no room for ${bytes} bytes`, {
+          field: kind === 'INPUT_KIND_IMAGE' ? 'image' : 'audio',
+          hint: 'Free space in its data directory.',
+        });
       }
       const temp = await receiveToFile({ pieces, dir: store.tempDir(), sha256, bytes, limit: UPLOAD_LIMITS[kind] });
       await store.putFile(artifactKeys.input(sha256), temp, { sha256, bytes });
@@ -168,13 +177,14 @@ function pageOf(all: readonly JobState[], size: number, token: string, states: r
   if (size > MAX_PAGE) {
     throw new FarmError('invalid_argument', `page_size: ${size}; accepted is 1 to ${MAX_PAGE}`, { field: 'page_size' });
   }
-  const wanted = states.length === 0 ? all : all.filter((job) => states.includes(stateOf(job)));
-  const after = token === '' ? 0 : wanted.findIndex((job) => job.definition.jobId === token) + 1;
+  // Looked up among all jobs: the one it names may have changed its state since.
+  const after = token === '' ? 0 : all.findIndex((job) => job.definition.jobId === token) + 1;
   if (token !== '' && after === 0) {
     throw new FarmError('invalid_argument', `page_token: "${token}" is not one of mine`, { field: 'page_token' });
   }
-  const page = wanted.slice(after, after + (size || DEFAULT_PAGE));
-  const more = after + page.length < wanted.length;
+  const wanted = all.slice(after).filter((job) => states.length === 0 || states.includes(stateOf(job)));
+  const page = wanted.slice(0, size || DEFAULT_PAGE);
+  const more = page.length < wanted.length;
   return { page, next: more ? (page.at(-1)?.definition.jobId ?? '') : '' };
 }
 

@@ -1,10 +1,13 @@
 import { Job, type JobPlan, type JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { fitSlot } from '@clipfarm/shared/model/profiles';
+import { countClips } from '../core/clip-ranges.ts';
 import { isOver } from '../core/decide.ts';
 import type { JobDefinition, JobState } from '../core/job-model.ts';
 import { committedPrefix, committedSpans } from '../core/job-progress.ts';
 import { forecastFinish, forecastLease } from '../core/schedule.ts';
-import type { Fit, Fleet } from '../farm/fleet.ts';
+import { newRound, type Round } from '../core/schedule-round.ts';
+import type { Fit, Fleet, FleetSlot } from '../farm/fleet.ts';
 import type { NodeRecord, NodeStatus, Nodes } from '../farm/nodes.ts';
 import type { Speedometer } from '../farm/speedometer.ts';
 import type { StorageHealth } from '../farm/storage-health.ts';
@@ -25,20 +28,34 @@ export class Views {
 
   /** A job as an observer sees it. */
   job(job: JobState): Job {
+    return this.#job(job, this.#look([job]));
+  }
+
+  /** Several jobs, for about the price of one look at the farm. */
+  jobs(jobs: readonly JobState[]): Job[] {
+    const look = this.#look(jobs);
+    return jobs.map((job) => this.#job(job, look));
+  }
+
+  #look(jobs: readonly JobState[]): Look {
+    const slots = this.#fleet.slots();
+    return { slots, round: newRound(this.#fleet.scheduleInput(jobs, slots)) };
+  }
+
+  #job(job: JobState, { slots, round }: Look): Job {
     const { definition } = job;
-    const active = job.status === 'active';
-    const input = this.#fleet.scheduleInput([job]);
-    const eta = active && !job.paused ? forecastFinish(input, job) : job.status === 'stitching' ? 0 : -1;
+    const eta = job.status === 'active' && !job.paused ? forecastFinish(round, job) : job.status === 'stitching' ? 0 : -1;
+    const spans = [...committedSpans(job)];
     return Job.fromPartial({
       jobId: definition.jobId,
       spec: specOf(job),
       plan: planOf(definition),
       state: stateOf(job),
-      stateReason: this.#reasonOf(job),
+      stateReason: this.#reasonOf(job, slots),
       submittedAt: timestamp(job.submittedAt),
       startedAt: timestamp(job.startedAt),
       finishedAt: timestamp(job.finishedAt),
-      clipsCommitted: job.committed.size,
+      clipsCommitted: countClips(job.committedSet),
       clipsPrefix: committedPrefix(job),
       leases: [...job.leases.values()].map((lease) => ({
         leaseId: lease.leaseId,
@@ -49,7 +66,7 @@ export class Views {
         preRoll: lease.preRoll,
         speculative: lease.speculative,
         currentClip: this.#fleet.progressOf(lease.leaseId)?.clip ?? lease.start - lease.preRoll,
-        etaSeconds: forecastLease(input, job, lease),
+        etaSeconds: forecastLease(round, job, lease),
       })),
       etaSeconds: Number.isFinite(eta) ? eta : -1,
       speed: this.#speed.of(definition.jobId),
@@ -57,13 +74,13 @@ export class Views {
         ? {
             ...job.result,
             ...job.result.video,
-            joins: committedSpans(job).length - 1,
+            joins: spans.length - 1,
             clipsRerendered: job.rerendered,
             checks: [...job.result.checks],
           }
         : undefined,
       revision: job.revision,
-      spans: committedSpans(job),
+      spans: [...committedSpans(job)],
       failures: job.failures.map((failure) => ({ ...failure, at: timestamp(failure.at) })),
     });
   }
@@ -87,7 +104,6 @@ export class Views {
 
   /** A node with what its slots do. */
   node(node: NodeRecord): Node {
-    const slots = this.#fleet.slots();
     return Node.fromPartial({
       nodeId: node.nodeId,
       name: node.name,
@@ -97,7 +113,7 @@ export class Views {
       stateReason: this.#nodeReason(node),
       slots: node.slots.map((info) => {
         const status = node.statuses.get(info.slotId);
-        const slot = slots.find((s) => s.nodeId === node.nodeId && s.slotId === info.slotId);
+        const slot = this.#fleet.slot(node.nodeId, info.slotId);
         const held = slot?.leaseId ? this.#fleet.holder(slot.leaseId) : null;
         return {
           info,
@@ -130,18 +146,25 @@ export class Views {
   }
 
   /** Why the job is in its state; for one that waits, what it waits for. */
-  #reasonOf(job: JobState): string {
+  #reasonOf(job: JobState, slots: readonly FleetSlot[]): string {
     if (this.#storage.problem !== null && !isOver(job)) return this.#storage.problem;
     if (job.reason !== '' || job.status !== 'active' || job.leases.size > 0) return job.reason;
-    const fits = this.#fleet.fits(job.definition);
-    const online = fits.filter((fit) => this.#nodes.status(fit.node) === 'online');
-    if (online.length === 0) return 'waits for a node: none is online';
-    const fitting = online.filter((fit) => fit.fits);
-    if (fitting.length === 0) return `no online slot fits: ${online[0]?.detail ?? ''}`;
+    const online = slots.filter((slot) => this.#nodes.status(slot.node) === 'online');
+    const [first] = online;
+    if (!first) return 'waits for a node: none is online';
+    if (!online.some((slot) => this.#fleet.canRender(slot, job.definition))) {
+      return `no online slot fits: ${fitSlot(first.info, job.definition).detail}`;
+    }
     if (job.failures.length > 0)
       return `waits before the next attempt; last failure: ${job.failures.at(-1)?.message ?? ''}`;
     return 'waits for a free slot';
   }
+}
+
+/** The farm at one instant. */
+interface Look {
+  readonly slots: readonly FleetSlot[];
+  readonly round: Round;
 }
 
 const jobStates = {

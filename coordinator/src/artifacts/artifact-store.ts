@@ -22,8 +22,8 @@ export interface PresignedPut {
   readonly url: string;
   /** Headers to send exactly as they are; the signature covers them, so that no other content is taken. */
   readonly headers: Readonly<Record<string, string>>;
-  /** When it stops working, in milliseconds since 1970. */
-  readonly expiresAt: number;
+  /** Seconds from now for which it works. */
+  readonly validSeconds: number;
 }
 
 /** Part of a file. */

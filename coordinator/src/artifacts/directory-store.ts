@@ -183,18 +183,19 @@ class DirectoryStore implements ArtifactStore {
 }
 
 /**
- * Opens a store in a directory, which is made if missing, and deletes what an earlier process left in its temporary
- * directory. Only one process may have it open.
+ * Opens a store in a directory, which is made if missing, and deletes what an earlier process of this
+ * owner left in its temporary directory. Several coordinators may share it, each under a name of its own.
  *
+ * @param owner part of a key; no two processes at a time
  * @throws FarmError `internal` or `resource_exhausted` when the directory can't be made or read.
  */
-export async function openDirectoryStore(root: string): Promise<ArtifactStore> {
+export async function openDirectoryStore(root: string, owner = 'sole'): Promise<ArtifactStore> {
   try {
     await mkdirDurable(join(root, 'files'));
     const base = await realpath(root);
-    const temp = join(base, 'tmp');
+    const temp = join(base, 'tmp', owner);
     await rm(temp, { recursive: true, force: true });
-    await mkdir(temp);
+    await mkdir(temp, { recursive: true });
     const files = join(base, 'files');
     if ((await realpath(files)) !== files) throw escapes('files');
     return new DirectoryStore(files, temp);

@@ -1,13 +1,16 @@
-import { bestSteal, type Participant, secondsLeft, type Victim } from './carve.ts';
-import { type ClipRange, clipSet, withoutSet } from './clip-ranges.ts';
+import { bestSteal, finishTime, type Participant, secondsLeft, type Victim } from './carve.ts';
+import { type ClipRange, clipSet, countClips, withoutSet } from './clip-ranges.ts';
 import type { JobState, LeaseState } from './job-model.ts';
+import { pendingClips } from './job-progress.ts';
 import type { ScheduleAction, ScheduledSlot } from './schedule-model.ts';
 import {
   awaitsAnchor,
+  duplicatesOf,
   freeParticipant,
   grantAction,
   isFit,
   isTouched,
+  overlap,
   type Round,
   slotOf,
   victimOf,
@@ -26,6 +29,7 @@ export interface Relief {
 
 /**
  * The lease of the job from which a slot can save most by taking over its tail, or null when that does not pay anywhere.
+ * It keeps what it can do until the whole job could be done: one long span is better than two short ones.
  *
  * @param thief the slot, with what it takes until it could begin
  * @param planned actions of this round so far
@@ -38,14 +42,25 @@ export function bestRelief(
   planned: readonly ScheduleAction[],
 ): Relief | null {
   if (!mayAssist(round, job, slot)) return null;
+  const { work, workers } = workLeft(round, job);
+  const together = finishTime(work, [...workers, thief]);
   let best: Relief | null = null;
   for (const lease of assistable(round, job, planned)) {
-    const found = bestSteal(victimOf(round, job, lease), thief, round.policy.minStealSaving);
+    const found = bestSteal(victimOf(round, job, lease), thief, round.policy.minStealSaving, together);
     if (!found || found.saved <= (best?.saved ?? 0)) continue;
     const range = withoutSet(clipSet(found.newEnd, lease.end), job.committedSet)[0];
     if (range && !isWorseFor(job, slot, lease, range)) best = { lease, range, ...found };
   }
   return best;
+}
+
+/** Clips of a job that are still to be rendered, parts of clips included, and the slots that are at it. */
+export function workLeft(round: Round, job: JobState): { work: number; workers: Participant[] } {
+  const duplicates = duplicatesOf(job);
+  const originals = [...job.leases.values()].filter((lease) => !duplicates.includes(lease));
+  const victims = originals.map((lease) => victimOf(round, job, lease));
+  const leased = victims.reduce((sum, v) => sum + Math.max(0, v.end - v.current - v.fraction), 0);
+  return { work: countClips(pendingClips(job)) + leased, workers: victims };
 }
 
 /** Takes over the tail of a lease where that pays; null when it pays nowhere. */
@@ -114,21 +129,15 @@ function mayAssist(round: Round, job: JobState, slot: ScheduledSlot): boolean {
 }
 
 /**
- * Leases that one more slot could help: not changed in this round, without a duplicate, none themselves as long as the
- * original lives, and of nodes that are known: after a restart nobody's clips are taken before they could report.
+ * Leases that one more slot could help: not changed in this round, neither duplicates nor duplicated, and of nodes that
+ * are known: after a restart nobody's clips are taken before he could report.
  */
 function assistable(round: Round, job: JobState, planned: readonly ScheduleAction[]): LeaseState[] {
-  const leases = [...job.leases.values()];
-  const duplicates = leases.filter((lease) => lease.speculative);
-  const isDoubled = (lease: LeaseState) =>
-    lease.speculative
-      ? leases.some((other) => other !== lease && overlap(other, lease))
-      : duplicates.some((other) => overlap(other, lease));
-  return leases.filter((lease) => slotOf(round, lease) && !isTouched(planned, lease.leaseId) && !isDoubled(lease));
-}
-
-function overlap(a: ClipRange, b: ClipRange): boolean {
-  return a.start < b.end && b.start < a.end;
+  const duplicates = duplicatesOf(job);
+  return [...job.leases.values()].filter((lease) => {
+    const doubled = duplicates.some((other) => overlap(other, lease));
+    return !doubled && slotOf(round, lease) && !isTouched(planned, lease.leaseId);
+  });
 }
 
 /** Whether the range has a clip that failed on the slot's node and not on the node that has it now. */

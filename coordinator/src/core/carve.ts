@@ -70,10 +70,12 @@ export function secondsLeft(v: Victim): number {
  *
  * @param thief `readyIn` is its warm-up and pre-roll
  * @param minSaving seconds
+ * @param busyUntil seconds; what the victim has done by then stays with it, so that it need not look for more
  */
-export function bestSteal(victim: Victim, thief: Participant, minSaving: number): Steal | null {
+export function bestSteal(victim: Victim, thief: Participant, minSaving: number, busyUntil = 0): Steal | null {
   const before = secondsLeft(victim);
-  const firstFree = Math.max(victim.current + 1, victim.start + 1);
+  const done = Math.floor(victim.current + victim.fraction + (busyUntil - victim.readyIn) / victim.secondsPerClip);
+  const firstFree = Math.max(victim.current + 1, victim.start + 1, done);
   const most = victim.end - firstFree;
   const share = (before - thief.readyIn) / (victim.secondsPerClip + thief.secondsPerClip);
   let best: Steal | null = null;

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { hasClip } from './clip-ranges.ts';
 import { type Decision, decide, isOver, type JobCommand } from './decide.ts';
 import { type FailureClass, failureClasses, type JobState, type LeaseState } from './job-model.ts';
-import { pendingClips, uncommittedClips } from './job-progress.ts';
+import { committedSpans, pendingClips, uncommittedClips } from './job-progress.ts';
 import { contentRef, execute, type LoggedJob, refold, submitJob } from './test-jobs.ts';
 
 const CLIPS = 12;
@@ -23,6 +23,8 @@ type Ask =
     }
   | { readonly ask: 'commitNext'; readonly a: number }
   | { readonly ask: 'anchor'; readonly a: number }
+  | { readonly ask: 'superfluous'; readonly a: number; readonly clip: number }
+  | { readonly ask: 'loseClip'; readonly clip: number }
   | { readonly ask: 'return'; readonly a: number }
   | { readonly ask: 'failLease'; readonly a: number; readonly clip: number; readonly failureClass: FailureClass }
   | { readonly ask: 'pause'; readonly clips: readonly number[] }
@@ -57,6 +59,8 @@ const ask: fc.Arbitrary<Ask> = fc.oneof(
   },
   { weight: 1, arbitrary: fc.record({ ask: fc.constant('anchor'), a: pick }) },
   { weight: 1, arbitrary: fc.record({ ask: fc.constant('return'), a: pick }) },
+  { weight: 1, arbitrary: fc.record({ ask: fc.constant('superfluous'), a: pick, clip }) },
+  { weight: 1, arbitrary: fc.record({ ask: fc.constant('loseClip'), clip }) },
   {
     weight: 2,
     arbitrary: fc.record({
@@ -84,7 +88,7 @@ function newLease(step: number, start: number, end: number, speculative: boolean
   const node = step % 5;
   const preRoll = start === 0 ? 0 : 1;
   const identity = { leaseId: `l${step}`, nodeId: `n${node}`, slotId: 's', profile: 'p' };
-  return { ...identity, start, end, preRoll, speculative, span: -1, grantedAt: -1 };
+  return { ...identity, start, end, grantedEnd: end, preRoll, speculative, span: -1, grantedAt: -1 };
 }
 
 /** The command that an ask means in this state, or null when it means none. */
@@ -127,6 +131,10 @@ function commandOf(asked: Ask, state: JobState, step: number): JobCommand | null
     }
     case 'anchor':
       return { type: 'commitAnchor', leaseId: someLease(state, asked.a), anchor: contentRef(`anchor-${step}`) };
+    case 'superfluous':
+      return { type: 'superfluous', leaseId: someLease(state, asked.a), clip: asked.clip };
+    case 'loseClip':
+      return { type: 'loseClip', clip: asked.clip, reason: 'test' };
     case 'return':
       return { type: 'endLease', leaseId: someLease(state, asked.a), cause: 'returned', reason: 'drained' };
     case 'failLease': {
@@ -163,6 +171,7 @@ function assertInvariants(job: LoggedJob): void {
       assert.ok(!granted.has(event.lease.leaseId), 'a lease is granted once');
       granted.set(event.lease.leaseId, event.lease);
     }
+    if (event.type === 'ClipLost') committed.delete(event.clip);
     if (event.type !== 'ClipCommitted') continue;
     const { record } = event;
     assert.ok(!committed.has(record.clip), `clip ${record.clip} is committed twice`);
@@ -172,14 +181,23 @@ function assertInvariants(job: LoggedJob): void {
     assert.deepEqual([record.span, record.nodeId], [lease.span, lease.nodeId]);
   }
   assert.equal(new Set([...granted.values()].map((l) => l.span)).size, granted.size, 'each lease is a span of its own');
-  assert.deepEqual(
-    [...state.committed.keys()].sort((a, b) => a - b),
-    [...committed].sort((a, b) => a - b),
-  );
+  const inOrder = [...committed].sort((a, b) => a - b);
+  assert.deepEqual(clipsOf(state.committedSet), inOrder);
+  // A completed job keeps its spans and forgets the rest.
+  if (state.status === 'completed') assert.deepEqual(clipsOf(committedSpans(state)), inOrder);
+  else
+    assert.deepEqual(
+      [...state.committed.keys()].sort((a, b) => a - b),
+      inOrder,
+    );
   const all = committed.size === CLIPS;
   assert.equal(all, state.status === 'stitching' || state.status === 'completed' || (isOver(state) && all));
   if (isOver(state) || state.status === 'stitching') assert.equal(state.leases.size, 0, 'a job over has no leases');
   assertLeases(state, granted);
+}
+
+function clipsOf(ranges: readonly { readonly start: number; readonly end: number }[]): number[] {
+  return ranges.flatMap(({ start, end }) => Array.from({ length: end - start }, (_, i) => start + i));
 }
 
 function assertLeases(state: JobState, granted: ReadonlyMap<string, LeaseState>): void {
@@ -193,6 +211,8 @@ function assertLeases(state: JobState, granted: ReadonlyMap<string, LeaseState>)
       !hasClip(state.committedSet, lease.end - 1),
       `lease ${lease.leaseId} ends with a clip that is still wanted`,
     );
+    const passed = (lastOwn(state, lease) ?? lease.start) - 1;
+    for (let clip = lease.start; clip <= passed; clip++) assert.ok(hasClip(state.committedSet, clip));
     for (const other of leases) {
       if (other === lease || other.speculative || lease.speculative) continue;
       assert.ok(other.end <= lease.start || lease.end <= other.start, 'leases do not overlap');
@@ -207,13 +227,17 @@ function assertDecision(before: JobState, command: JobCommand, decision: Decisio
   if (decision.outcome === 'done') assert.ok(decision.events.length > 0);
   if (decision.outcome === 'not_wanted') assert.ok(decision.events.every((e) => e.type === 'ChunkSuperfluous'));
   if (command.type === 'commit') assertCommit(before, command, decision);
+  else if (command.type === 'superfluous') assert.equal(decision.outcome, 'not_wanted');
   else assert.notEqual(decision.outcome, 'not_wanted');
 }
 
 function assertCommit(before: JobState, { chunk }: Extract<JobCommand, { type: 'commit' }>, decision: Decision): void {
-  const known = before.leases.has(chunk.leaseId) || before.pastLeases.has(chunk.leaseId);
-  const inRange = chunk.clip >= 0 && chunk.clip < CLIPS;
-  if (!known) {
+  const lease = before.leases.get(chunk.leaseId) ?? before.pastLeases.get(chunk.leaseId);
+  if (before.status === 'completed') {
+    assert.equal(decision.outcome, 'not_wanted');
+    return;
+  }
+  if (!lease) {
     assert.equal(decision.outcome, 'refused');
     return;
   }
@@ -224,8 +248,13 @@ function assertCommit(before: JobState, { chunk }: Extract<JobCommand, { type: '
   } else if (isOver(before)) {
     assert.equal(decision.outcome, 'not_wanted');
   } else {
-    const fits = inRange && (before.headerHash === null || before.headerHash === chunk.headerHash);
-    assert.equal(decision.outcome, fits ? 'done' : 'refused', 'a wanted chunk is accepted, from a past lease too');
+    const ownClip = chunk.clip >= lease.start && chunk.clip < lease.grantedEnd;
+    const fits = ownClip && (before.headerHash === null || before.headerHash === chunk.headerHash);
+    assert.equal(
+      decision.outcome,
+      fits ? 'done' : 'refused',
+      'a wanted chunk of its own clips is accepted, from a past lease too',
+    );
   }
 }
 
@@ -292,7 +321,7 @@ test('a job that is served to its end has every clip exactly once, in order', ()
       const job = submitJob({ clips: CLIPS });
       for (const [step, asked] of asks.entries()) {
         const command = commandOf(asked, job.state, step);
-        if (command && command.type !== 'complete') execute(job, command, step);
+        if (command && command.type !== 'complete' && command.type !== 'loseClip') execute(job, command, step);
       }
       execute(job, { type: 'retry' });
       execute(job, { type: 'resume' });

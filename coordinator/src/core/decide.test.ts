@@ -110,15 +110,18 @@ test('the last wanted chunk ends a lease, the last one of the job makes it ready
   assert.deepEqual([job.state.status, job.state.finishedAt, job.state.result], ['completed', 77, result]);
 });
 
-test('the same chunk twice changes nothing, another one for the clip is not wanted and is counted', () => {
+test('the same chunk twice changes nothing, another lease’s for the clip is not wanted and is counted once', () => {
   const job = submitJob({ clips: 10 });
   grant(job, 'l1', 0, 10);
   grant(job, 'l2', 0, 10, { node: 'n2', speculative: true, preRoll: 0 });
   commit(job, 'l1', 0);
   assert.equal(commit(job, 'l1', 0).outcome, 'unchanged');
   assert.equal(commit(job, 'l2', 0).outcome, 'not_wanted');
-  assert.equal(commit(job, 'l1', 0, { name: 'rendered again' }).outcome, 'not_wanted');
-  assert.equal(job.state.rerendered, 2);
+  assert.equal(job.state.rerendered, 0);
+  for (const leaseId of ['l2', 'l2', 'l1']) {
+    assert.equal(execute(job, { type: 'superfluous', leaseId, clip: 0 }).outcome, 'not_wanted');
+  }
+  assert.equal(job.state.rerendered, 1);
   assert.equal(job.state.committed.get(0)?.chunk.sha256, 'l1-0');
 });
 
@@ -141,10 +144,67 @@ test('a chunk of a lease that was never granted, of a clip that is not there or 
   const job = submitJob({ clips: 10 });
   assertRefused(commit(job, 'l9', 0), /lease l9 is not known/);
   grant(job, 'l1', 0, 10);
-  assertRefused(commit(job, 'l1', 10), /no clip 10/);
+  assertRefused(commit(job, 'l1', 10), /clip 10 is not of lease l1/);
   commit(job, 'l1', 0);
   assertRefused(commit(job, 'l1', 1, { hash: 'other' }), /codec headers/);
   assert.deepEqual([...job.state.committed.keys()], [0]);
+});
+
+test('a lease commits its own clips only, those that a shrink took from it included, but not its pre-roll', () => {
+  const job = submitJob({ clips: 10 });
+  grant(job, 'l1', 4, 8);
+  execute(job, { type: 'shrink', leaseId: 'l1', end: 6, reason: 'stolen' });
+  assertRefused(commit(job, 'l1', 3), /clip 3 is not of lease l1/);
+  assertRefused(commit(job, 'l1', 8), /clip 8 is not of lease l1/);
+  assert.equal(commit(job, 'l1', 7).outcome, 'done');
+});
+
+test('a committed clip whose chunk is gone is pending again, also when the job was being stitched', () => {
+  const job = submitJob({ clips: 2 });
+  grant(job, 'l1', 0, 2);
+  commit(job, 'l1', 0);
+  commit(job, 'l1', 1);
+  assert.equal(job.state.status, 'stitching');
+  assert.equal(execute(job, { type: 'loseClip', clip: 1, reason: 'deleted' }).outcome, 'done');
+  assert.equal(job.state.status, 'active');
+  assert.deepEqual(pendingClips(job.state), [{ start: 1, end: 2 }]);
+  grant(job, 'l2', 1, 2);
+  commit(job, 'l2', 1);
+  assert.equal(job.state.status, 'stitching');
+});
+
+test('a lease that has passed a clip whose chunk is gone ends, because it will not come by again', () => {
+  const job = submitJob({ clips: 20 });
+  grant(job, 'l1', 0, 10);
+  grant(job, 'l2', 10, 20, { node: 'n2' });
+  for (const clip of [0, 1, 2]) commit(job, 'l1', clip);
+  const decision = execute(job, { type: 'loseClip', clip: 1, reason: 'deleted' });
+  assert.deepEqual(eventTypes(decision), ['LeaseEnded', 'ClipLost']);
+  assert.deepEqual([...job.state.leases.keys()], ['l2']);
+  assert.deepEqual(pendingClips(job.state), [
+    { start: 1, end: 2 },
+    { start: 3, end: 10 },
+  ]);
+});
+
+test('a lease that still has a clip before it whose chunk is gone goes on', () => {
+  const job = submitJob({ clips: 10 });
+  grant(job, 'l1', 0, 10);
+  fail(job, 'l1', 'node_lost', 0);
+  grant(job, 'l2', 0, 10, { node: 'n2' });
+  commit(job, 'l1', 5);
+  assert.deepEqual(eventTypes(execute(job, { type: 'loseClip', clip: 5, reason: 'deleted' })), ['ClipLost']);
+  assert.deepEqual([...job.state.leases.keys()], ['l2']);
+});
+
+test('a completed job wants nothing more, whoever offers it', () => {
+  const job = submitJob({ clips: 1 });
+  grant(job, 'l1', 0, 1);
+  commit(job, 'l1', 0);
+  execute(job, { type: 'complete', result });
+  assert.equal(commit(job, 'l1', 0).outcome, 'not_wanted');
+  assert.equal(execute(job, { type: 'superfluous', leaseId: 'l1', clip: 0 }).outcome, 'not_wanted');
+  assert.equal(execute(job, { type: 'loseClip', clip: 0, reason: 'deleted' }).outcome, 'unchanged');
 });
 
 test('a shrunk lease keeps what is left of it and the tail is pending again', () => {
@@ -246,7 +306,10 @@ test('a failed attempt ends its lease, is held against the clip and puts off onl
   grant(job, 'l1', 0, 10);
   commit(job, 'l1', 0);
   fail(job, 'l1', 'crash', 3, 9000);
-  assert.deepEqual([...job.state.troubles], [[3, { nodes: ['n1'], attempts: 1, notBefore: 9500 }]]);
+  assert.deepEqual(
+    [...job.state.troubles],
+    [[3, { nodes: ['n1'], attempts: 1, losses: 0, shortages: 0, notBefore: 9500 }]],
+  );
   assert.deepEqual(pendingClips(job.state), [{ start: 1, end: 10 }]);
   assert.equal(job.state.failures[0]?.failureClass, 'crash');
   assert.equal(fail(job, 'l1', 'crash', 3).outcome, 'unchanged', 'said twice it counts once');
@@ -270,7 +333,7 @@ test('a lost node is not held against the clip as one of three nodes', () => {
     grant(job, `l${n}`, 0, 10, { node: `n${n}`, preRoll: 0 });
     fail(job, `l${n}`, 'node_lost', 0);
   }
-  assert.deepEqual(job.state.troubles.get(0), { nodes: [], attempts: 4, notBefore: 1000 });
+  assert.deepEqual(job.state.troubles.get(0), { nodes: [], attempts: 0, losses: 4, shortages: 0, notBefore: 1000 });
   assert.equal(job.state.status, 'active');
 });
 

@@ -14,9 +14,17 @@ import { begunClip, pendingClips, uncommittedClips } from './job-progress.ts';
 
 /** Everything that can be asked of a job. */
 export type JobCommand =
-  | { readonly type: 'grant'; readonly lease: Omit<LeaseState, 'span' | 'grantedAt'>; readonly reason: string }
+  | {
+      readonly type: 'grant';
+      readonly lease: Omit<LeaseState, 'span' | 'grantedAt' | 'grantedEnd'>;
+      readonly reason: string;
+    }
   | { readonly type: 'shrink'; readonly leaseId: string; readonly end: number; readonly reason: string }
   | { readonly type: 'commit'; readonly chunk: OfferedChunk }
+  /** A chunk came that nobody wants any more. */
+  | { readonly type: 'superfluous'; readonly leaseId: string; readonly clip: number }
+  /** The stored chunk of a committed clip is gone or damaged: it has to be rendered again. */
+  | { readonly type: 'loseClip'; readonly clip: number; readonly reason: string }
   | { readonly type: 'commitAnchor'; readonly leaseId: string; readonly anchor: ContentRef }
   | {
       readonly type: 'endLease';
@@ -76,6 +84,10 @@ export function decide(state: JobState, command: JobCommand, now: number): Decis
       return shrink(state, command.leaseId, command.end, command.reason);
     case 'commit':
       return commit(state, command.chunk);
+    case 'superfluous':
+      return superfluous(state, command.leaseId, command.clip);
+    case 'loseClip':
+      return loseClip(state, command.clip, command.reason);
     case 'commitAnchor':
       return commitAnchor(state, command.leaseId, command.anchor);
     case 'endLease': {
@@ -129,7 +141,7 @@ function grant(state: JobState, command: Extract<JobCommand, { type: 'grant' }>,
   const free = lease.speculative ? uncommittedClips(state) : pendingClips(state);
   const taken = withoutSet(clipSet(lease.start, lease.end), free)[0];
   if (taken) return refused(`clip ${taken.start} is committed or leased already`);
-  const granted: LeaseState = { ...lease, span: state.nextSpan, grantedAt: now };
+  const granted: LeaseState = { ...lease, grantedEnd: lease.end, span: state.nextSpan, grantedAt: now };
   return done({ type: 'LeaseGranted', lease: granted, reason: command.reason });
 }
 
@@ -149,16 +161,17 @@ function shrunk(state: JobState, lease: LeaseState, end: number, reason: string)
 
 function commit(state: JobState, offered: OfferedChunk): Decision {
   const { clip, leaseId } = offered;
+  // It has forgotten its leases.
+  if (state.status === 'completed') return { outcome: 'not_wanted', reason: 'the job is completed', events: [] };
   const lease = state.leases.get(leaseId) ?? state.pastLeases.get(leaseId);
   if (!lease) return refused(`lease ${leaseId} is not known to the job`);
   const known = state.committed.get(clip);
   if (known) {
     if (known.leaseId === leaseId && known.chunk.sha256 === offered.chunk.sha256) return { outcome: 'unchanged' };
-    const reason = `clip ${clip} was committed by lease ${known.leaseId}`;
-    return { outcome: 'not_wanted', reason, events: [{ type: 'ChunkSuperfluous', clip, leaseId, reason }] };
+    return { outcome: 'not_wanted', reason: `clip ${clip} was committed by lease ${known.leaseId}`, events: [] };
   }
   if (isOver(state)) return { outcome: 'not_wanted', reason: `the job is ${state.status}`, events: [] };
-  if (clip < 0 || clip >= state.definition.clips) return refused(`the job has no clip ${clip}`);
+  if (clip < lease.start || clip >= lease.grantedEnd) return refused(`clip ${clip} is not of lease ${leaseId}`);
   if (state.headerHash !== null && state.headerHash !== offered.headerHash) {
     return refused(
       `the chunk's codec headers (${offered.headerHash.slice(0, 12)}) differ from the job's (${state.headerHash.slice(0, 12)}): this node encodes with another x264`,
@@ -192,6 +205,27 @@ function leasesAfterCommit(state: JobState, clip: number, committer: string): Jo
     if (end === lease.end) return [];
     return [{ type: 'LeaseShrunk', leaseId: lease.leaseId, end, reason: 'its last clips are committed' }];
   });
+}
+
+/** A lost clip is to be rendered again; leases that have passed it end, because they would keep it from others. */
+function loseClip(state: JobState, clip: number, reason: string): Decision {
+  if (isOver(state) || !state.committed.has(clip)) return { outcome: 'unchanged' };
+  const passed = [...state.leases.values()].filter(
+    (l) => l.start <= clip && clip < Math.min(l.end, begunClip(state, l)),
+  );
+  const why = `clip ${clip} has to be rendered again`;
+  const ends = passed.map(({ leaseId }) => ({ type: 'LeaseEnded', leaseId, cause: 'revoked', reason: why }) as const);
+  return done(...ends, { type: 'ClipLost', clip, reason });
+}
+
+/** Counts a chunk that came for a clip which another lease had committed, once, however often it is offered. */
+function superfluous(state: JobState, leaseId: string, clip: number): Decision {
+  const known = state.committed.get(clip);
+  const lease = state.leases.get(leaseId) ?? state.pastLeases.get(leaseId);
+  if (!known) return { outcome: 'not_wanted', reason: `the job is ${state.status}`, events: [] };
+  const reason = `clip ${clip} was committed by lease ${known.leaseId}`;
+  const counts = lease !== undefined && known.leaseId !== leaseId && !state.superfluous.has(`${leaseId}/${clip}`);
+  return { outcome: 'not_wanted', reason, events: counts ? [{ type: 'ChunkSuperfluous', clip, leaseId, reason }] : [] };
 }
 
 function commitAnchor(state: JobState, leaseId: string, anchor: ContentRef): Decision {

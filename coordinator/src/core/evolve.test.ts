@@ -12,6 +12,7 @@ const lease: LeaseState = {
   span: 6,
   start: 0,
   end: 4,
+  grantedEnd: 4,
   preRoll: 0,
   speculative: false,
   grantedAt: 5,
@@ -45,7 +46,7 @@ test('a past lease is remembered with what judges its late chunks', () => {
   const { state } = submitJob();
   evolve(state, { type: 'LeaseGranted', lease, reason: '' }, 5);
   evolve(state, { type: 'LeaseEnded', leaseId: 'l1', cause: 'returned', reason: 'drained' }, 6);
-  assert.deepEqual([...state.pastLeases], [['l1', { span: 6, nodeId: 'n1', slotId: 's1' }]]);
+  assert.deepEqual([...state.pastLeases], [['l1', { start: 0, grantedEnd: 4, span: 6, nodeId: 'n1', slotId: 's1' }]]);
 });
 
 test('the newest twenty failures are kept', () => {
@@ -68,5 +69,11 @@ test('several attempts at a clip add up, a node counts once', () => {
     const ended = { type: 'LeaseEnded', leaseId: `l${n}`, cause: 'failed', reason: '' } as const;
     evolve(state, { ...ended, failure: { ...failure(3), nodeId }, retryAt: 100 * n }, n);
   }
-  assert.deepEqual(state.troubles.get(3), { nodes: ['n1', 'n2'], attempts: 3, notBefore: 200 });
+  assert.deepEqual(state.troubles.get(3), {
+    nodes: ['n1', 'n2'],
+    attempts: 3,
+    losses: 0,
+    shortages: 0,
+    notBefore: 200,
+  });
 });

@@ -1,6 +1,10 @@
-import { clipSet, countClips, withRange } from './clip-ranges.ts';
+import { clipSet, countClips, withoutRange, withRange } from './clip-ranges.ts';
+import { blamesClip } from './failure-policy.ts';
 import type { JobEvent } from './job-events.ts';
-import type { AttemptFailure, JobState } from './job-model.ts';
+import { type AttemptFailure, type ClipTrouble, type JobState, slotKey } from './job-model.ts';
+import { committedSpans } from './job-progress.ts';
+
+const NO_TROUBLE: ClipTrouble = { nodes: [], attempts: 0, losses: 0, shortages: 0, notBefore: 0 };
 
 /** Failures kept with a job. */
 const KEPT_FAILURES = 20;
@@ -48,8 +52,14 @@ export function evolve(state: JobState | null, event: JobEvent, at: number): Job
       if (countClips(state.committedSet) === state.definition.clips) state.status = 'stitching';
       break;
     }
+    case 'ClipLost':
+      state.committed.delete(event.clip);
+      state.committedSet = withoutRange(state.committedSet, { start: event.clip, end: event.clip + 1 });
+      state.status = 'active';
+      break;
     case 'ChunkSuperfluous':
       state.rerendered += 1;
+      state.superfluous.add(`${event.leaseId}/${event.clip}`);
       break;
     case 'TermOpened':
       break;
@@ -81,6 +91,11 @@ export function evolve(state: JobState | null, event: JobEvent, at: number): Job
     case 'JobCompleted':
       state.result = event.result;
       endJob(state, 'completed', '', at);
+      // Nothing more can come of it, and a farm that runs for months keeps thousands of these.
+      state.finalSpans = committedSpans(state);
+      state.committed.clear();
+      state.pastLeases.clear();
+      state.superfluous.clear();
       break;
   }
   return state;
@@ -108,6 +123,8 @@ function submitted(event: Extract<JobEvent, { type: 'JobSubmitted' }>, at: numbe
     unfitSlots: new Set(),
     failures: [],
     rerendered: 0,
+    superfluous: new Set(),
+    finalSpans: null,
     result: null,
     revision: 1,
   };
@@ -117,7 +134,13 @@ function endLease(state: JobState, leaseId: string): void {
   const lease = state.leases.get(leaseId);
   if (!lease) return;
   state.leases.delete(leaseId);
-  state.pastLeases.set(leaseId, { span: lease.span, nodeId: lease.nodeId, slotId: lease.slotId });
+  state.pastLeases.set(leaseId, {
+    start: lease.start,
+    grantedEnd: lease.grantedEnd,
+    span: lease.span,
+    nodeId: lease.nodeId,
+    slotId: lease.slotId,
+  });
 }
 
 function endJob(state: JobState, status: JobState['status'], reason: string, at: number): void {
@@ -130,13 +153,15 @@ function endJob(state: JobState, status: JobState['status'], reason: string, at:
 
 function noteFailure(state: JobState, failure: AttemptFailure, retryAt: number): void {
   state.failures = [...state.failures, failure].slice(-KEPT_FAILURES);
-  if (failure.failureClass === 'out_of_memory') state.unfitSlots.add(`${failure.nodeId}/${failure.slotId}`);
-  const before = state.troubles.get(failure.clip);
-  const counts = failure.failureClass !== 'node_lost';
-  const nodes = before?.nodes ?? [];
+  if (failure.failureClass === 'out_of_memory') state.unfitSlots.add(slotKey(failure.nodeId, failure.slotId));
+  const before = state.troubles.get(failure.clip) ?? NO_TROUBLE;
+  const { failureClass } = failure;
+  const counts = blamesClip(failureClass);
   state.troubles.set(failure.clip, {
-    nodes: counts && !nodes.includes(failure.nodeId) ? [...nodes, failure.nodeId] : nodes,
-    attempts: (before?.attempts ?? 0) + 1,
+    nodes: counts && !before.nodes.includes(failure.nodeId) ? [...before.nodes, failure.nodeId] : before.nodes,
+    attempts: before.attempts + (counts ? 1 : 0),
+    losses: before.losses + (failureClass === 'node_lost' ? 1 : 0),
+    shortages: before.shortages + (failureClass === 'environment' ? 1 : 0),
     notBefore: retryAt,
   });
 }

@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { judgeFailure, MAX_ATTEMPTS, type NodeFailure, POISON_NODES, quarantineUntil } from './failure-policy.ts';
+import {
+  blamesClip,
+  judgeFailure,
+  MAX_ATTEMPTS,
+  MAX_LOSSES,
+  type NodeFailure,
+  POISON_NODES,
+  quarantineUntil,
+} from './failure-policy.ts';
 import { type AttemptFailure, type ClipTrouble, type FailureClass, failureClasses } from './job-model.ts';
 
 function failure(given: Partial<AttemptFailure> = {}): AttemptFailure {
@@ -9,7 +17,7 @@ function failure(given: Partial<AttemptFailure> = {}): AttemptFailure {
 }
 
 function trouble(given: Partial<ClipTrouble> = {}): ClipTrouble {
-  return { nodes: [], attempts: 0, notBefore: 0, ...given };
+  return { nodes: [], attempts: 0, losses: 0, shortages: 0, notBefore: 0, ...given };
 }
 
 /** Folds failures as `evolve` does, until the job is given up; how many it took. */
@@ -18,8 +26,12 @@ function attemptsUntilGivenUp(classOf: (attempt: number) => FailureClass, nodeOf
   for (let attempt = 1; attempt <= 1000; attempt++) {
     const f = failure({ failureClass: classOf(attempt), nodeId: nodeOf(attempt) });
     if (judgeFailure(f, known).action === 'fail_job') return attempt;
-    const nodes = f.failureClass === 'node_lost' ? known.nodes : [...new Set([...known.nodes, f.nodeId])];
-    known = { nodes, attempts: known.attempts + 1, notBefore: 0 };
+    const blamed = blamesClip(f.failureClass);
+    const nodes = blamed ? [...new Set([...known.nodes, f.nodeId])] : known.nodes;
+    const attempts = known.attempts + (blamed ? 1 : 0);
+    const losses = known.losses + (f.failureClass === 'node_lost' ? 1 : 0);
+    const shortages = known.shortages + (f.failureClass === 'environment' ? 1 : 0);
+    known = { nodes, attempts, losses, shortages, notBefore: 0 };
   }
   return Number.POSITIVE_INFINITY;
 }
@@ -55,6 +67,11 @@ test('a clip that fails on three different nodes fails the job with the evidence
   assert.deepEqual(verdict, { action: 'fail_job', reason });
 });
 
+test('a host that lacks something is not held against the nodes that are lost later', () => {
+  const many = trouble({ shortages: 100, losses: 1 });
+  assert.equal(judgeFailure(failure({ failureClass: 'node_lost' }), many).action, 'retry');
+});
+
 test('out of memory on many nodes is no evidence against the clip', () => {
   const verdict = judgeFailure(
     failure({ failureClass: 'out_of_memory', nodeId: 'n4' }),
@@ -73,17 +90,18 @@ test('a clip that fails on one node again and again fails the job in the end', (
   );
 });
 
-test('whatever happens to a clip, the job is given up after a bounded number of attempts', () => {
+test('whatever happens to a clip, the job is given up after a bounded number of attempts, unless hosts lack something', () => {
+  const classes = failureClasses.filter((failureClass) => failureClass !== 'environment');
   fc.assert(
     fc.property(
-      fc.array(fc.constantFrom(...failureClasses), { minLength: 1, maxLength: 10 }),
+      fc.array(fc.constantFrom(...classes), { minLength: 1, maxLength: 10 }),
       fc.integer({ min: 1, max: 6 }),
       (classes, nodes) => {
         const attempts = attemptsUntilGivenUp(
           (n) => classes[n % classes.length] ?? 'crash',
           (n) => `n${n % nodes}`,
         );
-        assert.ok(attempts <= 2 * MAX_ATTEMPTS, `${attempts} attempts`);
+        assert.ok(attempts <= MAX_LOSSES + MAX_ATTEMPTS, `${attempts} attempts`);
       },
     ),
   );

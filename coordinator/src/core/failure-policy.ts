@@ -11,37 +11,52 @@ export const POISON_NODES = 3;
 /** Attempts at the same clip before the job is given up, whoever made them. */
 export const MAX_ATTEMPTS = 10;
 
+/** Nodes lost at the same clip before the job is given up: by then it is more likely the clip than the nodes. */
+export const MAX_LOSSES = 20;
+
 const FIRST_BACKOFF_MILLIS = 500;
 const MAX_BACKOFF_MILLIS = 60_000;
+
+/** Whether a failure may be the clip's fault: a lost node and a host that lacks something never are. */
+export function blamesClip(failureClass: FailureClass): boolean {
+  return failureClass !== 'node_lost' && failureClass !== 'environment';
+}
 
 /**
  * Decides what a failed attempt means for its job. Bad input ends the job at once, because no other node could do
  * better; a clip that failed on {@link POISON_NODES} different nodes, or {@link MAX_ATTEMPTS} times, ends it with the
- * evidence; a lost node costs nothing and is retried at once; everything else backs off exponentially.
+ * evidence; a lost node is retried at once, up to {@link MAX_LOSSES} times at the same clip; a host that lacks something
+ * is retried for as long as it takes; all but a lost node back off exponentially.
  *
  * @param trouble what was known against the clip before
  */
 export function judgeFailure(failure: AttemptFailure, trouble: ClipTrouble | undefined): FailureVerdict {
-  const evidence = `${failure.failureClass} at clip ${failure.clip} on node ${failure.nodeId}: ${failure.message}`;
-  if (failure.failureClass === 'bad_input') return { action: 'fail_job', reason: evidence };
+  const { failureClass, clip, nodeId, at } = failure;
+  const evidence = `${failureClass} at clip ${clip} on node ${nodeId}: ${failure.message}`;
+  const losses = (trouble?.losses ?? 0) + 1;
   const attempts = (trouble?.attempts ?? 0) + 1;
-  if (failure.failureClass === 'node_lost') {
-    return attempts >= 2 * MAX_ATTEMPTS
-      ? { action: 'fail_job', reason: `clip ${failure.clip} lost its node ${attempts} times; last: ${evidence}` }
-      : { action: 'retry', retryAt: failure.at };
+  const nodes = new Set([...(trouble?.nodes ?? []), nodeId]).size;
+  switch (failureClass) {
+    case 'bad_input':
+      return { action: 'fail_job', reason: evidence };
+    case 'node_lost':
+      if (losses < MAX_LOSSES) return { action: 'retry', retryAt: at };
+      return { action: 'fail_job', reason: `clip ${clip} lost its node ${losses} times; last: ${evidence}` };
+    case 'environment':
+      return { action: 'retry', retryAt: at + backoffOf((trouble?.shortages ?? 0) + 1) };
+    default:
+      if (nodes >= POISON_NODES && failureClass !== 'out_of_memory') {
+        return { action: 'fail_job', reason: `clip ${clip} failed on ${nodes} different nodes; last: ${evidence}` };
+      }
+      if (attempts >= MAX_ATTEMPTS) {
+        return { action: 'fail_job', reason: `clip ${clip} failed ${attempts} times; last: ${evidence}` };
+      }
+      return { action: 'retry', retryAt: at + backoffOf(attempts) };
   }
-  const nodes = new Set([...(trouble?.nodes ?? []), failure.nodeId]);
-  if (nodes.size >= POISON_NODES && failure.failureClass !== 'out_of_memory') {
-    return {
-      action: 'fail_job',
-      reason: `clip ${failure.clip} failed on ${nodes.size} different nodes; last: ${evidence}`,
-    };
-  }
-  if (attempts >= MAX_ATTEMPTS) {
-    return { action: 'fail_job', reason: `clip ${failure.clip} failed ${attempts} times; last: ${evidence}` };
-  }
-  const backoff = Math.min(MAX_BACKOFF_MILLIS, FIRST_BACKOFF_MILLIS * 2 ** (attempts - 1));
-  return { action: 'retry', retryAt: failure.at + backoff };
+}
+
+function backoffOf(attempts: number): number {
+  return Math.min(MAX_BACKOFF_MILLIS, FIRST_BACKOFF_MILLIS * 2 ** (attempts - 1));
 }
 
 /** A node's failure, for {@link quarantineUntil}. */
@@ -62,11 +77,12 @@ const nodeClasses: ReadonlySet<FailureClass> = new Set(['hang', 'device', 'crash
 /**
  * Until when a node is to be quarantined, in wall-clock milliseconds, or null. Two device errors, or four failures of
  * any class that speaks against the host, within ten minutes take it out for two minutes. Failures at one and the same
- * clip count once, because they may well be the clip's fault. The caller forgets failures after a success.
+ * clip count once, because they may well be the clip's fault; what the host lacks is its own each time. The caller forgets failures after a success.
  */
 export function quarantineUntil(failures: readonly NodeFailure[], now: number): number | null {
   const recent = failures.filter((f) => now - f.at <= WINDOW_MILLIS && nodeClasses.has(f.failureClass));
-  const places = (of: readonly NodeFailure[]) => new Set(of.map((f) => `${f.jobId}/${f.clip}`)).size;
+  const place = (f: NodeFailure) => (f.failureClass === 'environment' ? f.at : `${f.jobId}/${f.clip}`);
+  const places = (of: readonly NodeFailure[]) => new Set(of.map(place)).size;
   const devices = places(recent.filter((f) => f.failureClass === 'device'));
   return devices >= 2 || places(recent) >= FAILURES_TO_QUARANTINE ? now + QUARANTINE_MILLIS : null;
 }

@@ -19,39 +19,52 @@ export interface ForecastSlot {
   readonly declaredSecondsPerClip: number;
 }
 
-/** Seconds per clip as measured, by slot and by profile. Plain data; see {@link measured}. */
+/** Means by geometry. */
+type Means = Map<string, number>;
+
+/** Seconds per clip as measured. Owned by {@link noteMeasured}, which changes it in place; everyone else only reads. */
 export interface ForecastTable {
-  readonly bySlot: ReadonlyMap<string, number>;
-  readonly byProfile: ReadonlyMap<string, number>;
+  readonly bySlot: Map<string, Means>;
+  readonly byProfile: Map<string, Means>;
 }
 
 /** Nothing measured yet. */
-export const EMPTY_FORECAST: ForecastTable = { bySlot: new Map(), byProfile: new Map() };
+export function newForecast(): ForecastTable {
+  return { bySlot: new Map(), byProfile: new Map() };
+}
 
-/** The table after one more measurement: an exponentially weighted mean per slot and per profile. */
-export function measured(table: ForecastTable, slot: ForecastSlot, geometry: Geometry, seconds: number): ForecastTable {
-  return {
-    bySlot: weighted(table.bySlot, geometryKey(slot.key, geometry), seconds),
-    byProfile: weighted(table.byProfile, geometryKey(slot.profile, geometry), seconds),
-  };
+/** Takes one more measurement in: an exponentially weighted mean per slot and per profile. */
+export function noteMeasured(table: ForecastTable, slot: ForecastSlot, geometry: Geometry, seconds: number): void {
+  noteMean(table.bySlot, slot.key, geometryKey(geometry), seconds);
+  noteMean(table.byProfile, slot.profile, geometryKey(geometry), seconds);
 }
 
 /**
- * Forecast of seconds per clip: what this slot took, else what slots of its profile took, else what its operator
- * declares, else the prior.
+ * Forecast of seconds per clip: what this slot took, else what its operator declares, else what slots of its profile
+ * took, else the prior.
  */
 export function secondsPerClip(table: ForecastTable, slot: ForecastSlot, geometry: Geometry, prior: number): number {
-  const own = table.bySlot.get(geometryKey(slot.key, geometry));
+  const key = geometryKey(geometry);
+  const own = table.bySlot.get(slot.key)?.get(key);
   if (own !== undefined) return own;
   if (slot.declaredSecondsPerClip > 0) return slot.declaredSecondsPerClip;
-  return table.byProfile.get(geometryKey(slot.profile, geometry)) ?? prior;
+  return table.byProfile.get(slot.profile)?.get(key) ?? prior;
 }
 
-function geometryKey(name: string, g: Geometry): string {
-  return `${name}|${g.width}x${g.height}|${g.sampleSteps}`;
+/** Equal for equal geometries. Kept with the object, because a scheduler asks many times a millisecond. */
+export function geometryKey(geometry: Geometry): string {
+  const known = keys.get(geometry);
+  if (known !== undefined) return known;
+  const key = `${geometry.width}x${geometry.height}|${geometry.sampleSteps}`;
+  keys.set(geometry, key);
+  return key;
 }
 
-function weighted(map: ReadonlyMap<string, number>, key: string, value: number): ReadonlyMap<string, number> {
-  const before = map.get(key);
-  return new Map(map).set(key, before === undefined ? value : before + WEIGHT * (value - before));
+const keys = new WeakMap<Geometry, string>();
+
+function noteMean(table: Map<string, Means>, name: string, key: string, value: number): void {
+  const means = table.get(name) ?? new Map<string, number>();
+  table.set(name, means);
+  const before = means.get(key);
+  means.set(key, before === undefined ? value : before + WEIGHT * (value - before));
 }

@@ -5,6 +5,7 @@ import { pendingClips } from './job-progress.ts';
 import type { ScheduleAction, ScheduledSlot } from './schedule-model.ts';
 import {
   awaitsAnchor,
+  duplicatesOf,
   freeParticipant,
   grantAction,
   isFit,
@@ -63,9 +64,10 @@ export function grantPending(round: Round, job: JobState, free: readonly Schedul
 
 /** The slots that work on the job and will take on pending clips after what they have in hand. */
 export function busyParticipants(round: Round, job: JobState, pending: ClipSet): Participant[] {
+  const duplicates = duplicatesOf(job);
   return [...job.leases.values()].flatMap((lease) => {
     const slot = slotOf(round, lease);
-    if (lease.speculative || !slot?.available || !chooseGap(round, job, slot, pending)) return [];
+    if (duplicates.includes(lease) || !slot?.available || !chooseGap(round, job, slot, pending)) return [];
     return [freeParticipant(round, job, slot, round.policy.preRoll, secondsLeft(victimOf(round, job, lease)))];
   });
 }

@@ -38,6 +38,7 @@ export type JobEvent =
     }
   | { readonly type: 'AnchorCommitted'; readonly anchor: ContentRef; readonly leaseId: string }
   | { readonly type: 'ClipCommitted'; readonly record: CommittedClip; readonly headerHash: string }
+  | { readonly type: 'ClipLost'; readonly clip: number; readonly reason: string }
   | { readonly type: 'ChunkSuperfluous'; readonly clip: number; readonly leaseId: string; readonly reason: string }
   /** A leader took the job over; appends of an earlier one fail from here on. */
   | { readonly type: 'TermOpened'; readonly term: number }

@@ -75,6 +75,8 @@ export interface LeaseState {
   readonly span: number;
   readonly start: number;
   readonly end: number;
+  /** Its end when it was granted: clips up to it may still come from its spool after a shrink. */
+  readonly grantedEnd: number;
   readonly preRoll: number;
   readonly speculative: boolean;
   readonly grantedAt: number;
@@ -92,10 +94,14 @@ export interface AttemptFailure {
 
 /** What is known against rendering one clip. */
 export interface ClipTrouble {
-  /** Nodes on which an attempt ended at this clip, node losses not counted. */
+  /** Nodes on which an attempt ended at this clip for a reason that may be the clip's. */
   readonly nodes: readonly string[];
-  /** Attempts that ended here, node losses included. */
+  /** Attempts that ended here for such a reason. */
   readonly attempts: number;
+  /** Attempts that ended here because the node was lost. */
+  readonly losses: number;
+  /** Attempts that ended here because the host lacked something. */
+  readonly shortages: number;
   /** Wall-clock milliseconds before which the clip is not leased again. */
   readonly notBefore: number;
 }
@@ -113,8 +119,18 @@ export interface JobResultRecord {
 /** Where a job stands. `paused` is beside it, because a paused job is still active. */
 export type JobStatus = 'active' | 'stitching' | 'completed' | 'failed' | 'cancelled';
 
+/** Committed clips that one continuous model call rendered. */
+export interface CommittedSpan {
+  readonly start: number;
+  readonly end: number;
+  readonly nodeId: string;
+  readonly slotId: string;
+}
+
 /** A lease that was in force once: still needed to judge chunks that come late. */
 export interface PastLease {
+  readonly start: number;
+  readonly grantedEnd: number;
   readonly span: number;
   readonly nodeId: string;
   readonly slotId: string;
@@ -146,6 +162,10 @@ export interface JobState {
   failures: readonly AttemptFailure[];
   /** Chunks that came for a clip already committed: clips that were rendered more than once. */
   rerendered: number;
+  /** `lease/clip` of those chunks, so that each counts once. */
+  readonly superfluous: Set<string>;
+  /** The spans of a completed job; its commits and leases are forgotten then. */
+  finalSpans: readonly CommittedSpan[] | null;
   result: JobResultRecord | null;
   /** Events folded so far. */
   revision: number;

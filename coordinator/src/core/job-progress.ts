@@ -1,5 +1,5 @@
 import { type ClipSet, clipSet, prefixLength, unionOf, withoutSet } from './clip-ranges.ts';
-import type { JobState, LeaseState } from './job-model.ts';
+import type { CommittedSpan, JobState, LeaseState } from './job-model.ts';
 
 /** Clips that are not committed. */
 export function uncommittedClips(state: JobState): ClipSet {
@@ -27,16 +27,9 @@ export function committedPrefix(state: JobState): number {
   return prefixLength(state.committedSet);
 }
 
-/** Committed clips that one continuous model call rendered. */
-export interface CommittedSpan {
-  readonly start: number;
-  readonly end: number;
-  readonly nodeId: string;
-  readonly slotId: string;
-}
-
 /** The committed clips as maximal runs of one span each, in order. */
-export function committedSpans(state: JobState): CommittedSpan[] {
+export function committedSpans(state: JobState): readonly CommittedSpan[] {
+  if (state.finalSpans) return state.finalSpans;
   const spans: CommittedSpan[] = [];
   let last: number | null = null;
   for (const range of state.committedSet) {

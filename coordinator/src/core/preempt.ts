@@ -1,5 +1,5 @@
-import { bestRelief } from './assist.ts';
-import { carveCount, finishTime, type Participant } from './carve.ts';
+import { bestRelief, workLeft } from './assist.ts';
+import { carveCount, finishTime } from './carve.ts';
 import { countClips } from './clip-ranges.ts';
 import type { FairShares } from './fair-shares.ts';
 import { busyParticipants, chooseGap } from './grant-pending.ts';
@@ -92,12 +92,9 @@ function newDemand(round: Round, job: JobState): Demand | null {
   if (job.status !== 'active' || job.paused) return null;
   if (awaitsAnchor(job)) return anchorDemand(round, job);
   const ready = leasable(round, job);
-  const victims = [...job.leases.values()].map((lease) => victimOf(round, job, lease));
   const pending = pendingClips(job);
   const busy = busyParticipants(round, job, pending);
-  const workers: Participant[] = victims.map(({ readyIn, secondsPerClip }) => ({ readyIn, secondsPerClip }));
-  const leased = victims.reduce((sum, v) => sum + Math.max(0, v.end - v.current - v.fraction), 0);
-  const work = countClips(pending) + leased;
+  const { work, workers } = workLeft(round, job);
   const { minStealSaving, preRoll } = round.policy;
   return {
     take(held) {

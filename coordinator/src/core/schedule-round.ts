@@ -92,6 +92,19 @@ export function victimOf(round: Round, job: JobState, lease: LeaseState): Victim
   };
 }
 
+/** Leases that render again what another one in force has. One whose original is gone is a lease like any other. */
+export function duplicatesOf(job: JobState): readonly LeaseState[] {
+  const leases = [...job.leases.values()];
+  return leases.filter(
+    (lease) => lease.speculative && leases.some((other) => other !== lease && overlap(other, lease)),
+  );
+}
+
+/** Whether two ranges have a clip in common. */
+export function overlap(a: ClipRange, b: ClipRange): boolean {
+  return a.start < b.end && b.start < a.end;
+}
+
 /** Whether an earlier action of this round has changed the lease. */
 export function isTouched(actions: readonly ScheduleAction[], leaseId: string): boolean {
   return actions.some((a) => a.type === 'shrink' && a.leaseId === leaseId);

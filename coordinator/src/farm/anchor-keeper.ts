@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { stat } from 'node:fs/promises';
+import { open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FarmError } from '@clipfarm/shared/errors';
 import { hashFile } from '@clipfarm/shared/hash-file';
+import { LOCAL_ONLY, QUIET } from '@clipfarm/shared/media/encode';
 import type { Ffmpeg } from '@clipfarm/shared/media/ffmpeg';
 import { runTool } from '@clipfarm/shared/process';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
@@ -11,6 +12,9 @@ import { artifactKeys } from './artifact-keys.ts';
 import type { Jobs } from './jobs.ts';
 
 const TIMEOUT_MS = 30_000;
+
+/** PNG's signature and the start of its first chunk, after which width and height follow (RFC 2083, 3.1 and 4.1.1). */
+const PNG_START = Buffer.from('89504e470d0a1a0a0000000d49484452', 'hex');
 
 /** Sees to it that a job that uses its first frame as anchor has one as soon as clip 0 is committed. */
 export class AnchorKeeper {
@@ -24,31 +28,66 @@ export class AnchorKeeper {
     this.#ffmpeg = ffmpeg;
   }
 
-  /** Commits the lossless anchor that an agent uploaded. Repeats are harmless. @returns why it was refused, or null */
-  async commit(jobId: string, leaseId: string, anchor: ContentRef): Promise<string | null> {
-    if (!(await this.#store.stat(artifactKeys.anchor(jobId, anchor.sha256)))) return 'the anchor is not in the store';
+  /**
+   * Commits the lossless anchor that a node uploaded for its own lease. Repeats are harmless.
+   *
+   * @returns why it was refused, or null
+   */
+  async commit(nodeId: string, jobId: string, leaseId: string, anchor: ContentRef): Promise<string | null> {
+    const job = this.#jobs.get(jobId);
+    const lease = job?.leases.get(leaseId) ?? job?.pastLeases.get(leaseId);
+    if (!job || lease?.nodeId !== nodeId) return `lease ${leaseId} was never given to this node`;
+    if (job.anchor) return null;
+    try {
+      await this.#check(job, anchor);
+    } catch (error) {
+      return FarmError.from(error).message;
+    }
     const decision = await this.#jobs.execute(jobId, { type: 'commitAnchor', leaseId, anchor });
     return decision.outcome === 'refused' ? decision.reason : null;
   }
 
+  async #check(job: JobState, anchor: ContentRef): Promise<void> {
+    const { jobId, width, height } = job.definition;
+    const key = artifactKeys.anchor(jobId, anchor.sha256);
+    const stored = await this.#store.stat(key);
+    if (stored?.bytes !== anchor.bytes) throw new FarmError('invalid_argument', 'the anchor is not in the store');
+    const picture = await pngSize(await this.#store.localFile(key));
+    if (picture?.width !== width || picture.height !== height) {
+      throw new FarmError('invalid_argument', `the anchor is no PNG of ${width}x${height}`);
+    }
+  }
+
   /**
-   * Takes the anchor from the chunk of clip 0 where no agent has handed one in: it crashed between the two. The other
-   * spans would wait for ever otherwise.
-   *
-   * @param chunkPath the verified chunk of clip 0
+   * Takes the anchor from the committed chunk of clip 0 where no agent has handed one in: it crashed between the two. The
+   * other spans would wait for ever otherwise.
    */
-  async ensure(job: JobState, chunkPath: string, leaseId: string): Promise<void> {
-    if (job.definition.anchorMode !== 'first_frame' || job.anchor !== null) return;
-    const out = join(this.#store.tempDir(), `anchor-${randomUUID()}.png`);
-    const args = ['-nostdin', '-v', 'error', '-y', '-protocol_whitelist', 'file,pipe', '-i', chunkPath];
-    await runTool(this.#ffmpeg.ffmpeg, [...args, '-frames:v', '1', '-f', 'image2', '-update', '1', out], {
-      timeoutMs: TIMEOUT_MS,
-    });
-    const { size } = await stat(out);
-    if (size === 0) throw new FarmError('internal', 'no anchor could be taken from the chunk of clip 0');
-    const anchor = { sha256: await hashFile(out), bytes: size };
+  async ensure(job: JobState): Promise<void> {
+    const first = job.committed.get(0);
+    if (!first || job.definition.anchorMode !== 'first_frame' || job.anchor !== null) return;
     const { jobId } = job.definition;
-    await this.#store.putFile(artifactKeys.anchor(jobId, anchor.sha256), out, anchor);
-    await this.#jobs.execute(jobId, { type: 'commitAnchor', leaseId, anchor });
+    const chunk = await this.#store.localFile(artifactKeys.chunk(jobId, 0, first.chunk.sha256));
+    const out = join(this.#store.tempDir(), `anchor-${randomUUID()}.png`);
+    try {
+      const args = [...QUIET, ...LOCAL_ONLY, '-i', chunk, '-frames:v', '1', '-f', 'image2', '-update', '1', out];
+      await runTool(this.#ffmpeg.ffmpeg, args, { timeoutMs: TIMEOUT_MS });
+      const anchor = { sha256: await hashFile(out), bytes: (await stat(out)).size };
+      await this.#store.putFile(artifactKeys.anchor(jobId, anchor.sha256), out, anchor);
+      await this.#jobs.execute(jobId, { type: 'commitAnchor', leaseId: first.leaseId, anchor });
+    } finally {
+      await rm(out, { force: true });
+    }
+  }
+}
+
+/** Width and height in pixels of a PNG file; null when it is none. */
+async function pngSize(path: string): Promise<{ readonly width: number; readonly height: number } | null> {
+  const file = await open(path, 'r');
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(PNG_START.length + 8), 0, PNG_START.length + 8, 0);
+    if (bytesRead < buffer.length || !buffer.subarray(0, PNG_START.length).equals(PNG_START)) return null;
+    return { width: buffer.readUInt32BE(PNG_START.length), height: buffer.readUInt32BE(PNG_START.length + 4) };
+  } finally {
+    await file.close();
   }
 }

@@ -1,8 +1,8 @@
 import type { Logger } from '@clipfarm/shared/log';
 import type { Metrics } from '../admin/metrics.ts';
+import { hangSeconds } from '../core/hang-limits.ts';
 import type { JobEvent } from '../core/job-events.ts';
-import { type JobState, type LeaseState, slotKey } from '../core/job-model.ts';
-import { hangSeconds } from './dispatcher.ts';
+import type { JobState, LeaseState } from '../core/job-model.ts';
 import type { Fleet } from './fleet.ts';
 import type { Links } from './links.ts';
 import type { Nodes } from './nodes.ts';
@@ -23,7 +23,7 @@ export interface AnnouncerParts {
  * log line, Prometheus a count. The three agree because they come from the same event.
  */
 export function announceJobEvent(parts: AnnouncerParts, job: JobState, event: JobEvent): void {
-  const { links, metrics, term, fleet } = parts;
+  const { links, metrics, term } = parts;
   logEvent(parts.log, job, event);
   switch (event.type) {
     case 'LeaseGranted':
@@ -37,7 +37,6 @@ export function announceJobEvent(parts: AnnouncerParts, job: JobState, event: Jo
     case 'LeaseEnded': {
       const lease = job.pastLeases.get(event.leaseId);
       metrics.leases.inc({ outcome: event.cause });
-      fleet.forget(event.leaseId);
       if (lease && event.cause !== 'completed') {
         links.send(lease.nodeId, { $case: 'revoke', value: { term, leaseId: event.leaseId, reason: event.reason } });
       }
@@ -65,8 +64,7 @@ function noteFailure(
 
 function grantMessage(parts: AnnouncerParts, job: JobState, lease: LeaseState) {
   const { definition } = job;
-  const key = slotKey(lease.nodeId, lease.slotId);
-  const slot = parts.fleet.slots().find((s) => s.key === key);
+  const slot = parts.fleet.slot(lease.nodeId, lease.slotId);
   const expected = slot ? parts.fleet.secondsPerClip(slot, definition) : 0;
   const anchored = definition.anchorMode === 'first_frame' && lease.start > 0;
   return {
@@ -125,6 +123,9 @@ function logEvent(log: Logger, job: JobState, event: JobEvent): void {
         { job_id, clip: event.record.clip, lease_id: event.record.leaseId, frames: event.record.frames },
         'clip committed',
       );
+      return;
+    case 'ClipLost':
+      log.error({ job_id, clip: event.clip, reason: event.reason }, 'a committed clip is gone; it is rendered again');
       return;
     case 'AnchorCommitted':
       log.info({ job_id, sha256: event.anchor.sha256 }, 'anchor committed');

@@ -1,6 +1,6 @@
-import { mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeFileDurable } from '@clipfarm/shared/durable-file';
+import { renameDurable, writeFileDurable } from '@clipfarm/shared/durable-file';
 import type { Ffmpeg } from '@clipfarm/shared/media/ffmpeg';
 import { z } from 'zod';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
@@ -15,6 +15,9 @@ export interface DecodedAudio {
   readonly samples: number;
   readonly channels: number;
 }
+
+/** 16 bits. */
+const BYTES_PER_SAMPLE = 2;
 
 const note = z.object({ samples: z.number().int().positive(), channels: z.number().int().positive() });
 
@@ -44,23 +47,47 @@ export class AudioLibrary {
     return work;
   }
 
+  /** Frees the space of an upload that no job needs decoded any more. */
+  async drop(audioSha256: string): Promise<void> {
+    await this.#running.get(audioSha256)?.catch(() => undefined);
+    await rm(join(this.#dir, audioSha256), { recursive: true, force: true });
+  }
+
   async #get(sha256: string): Promise<DecodedAudio> {
     const dir = join(this.#dir, sha256);
     const deliveryWav = join(dir, 'delivery.wav');
     const known = await readFile(join(dir, 'audio.json'), 'utf8').catch(() => null);
-    if (known !== null) return { deliveryWav, ...note.parse(JSON.parse(known)) };
+    const size = await stat(deliveryWav).then(
+      (file) => file.size,
+      () => 0,
+    );
+    if (known !== null) {
+      const { samples, channels } = note.parse(JSON.parse(known));
+      // A copy that lost its end, or all of it, is made anew.
+      if (size >= samples * channels * BYTES_PER_SAMPLE) return { deliveryWav, samples, channels };
+    }
     await mkdir(this.#dir, { recursive: true });
     const temp = await mkdtemp(join(this.#dir, 'decoding-'));
     try {
       const decoded = await ingestAudio(this.#ffmpeg, await this.#store.localFile(artifactKeys.input(sha256)), temp);
       const { samples, channels } = decoded;
+      await syncFile(decoded.deliveryWav);
       await writeFileDurable(join(temp, 'audio.json'), JSON.stringify({ samples, channels }));
       await rm(dir, { recursive: true, force: true });
-      await rename(temp, dir);
+      await renameDurable(temp, dir);
       return { deliveryWav, samples, channels };
     } catch (error) {
       await rm(temp, { recursive: true, force: true });
       throw error;
     }
+  }
+}
+
+async function syncFile(path: string): Promise<void> {
+  const file = await open(path, 'r+');
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
   }
 }

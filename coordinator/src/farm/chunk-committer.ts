@@ -5,7 +5,7 @@ import { checkChunk, inspectChunk } from '@clipfarm/shared/media/chunk';
 import { framesInClip } from '@clipfarm/shared/model/clip';
 import type { Metrics } from '../admin/metrics.ts';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
-import type { Decision } from '../core/decide.ts';
+import { type Decision, isOver } from '../core/decide.ts';
 import { type JobState, slotKey } from '../core/job-model.ts';
 import type { AnchorKeeper } from './anchor-keeper.ts';
 import { artifactKeys } from './artifact-keys.ts';
@@ -88,12 +88,16 @@ export class ChunkCommitter {
     }
     const known = job.committed.get(clip);
     if (known?.leaseId === leaseId && known.chunk.sha256 === sha256) return COMMITTED;
+    // Judged before the upload is asked for: what is not wanted need not come.
+    if (known || isOver(job)) return this.#notWanted(job, manifest);
     const key = artifactKeys.chunk(jobId, clip, sha256);
     const stored = await this.#store.stat(key);
     if (!stored)
       return { verdict: 'CHUNK_VERDICT_TRY_AGAIN', reason: 'the chunk is not in the store: upload it again' };
     const answer = await this.#verifyAndCommit(job, manifest, key);
-    if (answer.verdict !== 'CHUNK_VERDICT_COMMITTED') await this.#store.remove(key);
+    // Equal bytes of two attempts share a file, so a refusal must not take away what another one has committed.
+    const kept = job.committed.get(clip)?.chunk.sha256 === sha256;
+    if (answer.verdict !== 'CHUNK_VERDICT_COMMITTED' && !kept) await this.#store.remove(key);
     return answer;
   }
 
@@ -113,23 +117,31 @@ export class ChunkCommitter {
       if (!(error instanceof FarmError) || error.code !== 'invalid_argument') throw error;
       return this.#reject(job, manifest, error.message);
     }
-    if (clip === 0) await this.#anchors.ensure(job, path, leaseId);
     const chunk = { sha256, bytes };
     const offered = { leaseId, clip, frames: expectedFrames, chunk, headerHash };
     const decision = await this.#jobs.execute(jobId, { type: 'commit', chunk: offered });
     return this.#answer(job, manifest, decision);
   }
 
+  /** Counts a clip that was rendered in vain. */
+  async #notWanted(job: JobState, manifest: ChunkManifest): Promise<ChunkAnswer> {
+    const { leaseId, clip } = manifest;
+    const decision = await this.#jobs.execute(job.definition.jobId, { type: 'superfluous', leaseId, clip });
+    this.#metrics.staleCommits.inc();
+    const reason = 'reason' in decision ? decision.reason : `clip ${clip} is not wanted`;
+    return { verdict: 'CHUNK_VERDICT_NOT_WANTED', reason };
+  }
+
   async #answer(job: JobState, manifest: ChunkManifest, decision: Decision): Promise<ChunkAnswer> {
     switch (decision.outcome) {
       case 'done':
         this.#noteSuccess(job, manifest);
+        if (manifest.clip === 0) await this.#anchors.ensure(job);
         return COMMITTED;
       case 'unchanged':
         return COMMITTED;
       case 'not_wanted':
-        this.#metrics.staleCommits.inc();
-        return { verdict: 'CHUNK_VERDICT_NOT_WANTED', reason: decision.reason };
+        return this.#notWanted(job, manifest);
       case 'refused':
         return this.#reject(job, manifest, decision.reason);
     }

@@ -1,13 +1,17 @@
 import { randomUUID } from 'node:crypto';
-import type { Clock } from '@clipfarm/shared/clock';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Clock, Timer } from '@clipfarm/shared/clock';
 import type { Logger } from '@clipfarm/shared/log';
 import type { Metrics } from '../admin/metrics.ts';
+import type { ArtifactStore } from '../artifacts/artifact-store.ts';
 import { commandOf } from '../core/action-command.ts';
+import { hangSeconds, stuckSeconds } from '../core/hang-limits.ts';
 import type { JobState, LeaseState } from '../core/job-model.ts';
 import { schedule } from '../core/schedule.ts';
 import type { ScheduleAction } from '../core/schedule-model.ts';
 import type { Fleet } from './fleet.ts';
 import type { Jobs } from './jobs.ts';
+import type { HeldLease } from './lease-index.ts';
 import type { Nodes } from './nodes.ts';
 import type { StorageHealth } from './storage-health.ts';
 
@@ -23,72 +27,67 @@ export interface FarmTimings {
   readonly hangFloorSeconds: number;
 }
 
-/** A clip may take this many times its forecast before it counts as hung. */
-const HANG_FACTOR = 8;
-
-/** The coordinator gives agents this many times their own hang limit before it steps in itself. */
-const STUCK_FACTOR = 3;
+/** What a {@link Dispatcher} works with. */
+export interface DispatcherParts {
+  readonly jobs: Jobs;
+  readonly nodes: Nodes;
+  readonly fleet: Fleet;
+  readonly store: ArtifactStore;
+  readonly clock: Clock;
+  readonly timings: FarmTimings;
+  readonly metrics: Metrics;
+  readonly storage: StorageHealth;
+  readonly log: Logger;
+}
 
 const TICK_MILLIS = 250;
 
-/** Seconds without progress after which the agent ends an attempt as hung. */
-export function hangSeconds(secondsPerClip: number, warmUpSeconds: number, floor: number): number {
-  return Math.max(floor, HANG_FACTOR * secondsPerClip + 2 * warmUpSeconds);
-}
+/** Between looks at a store that was full. */
+const RECHECK_MILLIS = 3000;
+
+/** After a decision nothing is decided for this many times as long: a busy farm's events come faster than it decides. */
+const REST_FACTOR = 3;
 
 /**
  * Runs the scheduler whenever something changed and every quarter of a second, one round at a time; and ends what is
  * stuck: leases of lost nodes, leases without progress.
  */
 export class Dispatcher {
-  readonly #jobs: Jobs;
-  readonly #nodes: Nodes;
-  readonly #fleet: Fleet;
-  readonly #clock: Clock;
-  readonly #timings: FarmTimings;
-  readonly #metrics: Metrics;
-  readonly #storage: StorageHealth;
-  readonly #log: Logger;
-  #timer: NodeJS.Timeout | null = null;
+  readonly #parts: DispatcherParts;
+  #timer: Timer | null = null;
   #running: Promise<void> | null = null;
   #dirty = false;
+  /** Time has passed since leases were last looked at. */
+  #ticked = true;
   #lastTick: number;
+  #lastRecheck: number;
   /** When this process first saw each lease in force, in monotonic milliseconds: loading gets its time too. */
   #firstSeen: ReadonlyMap<string, number> = new Map();
+  /** Before this, in monotonic milliseconds, it was nobody's fault when nothing moved. */
+  #excusedUntil: number;
+  /** Milliseconds that the last decision took. */
+  #thought = 0;
   #stopped = false;
 
-  constructor(parts: {
-    jobs: Jobs;
-    nodes: Nodes;
-    fleet: Fleet;
-    clock: Clock;
-    timings: FarmTimings;
-    metrics: Metrics;
-    storage: StorageHealth;
-    log: Logger;
-  }) {
-    this.#jobs = parts.jobs;
-    this.#nodes = parts.nodes;
-    this.#fleet = parts.fleet;
-    this.#clock = parts.clock;
-    this.#timings = parts.timings;
-    this.#metrics = parts.metrics;
-    this.#storage = parts.storage;
-    this.#log = parts.log;
-    this.#lastTick = parts.clock.monotonic();
+  constructor(parts: DispatcherParts) {
+    this.#parts = parts;
+    const now = parts.clock.monotonic();
+    this.#lastTick = now;
+    this.#lastRecheck = now;
+    this.#excusedUntil = now;
   }
 
   /** Begins. */
   start(): void {
-    this.#lastTick = this.#clock.monotonic();
-    this.#timer = setInterval(() => this.#tick(), TICK_MILLIS);
+    this.#lastTick = this.#parts.clock.monotonic();
+    this.#tickLater();
     this.wake();
   }
 
   /** Stops and waits for the round in hand. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    if (this.#timer) clearInterval(this.#timer);
+    this.#timer?.cancel();
     await this.#running;
   }
 
@@ -101,86 +100,128 @@ export class Dispatcher {
     });
   }
 
+  /** One round: ends what time has run out for, if any has passed, and carries out what the scheduler decides. */
+  async round(): Promise<void> {
+    if (this.#ticked) {
+      this.#ticked = false;
+      const leases = this.#leases();
+      await this.#endLost(leases);
+      await this.#endStuck(leases);
+    }
+    await this.#schedule();
+  }
+
+  #tickLater(): void {
+    this.#timer = this.#parts.clock.setTimeout(() => this.#tick(), TICK_MILLIS);
+  }
+
   #tick(): void {
-    const now = this.#clock.monotonic();
+    const { clock, nodes, fleet, timings } = this.#parts;
+    const now = clock.monotonic();
     const late = now - this.#lastTick - TICK_MILLIS;
     this.#lastTick = now;
-    // A coordinator that stood still could not hear heartbeats; nobody is declared lost for that.
-    if (late > this.#timings.heartbeatMillis) this.#nodes.forgive(late);
-    this.#fleet.tickUsage();
+    this.#tickLater();
+    if (late > timings.heartbeatMillis) {
+      // A coordinator that stood still could not hear anybody; nobody is declared lost or stuck for that.
+      nodes.forgive(late);
+      this.#excusedUntil = now;
+    }
+    fleet.tickUsage();
+    this.#watchStorage(now);
+    this.#ticked = true;
     this.wake();
+  }
+
+  #watchStorage(now: number): void {
+    const { storage, store } = this.#parts;
+    if (storage.problem === null) return;
+    // Renderers wait behind their spools then, and for as long again once these empty.
+    this.#excusedUntil = now;
+    if (now - this.#lastRecheck < RECHECK_MILLIS) return;
+    this.#lastRecheck = now;
+    void storage.recheck(store);
   }
 
   async #rounds(): Promise<void> {
     // Yields first, so that changes of one turn share one round.
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
     while (this.#dirty && !this.#stopped) {
       this.#dirty = false;
       try {
-        await this.#endLost();
-        await this.#endStuck();
-        await this.#schedule();
+        await this.round();
       } catch (error) {
-        this.#log.error({ err: error }, 'a scheduling round failed; the next one tries again');
+        this.#parts.log.error({ err: error }, 'a scheduling round failed; the next one tries again');
         return;
       }
+      await this.#rest();
     }
+  }
+
+  /** Leaves the thread to everyone else, in proportion to what the decision took of it; small farms don't notice. */
+  async #rest(): Promise<void> {
+    const millis = Math.min(TICK_MILLIS, Math.floor(REST_FACTOR * this.#thought));
+    if (millis > 0) await new Promise<void>((resolve) => void this.#parts.clock.setTimeout(resolve, millis));
   }
 
   async #schedule(): Promise<void> {
-    const stop = this.#metrics.scheduleSeconds.startTimer();
-    const actions = schedule(this.#fleet.scheduleInput());
+    const { fleet, metrics, clock } = this.#parts;
+    const started = clock.monotonic();
+    const stop = metrics.scheduleSeconds.startTimer();
+    const actions = schedule(fleet.scheduleInput());
     stop();
+    this.#thought = clock.monotonic() - started;
+    // What concerns one job is done in order; jobs don't depend on each other, and the disk takes them together.
+    const byJob = [...Map.groupBy(actions, (action) => action.jobId).values()];
+    const done = await Promise.allSettled(byJob.map((own) => this.#carryOutAll(own)));
+    for (const result of done) if (result.status === 'rejected') throw result.reason;
+  }
+
+  async #carryOutAll(actions: readonly ScheduleAction[]): Promise<void> {
     for (const action of actions) {
-      if (!(await this.#carryOut(action))) return;
+      const { jobId } = action;
+      const decision = await this.#parts.jobs.execute(jobId, commandOf(action, randomUUID));
+      if (decision.outcome === 'done') continue;
+      const why = decision.outcome === 'unchanged' ? decision.outcome : decision.reason;
+      this.#parts.log.warn({ job_id: jobId, action, why }, 'a scheduling action no longer fits');
+      // The state had changed: the rest would build on sand.
+      return;
     }
   }
 
-  /** False when the state had changed: the rest of the round would build on sand. */
-  async #carryOut(action: ScheduleAction): Promise<boolean> {
-    const decision = await this.#jobs.execute(action.jobId, commandOf(action, randomUUID));
-    if (decision.outcome === 'done') return true;
-    const why = decision.outcome === 'refused' ? decision.reason : decision.outcome;
-    this.#log.warn({ job_id: action.jobId, action, why }, 'a scheduling action no longer fits');
-    return false;
-  }
-
-  async #endLost(): Promise<void> {
-    const lost = new Set(this.#nodes.expire(this.#timings.leaseMillis).map((node) => node.nodeId));
-    for (const nodeId of lost) this.#log.warn({ node_id: nodeId }, 'node lost: no sign of life for a lease time');
-    for (const { job, lease } of this.#leases()) {
-      const node = this.#nodes.get(lease.nodeId);
-      if (node && !node.lost) continue;
-      const seconds = this.#timings.leaseMillis / 1000;
-      await this.#fail(job, lease, 'node_lost', `no sign of life from the node for ${seconds} s`);
+  async #endLost(leases: readonly HeldLease[]): Promise<void> {
+    const { nodes, timings, log } = this.#parts;
+    for (const { nodeId } of nodes.expire(timings.leaseMillis)) {
+      log.warn({ node_id: nodeId }, 'node lost: no sign of life for a lease time');
     }
+    const message = `no sign of life from the node for ${timings.leaseMillis / 1000} s`;
+    const lost = leases.filter(({ lease }) => nodes.get(lease.nodeId)?.lost ?? true);
+    await Promise.all(lost.map(({ job, lease }) => this.#fail(job, lease, 'node_lost', message)));
   }
 
-  async #endStuck(): Promise<void> {
-    const now = this.#clock.monotonic();
-    const leases = this.#leases();
+  async #endStuck(leases: readonly HeldLease[]): Promise<void> {
+    const { clock, fleet, timings, storage } = this.#parts;
+    const now = clock.monotonic();
     this.#firstSeen = new Map(leases.map(({ lease: { leaseId } }) => [leaseId, this.#firstSeen.get(leaseId) ?? now]));
-    // Renderers wait behind their spools then, and that is nobody's fault.
-    if (this.#storage.problem !== null) return;
+    if (storage.problem !== null) return;
     for (const { job, lease } of leases) {
-      const since = this.#fleet.progressOf(lease.leaseId)?.at ?? this.#firstSeen.get(lease.leaseId) ?? now;
-      const slot = this.#fleet.slots().find((s) => s.nodeId === lease.nodeId && s.slotId === lease.slotId);
+      const moved = fleet.progressOf(lease.leaseId)?.at ?? this.#firstSeen.get(lease.leaseId) ?? now;
+      const slot = fleet.slot(lease.nodeId, lease.slotId);
       if (!slot) continue;
-      const expected = this.#fleet.secondsPerClip(slot, job.definition);
-      const limit = STUCK_FACTOR * hangSeconds(expected, slot.warmUpSeconds, this.#timings.hangFloorSeconds);
-      if (now - since > limit * 1000) {
+      const expected = fleet.secondsPerClip(slot, job.definition);
+      const limit = stuckSeconds(hangSeconds(expected, slot.warmUpSeconds, timings.hangFloorSeconds));
+      if (now - Math.max(moved, this.#excusedUntil) > limit * 1000) {
         await this.#fail(job, lease, 'hang', `no progress for ${limit.toFixed(0)} s, and the agent did not end it`);
       }
     }
   }
 
   #fail(job: JobState, lease: LeaseState, failureClass: 'node_lost' | 'hang', message: string) {
-    const clip = this.#fleet.progressOf(lease.leaseId)?.clip ?? lease.start;
+    const clip = this.#parts.fleet.progressOf(lease.leaseId)?.clip ?? lease.start;
     const { leaseId } = lease;
-    return this.#jobs.execute(job.definition.jobId, { type: 'failLease', leaseId, failureClass, message, clip });
+    return this.#parts.jobs.execute(job.definition.jobId, { type: 'failLease', leaseId, failureClass, message, clip });
   }
 
-  #leases(): { job: JobState; lease: LeaseState }[] {
-    return this.#jobs.live().flatMap((job) => [...job.leases.values()].map((lease) => ({ job, lease })));
+  #leases(): HeldLease[] {
+    return this.#parts.jobs.live().flatMap((job) => [...job.leases.values()].map((lease) => ({ job, lease })));
   }
 }

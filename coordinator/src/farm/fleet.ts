@@ -1,19 +1,28 @@
 import type { Clock } from '@clipfarm/shared/clock';
 import type { SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
-import { fitSlot, priorSecondsPerClip } from '@clipfarm/shared/model/profiles';
-import { EMPTY_FORECAST, type ForecastTable, type Geometry, measured, secondsPerClip } from '../core/forecast.ts';
-import { type JobDefinition, type JobState, type LeaseState, slotKey } from '../core/job-model.ts';
+import { fitSlot } from '@clipfarm/shared/model/profiles';
+import { type ForecastSlot, type Geometry, newForecast, noteMeasured, secondsPerClip } from '../core/forecast.ts';
+import { type JobDefinition, type JobState, slotKey } from '../core/job-model.ts';
 import type { LeaseProgress, ScheduledSlot, ScheduleInput, SchedulePolicy } from '../core/schedule-model.ts';
 import type { Jobs } from './jobs.ts';
+import { type HeldLease, LeaseIndex } from './lease-index.ts';
 import type { NodeRecord, Nodes } from './nodes.ts';
+import { SlotFactsCache } from './slot-facts.ts';
+import { UsageMeter } from './usage-meter.ts';
 
-/** Slot-seconds used long ago count half after this many milliseconds. */
-const USAGE_HALF_LIFE_MILLIS = 10 * 60_000;
+/** States in which a slot takes nothing, although its node is online. */
+const UNAVAILABLE: ReadonlySet<string> = new Set(['SLOT_STATE_RECOVERING', 'SLOT_STATE_DRAINING']);
 
 /** A lease's progress and when it last moved. */
 export interface TimedProgress extends LeaseProgress {
   /** Monotonic milliseconds. */
   readonly at: number;
+}
+
+/** A slot as the scheduler sees it, with its node and what it said of itself. */
+export interface FleetSlot extends ScheduledSlot, ForecastSlot {
+  readonly node: NodeRecord;
+  readonly info: SlotInfo;
 }
 
 /** Whether one slot fits a picture, in words. */
@@ -34,113 +43,127 @@ export class Fleet {
   readonly #nodes: Nodes;
   readonly #clock: Clock;
   readonly #policy: SchedulePolicy;
+  readonly #leases: LeaseIndex;
+  readonly #facts = new SlotFactsCache();
+  readonly #forecast = newForecast();
   readonly #progress = new Map<string, TimedProgress>();
-  readonly #usage = new Map<string, number>();
-  #usageAt: number;
-  #forecast: ForecastTable = EMPTY_FORECAST;
+  readonly #usage: UsageMeter;
 
   constructor(jobs: Jobs, nodes: Nodes, clock: Clock, policy: SchedulePolicy) {
     this.#jobs = jobs;
     this.#nodes = nodes;
     this.#clock = clock;
     this.#policy = policy;
-    this.#usageAt = clock.monotonic();
+    this.#usage = new UsageMeter(clock.monotonic());
+    this.#leases = new LeaseIndex(jobs);
+    jobs.onEvent((_, event) => {
+      if (event.type === 'LeaseEnded') this.#progress.delete(event.leaseId);
+    });
   }
 
-  /** Notes how far a lease is. Going back is ignored: messages may be repeated. */
-  noteProgress(leaseId: string, progress: LeaseProgress): void {
+  /** Begins a term: what was seen while another coordinator led, or before, is no measure of anything. */
+  takeOver(): void {
+    this.#progress.clear();
+    this.#usage.advance([], this.#clock.monotonic());
+  }
+
+  /**
+   * Notes how far a lease is, if it is in force and that node's. What lies outside the lease is taken as its nearest
+   * end; going back is ignored, because messages may be repeated.
+   *
+   * @param given clip in hand, pre-roll included, and the share of it that is done
+   */
+  noteProgress(nodeId: string, leaseId: string, given: Pick<LeaseProgress, 'clip' | 'fraction'>): void {
+    const lease = this.#leases.holder(leaseId)?.lease;
+    if (lease?.nodeId !== nodeId || Number.isNaN(given.clip) || Number.isNaN(given.fraction)) return;
+    const clip = Math.min(Math.max(given.clip, lease.start - lease.preRoll), lease.end);
+    const fraction = Math.min(Math.max(given.fraction, 0), 1);
     const before = this.#progress.get(leaseId);
-    if (before && before.clip + before.fraction >= progress.clip + progress.fraction) return;
-    this.#progress.set(leaseId, { ...progress, at: this.#clock.monotonic() });
+    if (before && before.clip + before.fraction >= clip + fraction) return;
+    this.#progress.set(leaseId, { clip, fraction, movedAt: this.#clock.now(), at: this.#clock.monotonic() });
   }
 
-  /** How far a lease is, if it said so. */
+  /** How far a lease in force is, if its node said so in this term. */
   progressOf(leaseId: string): TimedProgress | undefined {
     return this.#progress.get(leaseId);
   }
 
-  /** Forgets a lease that is over. */
-  forget(leaseId: string): void {
-    this.#progress.delete(leaseId);
-  }
-
   /** Notes how long a clip took on a slot. */
-  noteClipSeconds(slot: ScheduledSlot, geometry: Geometry, seconds: number): void {
-    if (seconds > 0) this.#forecast = measured(this.#forecast, this.#forecastSlot(slot), geometry, seconds);
+  noteClipSeconds(slot: FleetSlot, geometry: Geometry, seconds: number): void {
+    if (seconds > 0) noteMeasured(this.#forecast, slot, geometry, seconds);
   }
 
   /** Forecast of seconds per clip on a slot. */
-  secondsPerClip(slot: ScheduledSlot, geometry: Geometry): number {
-    const prior = priorSecondsPerClip(slot.profile, geometry);
-    return secondsPerClip(this.#forecast, this.#forecastSlot(slot), geometry, prior);
+  secondsPerClip(slot: FleetSlot, geometry: Geometry): number {
+    return secondsPerClip(this.#forecast, slot, geometry, this.#facts.of(slot.info, geometry).prior);
   }
 
-  #forecastSlot(slot: ScheduledSlot) {
-    const info = this.#slotInfo(slot.nodeId, slot.slotId);
-    return { key: slot.key, profile: slot.profile, declaredSecondsPerClip: info?.declaredSecondsPerClip ?? 0 };
+  /** Whether a slot can render a picture. */
+  canRender(slot: FleetSlot, geometry: Geometry): boolean {
+    return this.#facts.of(slot.info, geometry).fits;
   }
 
-  #slotInfo(nodeId: string, slotId: string): SlotInfo | undefined {
-    return this.#nodes.get(nodeId)?.slots.find((slot) => slot.slotId === slotId);
+  /** The lease in force and its job, if it is in force. O(1). */
+  holder(leaseId: string): HeldLease | null {
+    return this.#leases.holder(leaseId);
   }
 
-  /** The lease in force and its job, if it is in force. */
-  holder(leaseId: string): { readonly job: JobState; readonly lease: LeaseState } | null {
-    for (const job of this.#jobs.live()) {
-      const lease = job.leases.get(leaseId);
-      if (lease) return { job, lease };
-    }
-    return null;
+  /** A slot of a node that attached since the start. Takes as long as the node has slots, at most 64. */
+  slot(nodeId: string, slotId: string): FleetSlot | undefined {
+    const node = this.#nodes.get(nodeId);
+    const info = node?.slots.find((slot) => slot.slotId === slotId);
+    return node && info && this.#slotOf(node, info, this.#takesWork(node));
   }
 
   /** Every slot of every node that attached since the start. */
-  slots(): ScheduledSlot[] {
-    const held = new Map<string, string>();
-    for (const job of this.#jobs.live()) {
-      for (const lease of job.leases.values()) held.set(slotKey(lease.nodeId, lease.slotId), lease.leaseId);
-    }
+  slots(): FleetSlot[] {
     return this.#nodes.all().flatMap((node) => {
-      const online = this.#nodes.status(node) === 'online' && !node.handingIn;
-      return node.slots.map((info): ScheduledSlot => {
-        const key = slotKey(node.nodeId, info.slotId);
-        const recovering = node.statuses.get(info.slotId)?.state === 'SLOT_STATE_RECOVERING';
-        return {
-          key,
-          nodeId: node.nodeId,
-          slotId: info.slotId,
-          profile: info.profile,
-          available: online && !recovering,
-          leaseId: held.get(key) ?? null,
-          warmUpSeconds: info.warmUpSeconds,
-        };
-      });
+      const takesWork = this.#takesWork(node);
+      return node.slots.map((info) => this.#slotOf(node, info, takesWork));
     });
+  }
+
+  #takesWork(node: NodeRecord): boolean {
+    return this.#nodes.status(node) === 'online' && !node.handingIn;
+  }
+
+  #slotOf(node: NodeRecord, info: SlotInfo, takesWork: boolean): FleetSlot {
+    const { nodeId } = node;
+    const { slotId, profile, warmUpSeconds, declaredSecondsPerClip } = info;
+    const key = slotKey(nodeId, slotId);
+    const available = takesWork && !UNAVAILABLE.has(node.statuses.get(slotId)?.state ?? '');
+    const leaseId = this.#leases.onSlot(key);
+    return { key, nodeId, slotId, profile, available, leaseId, warmUpSeconds, declaredSecondsPerClip, node, info };
   }
 
   /** Which of the known slots fit a job, with the numbers. */
   fits(definition: JobDefinition): Fit[] {
-    return this.slots().flatMap((slot) => {
-      const node = this.#nodes.get(slot.nodeId);
-      const info = this.#slotInfo(slot.nodeId, slot.slotId);
-      if (!node || !info) return [];
-      return [
-        { node, slot: info, ...fitSlot(info, definition), secondsPerClip: this.secondsPerClip(slot, definition) },
-      ];
+    return this.slots().map((slot) => {
+      const { node, info } = slot;
+      return { node, slot: info, ...fitSlot(info, definition), secondsPerClip: this.secondsPerClip(slot, definition) };
     });
   }
 
-  /** Everything that the pure scheduler needs, for the jobs given. */
-  scheduleInput(jobs: readonly JobState[] = this.#jobs.live()): ScheduleInput {
+  /**
+   * Everything that the pure scheduler needs, for the jobs given.
+   *
+   * @param slots what {@link slots} has just returned, where the caller needs them too
+   */
+  scheduleInput(jobs: readonly JobState[] = this.#jobs.live(), slots = this.slots()): ScheduleInput {
+    const byKey = new Map(slots.map((slot) => [slot.key, slot]));
     return {
       now: this.#clock.now(),
       jobs,
-      slots: this.slots(),
+      slots,
       progress: this.#progress,
-      usage: this.#usage,
-      secondsPerClip: (slot, geometry) => this.secondsPerClip(slot, geometry),
-      fits: (slot, job) => {
-        const info = this.#slotInfo(slot.nodeId, slot.slotId);
-        return info !== undefined && fitSlot(info, job.definition).fits;
+      usage: this.#usage.byOwner,
+      secondsPerClip: ({ key }, geometry) => {
+        const slot = byKey.get(key);
+        return slot ? this.secondsPerClip(slot, geometry) : 1;
+      },
+      fits: ({ key }, { definition }) => {
+        const slot = byKey.get(key);
+        return slot !== undefined && this.canRender(slot, definition);
       },
       policy: this.#policy,
     };
@@ -148,15 +171,6 @@ export class Fleet {
 
   /** Adds the slot-seconds since the last call to their owners and lets older ones fade. */
   tickUsage(): void {
-    const now = this.#clock.monotonic();
-    const elapsed = now - this.#usageAt;
-    this.#usageAt = now;
-    const fade = 0.5 ** (elapsed / USAGE_HALF_LIFE_MILLIS);
-    for (const [owner, seconds] of this.#usage) this.#usage.set(owner, seconds * fade);
-    for (const job of this.#jobs.live()) {
-      if (job.leases.size === 0) continue;
-      const { owner } = job.definition;
-      this.#usage.set(owner, (this.#usage.get(owner) ?? 0) + (job.leases.size * elapsed) / 1000);
-    }
+    this.#usage.advance(this.#jobs.live(), this.#clock.monotonic());
   }
 }

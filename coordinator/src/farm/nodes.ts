@@ -77,13 +77,10 @@ export class Nodes {
    * for one lease time and the time that agents need to attach.
    */
   async takeOver(): Promise<void> {
+    // Before anything is awaited: agents may attach while the rest goes on.
+    for (const node of this.#records.values()) this.#arm(node);
     await this.#stream.catchUp();
     await this.#append({ type: 'TermOpened', term: this.#office.term });
-    for (const node of this.#records.values()) {
-      node.connected = false;
-      node.lost = false;
-      node.lastSeen = this.#clock.monotonic() + REATTACH_MILLIS;
-    }
   }
 
   #fold(event: NodeEvent): void {
@@ -110,6 +107,12 @@ export class Nodes {
         record.failures = [];
         break;
     }
+  }
+
+  #arm(node: NodeRecord): void {
+    node.connected = false;
+    node.lost = false;
+    node.lastSeen = this.#clock.monotonic() + REATTACH_MILLIS;
   }
 
   #append(event: NodeEvent): Promise<unknown> {
@@ -178,6 +181,8 @@ export class Nodes {
     const until = quarantineUntil(record.failures, this.#clock.now());
     if (until === null) return null;
     const reason = `${record.failures.length} failed attempts, the last one ${failure.failureClass}`;
+    // At once, so that the next failure does not quarantine it a second time.
+    record.failures = [];
     await this.#append({ type: 'NodeQuarantined', nodeId, until, reason });
     return reason;
   }
@@ -193,6 +198,7 @@ export class Nodes {
   /** Lets a node take nothing new, until {@link undrain}. */
   async drain(idOrName: string, reason: string): Promise<NodeRecord> {
     const record = this.find(idOrName);
+    if (record.drainReason !== null) return record;
     await this.#append({ type: 'NodeDrained', nodeId: record.nodeId, reason });
     return record;
   }

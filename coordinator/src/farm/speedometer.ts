@@ -2,9 +2,23 @@ import { FPS } from '@clipfarm/shared/model/clip';
 
 const WINDOW_MILLIS = 60_000;
 
+interface Commit {
+  /** Monotonic milliseconds. */
+  readonly at: number;
+  readonly frames: number;
+}
+
+/** Commits of the last minute, oldest first; those before `first` have left the window. */
+interface Recent {
+  commits: Commit[];
+  first: number;
+  /** Frames of the commits in the window. */
+  frames: number;
+}
+
 /** Seconds of video made per second of wall clock, by job, over the last minute. */
 export class Speedometer {
-  readonly #commits = new Map<string, { readonly at: number; readonly frames: number }[]>();
+  readonly #jobs = new Map<string, Recent>();
   readonly #monotonic: () => number;
 
   /** @param monotonic milliseconds */
@@ -14,28 +28,39 @@ export class Speedometer {
 
   /** Notes a committed clip. */
   note(jobId: string, frames: number): void {
-    const recent = this.#recent(jobId);
-    recent.push({ at: this.#monotonic(), frames });
-    this.#commits.set(jobId, recent);
+    const recent = this.#recent(jobId) ?? { commits: [], first: 0, frames: 0 };
+    recent.commits.push({ at: this.#monotonic(), frames });
+    recent.frames += frames;
+    this.#jobs.set(jobId, recent);
   }
 
   /** Forgets a job that is over. */
   forget(jobId: string): void {
-    this.#commits.delete(jobId);
+    this.#jobs.delete(jobId);
   }
 
   /** The speed; 0 until two clips were committed. */
   of(jobId: string): number {
     const recent = this.#recent(jobId);
-    const first = recent[0];
-    if (!first || recent.length < 2) return 0;
+    const first = recent?.commits[recent.first];
+    if (!recent || !first || recent.commits.length - recent.first < 2) return 0;
     const seconds = Math.max(0.001, (this.#monotonic() - first.at) / 1000);
-    const frames = recent.slice(1).reduce((sum, commit) => sum + commit.frames, 0);
-    return frames / FPS / seconds;
+    return (recent.frames - first.frames) / FPS / seconds;
   }
 
-  #recent(jobId: string) {
+  /** What a job committed within the window. Each commit is looked at once when it leaves, not at every question. */
+  #recent(jobId: string): Recent | undefined {
+    const recent = this.#jobs.get(jobId);
+    if (!recent) return undefined;
     const since = this.#monotonic() - WINDOW_MILLIS;
-    return (this.#commits.get(jobId) ?? []).filter((commit) => commit.at >= since);
+    for (let left = recent.commits[recent.first]; left && left.at < since; left = recent.commits[recent.first]) {
+      recent.frames -= left.frames;
+      recent.first += 1;
+    }
+    if (recent.first > recent.commits.length / 2) {
+      recent.commits = recent.commits.slice(recent.first);
+      recent.first = 0;
+    }
+    return recent;
   }
 }

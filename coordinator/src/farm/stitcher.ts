@@ -1,6 +1,7 @@
+import { randomUUID } from 'node:crypto';
 import { mkdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Clock } from '@clipfarm/shared/clock';
+import type { Clock, Timer } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import { hashFile } from '@clipfarm/shared/hash-file';
 import type { Logger } from '@clipfarm/shared/log';
@@ -9,7 +10,7 @@ import { FPS } from '@clipfarm/shared/model/clip';
 import type { Metrics } from '../admin/metrics.ts';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
 import { isOver } from '../core/decide.ts';
-import type { JobState } from '../core/job-model.ts';
+import type { CommittedClip, JobState } from '../core/job-model.ts';
 import { committedPrefix } from '../core/job-progress.ts';
 import { encodeDeliveryAudio } from '../media/delivery-audio.ts';
 import { GrowingMp4 } from '../media/growing-mp4.ts';
@@ -27,7 +28,11 @@ interface Work {
   readonly abort: AbortController;
   running: Promise<void> | null;
   again: boolean;
+  retry: Timer | null;
+  /** Failures since something was appended. */
   failures: number;
+  /** Finished files that did not pass their checks. */
+  badVideos: number;
 }
 
 /** What a {@link Stitcher} works with. */
@@ -88,9 +93,7 @@ export class Stitcher {
   /** Stops after the piece in hand. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    for (const work of this.#works.values()) work.abort.abort();
-    await Promise.allSettled([...this.#works.values()].map((work) => work.running));
-    for (const work of this.#works.values()) await work.video?.close();
+    await Promise.all([...this.#works.keys()].map((jobId) => this.#discard(jobId)));
   }
 
   /** Goes on with a job whose state changed. */
@@ -98,7 +101,7 @@ export class Stitcher {
     if (this.#stopped) return;
     const { jobId } = job.definition;
     if (isOver(job)) {
-      void this.#discard(jobId);
+      void this.#discard(jobId).then(() => this.#tidy(job));
       return;
     }
     const work = this.#works.get(jobId) ?? this.#open(jobId);
@@ -111,14 +114,17 @@ export class Stitcher {
 
   #open(jobId: string): Work {
     const work: Work = {
-      dir: join(this.#workDir, jobId),
+      // Of its own, because a cancelled run of the same job may still be cleaning up.
+      dir: join(this.#workDir, `${jobId}-${randomUUID()}`),
       video: null,
       appended: 0,
       audio: null,
       abort: new AbortController(),
       running: null,
       again: false,
+      retry: null,
       failures: 0,
+      badVideos: 0,
     };
     this.#works.set(jobId, work);
     return work;
@@ -156,11 +162,24 @@ export class Stitcher {
     while (work.appended < prefix && !this.#stopped) {
       const record = job.committed.get(work.appended);
       if (!record) throw new FarmError('internal', `clip ${work.appended} is in the prefix and not committed`);
-      const key = artifactKeys.chunk(definition.jobId, record.clip, record.chunk.sha256);
-      const path = await this.#store.localFile(key);
-      await work.video.append(path);
+      if (!(await this.#append(job, work.video, record))) return;
       work.appended += 1;
+      work.failures = 0;
       this.#metrics.stitchedBytes.inc(record.chunk.bytes);
+    }
+  }
+
+  /** Appends a chunk. @returns false when it is gone or damaged; then the clip is given up and rendered again */
+  async #append(job: JobState, video: GrowingMp4, { clip, chunk }: CommittedClip): Promise<boolean> {
+    const { jobId } = job.definition;
+    try {
+      await video.append(await this.#store.localFile(artifactKeys.chunk(jobId, clip, chunk.sha256)));
+      return true;
+    } catch (error) {
+      const { code, message } = FarmError.from(error);
+      if (code !== 'not_found' && code !== 'invalid_argument') throw error;
+      await this.#jobs.execute(jobId, { type: 'loseClip', clip, reason: `its chunk can't be used: ${message}` });
+      return false;
     }
   }
 
@@ -188,10 +207,9 @@ export class Stitcher {
     const { checks, audioSeconds } = await verifyVideo(this.#ffmpeg, path, expected);
     const bad = checks.filter((check) => !check.ok);
     if (bad.length > 0) {
-      throw new FarmError(
-        'internal',
-        `the finished video is wrong: ${bad.map((c) => `${c.name}: ${c.detail}`).join('; ')}`,
-      );
+      work.badVideos += 1;
+      const reason = bad.map((check) => `${check.name}: ${check.detail}`).join('; ');
+      throw new FarmError('internal', `the finished video is wrong: ${reason}`);
     }
     const video = { sha256: await hashFile(path), bytes: (await stat(path)).size };
     this.#storage.stored();
@@ -199,13 +217,13 @@ export class Stitcher {
     const finishMillis = this.#clock.now() - (job.lastCommitAt ?? this.#clock.now());
     const videoSeconds = definition.frames / FPS;
     const result = { video, frames: definition.frames, videoSeconds, audioSeconds, finishMillis, checks };
-    await this.#jobs.execute(definition.jobId, { type: 'complete', result });
-    this.#metrics.finishSeconds.observe(finishMillis / 1000);
+    const { outcome } = await this.#jobs.execute(definition.jobId, { type: 'complete', result });
+    if (outcome === 'done') this.#metrics.finishSeconds.observe(finishMillis / 1000);
   }
 
   /** Starts the file over, later: chunks are the truth, and a full disk or a missing tool may be mended meanwhile. */
   async #recover(job: JobState, work: Work, error: unknown): Promise<void> {
-    if (this.#stopped || isOver(job)) return;
+    if (this.#stopped || isOver(job) || work.abort.signal.aborted) return;
     const { jobId } = job.definition;
     const failure = FarmError.from(error);
     this.#storage.failed(failure);
@@ -216,12 +234,32 @@ export class Stitcher {
     work.appended = 0;
     work.audio = null;
     work.again = false;
-    if (failure.code === 'internal' && job.status === 'stitching' && work.failures > MAX_BAD_VIDEOS) {
-      await this.#jobs.execute(jobId, { type: 'fail', reason: failure.message });
-      return;
-    }
+    if (work.badVideos > MAX_BAD_VIDEOS && (await this.#giveUp(jobId, failure.message))) return;
     const delay = Math.min(MAX_RETRY_MILLIS, FIRST_RETRY_MILLIS * 2 ** (work.failures - 1));
-    this.#clock.setTimeout(() => this.advance(job), delay);
+    work.retry = this.#clock.setTimeout(() => this.advance(job), delay);
+  }
+
+  /** @returns false when even that can't be recorded now */
+  async #giveUp(jobId: string, reason: string): Promise<boolean> {
+    try {
+      await this.#jobs.execute(jobId, { type: 'fail', reason });
+      return true;
+    } catch (error) {
+      this.#log.error({ err: error, job_id: jobId }, 'a failed job could not be recorded; it is tried again');
+      return false;
+    }
+  }
+
+  /** Frees what a job that is over needs no more. A cancelled or failed one keeps its chunks for a retry. */
+  async #tidy(job: JobState): Promise<void> {
+    const { jobId, audioSha256 } = job.definition;
+    const shared = this.#jobs.live().some((other) => other.definition.audioSha256 === audioSha256);
+    try {
+      if (!shared) await this.#audio.drop(audioSha256);
+      if (job.status === 'completed') await this.#store.removePrefix(`jobs/${jobId}/chunks`);
+    } catch (error) {
+      this.#log.warn({ err: error, job_id: jobId }, 'files of a finished job stay behind');
+    }
   }
 
   async #discard(jobId: string): Promise<void> {
@@ -229,6 +267,7 @@ export class Stitcher {
     if (!work) return;
     this.#works.delete(jobId);
     work.abort.abort();
+    work.retry?.cancel();
     await work.running;
     await work.video?.close().catch(() => undefined);
     await rm(work.dir, { recursive: true, force: true }).catch((error: unknown) => {

@@ -17,6 +17,11 @@ export class LeaderBoard {
     for (const handler of [...this.#handlers]) handler(leader);
   }
 
+  /** Notes that the leader of this term leads no more; does nothing when another one is known already. */
+  vacate(term: number): void {
+    if (this.#leader?.term === term) this.set(null);
+  }
+
   /** Calls the handler on every change until the returned function is called. */
   onChange(handler: (leader: Leader | null) => void): () => void {
     // An object of its own, so that the same function can register twice and each registration ends by itself.

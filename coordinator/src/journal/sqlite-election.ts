@@ -2,6 +2,7 @@ import { FarmError } from '@clipfarm/shared/errors';
 import type { Candidate, Election, Leader, Leadership } from './election.ts';
 import { LeaderBoard } from './leader-board.ts';
 import type { SqliteJournal } from './sqlite-journal.ts';
+import { Turns } from './turns.ts';
 
 /** The office whose terms are counted. */
 const OFFICE = 'leader';
@@ -17,9 +18,7 @@ export function sqliteElection(journal: SqliteJournal): Election {
 class SqliteElection implements Election {
   readonly #journal: SqliteJournal;
   readonly #board = new LeaderBoard();
-  /** Resolves when the last of those who campaigned so far has released or given up. */
-  #vacant: Promise<void> = Promise.resolve();
-  #release: () => void = () => undefined;
+  readonly #turns = new Turns();
   readonly #closed = new AbortController();
 
   constructor(journal: SqliteJournal) {
@@ -28,23 +27,18 @@ class SqliteElection implements Election {
 
   async campaign(candidate: Candidate, signal: AbortSignal): Promise<Leadership> {
     const over = AbortSignal.any([signal, this.#closed.signal]);
-    over.throwIfAborted();
-    const mine = Promise.withResolvers<void>();
-    const before = this.#vacant;
-    this.#vacant = before.then(() => mine.promise);
+    const end = await this.#turns.take(over);
     try {
-      await untilAborted(before, over);
       const term = await this.#journal.acquireTerm(OFFICE, candidate.address);
       over.throwIfAborted();
       this.#board.set({ ...candidate, term });
-      const release = () => {
-        if (this.#board.current()?.term === term) this.#board.set(null);
-        mine.resolve();
+      const release = async () => {
+        this.#board.vacate(term);
+        end();
       };
-      this.#release = release;
-      return { term, lost: new AbortController().signal, release: async () => release() };
+      return { term, lost: new AbortController().signal, release };
     } catch (error) {
-      mine.resolve();
+      end();
       throw error;
     }
   }
@@ -59,15 +53,6 @@ class SqliteElection implements Election {
 
   async close(): Promise<void> {
     this.#closed.abort(new FarmError('failed_precondition', 'the election is closed'));
-    this.#release();
+    this.#board.set(null);
   }
-}
-
-/** The promise, or the signal's reason as soon as it is aborted. */
-function untilAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
 }

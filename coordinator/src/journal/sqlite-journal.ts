@@ -19,6 +19,7 @@ import {
   type StoredEvent,
   type StreamPosition,
 } from './journal.ts';
+import { runApart } from './run-apart.ts';
 import { damaged, journalError } from './sqlite-error.ts';
 import {
   checkSumOf,
@@ -292,20 +293,6 @@ function refusalOf(write: () => void): FarmError | undefined {
   } catch (error) {
     if (error instanceof FarmError) return error;
     throw error;
-  }
-}
-
-/**
- * Calls somebody else's code. If it throws, the append has succeeded all the same, and so must the others of its commit;
- * the error ends the process like any that nobody catches, because a projection that missed an event is wrong.
- */
-function runApart(call: () => void): void {
-  try {
-    call();
-  } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
   }
 }
 

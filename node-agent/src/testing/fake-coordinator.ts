@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { FarmError } from '@clipfarm/shared/errors';
 import {
   AgentServiceService,
+  type ArtifactHeader,
   type AttachRequest,
   type AttachResponse,
   type ChunkManifest,
@@ -10,7 +12,11 @@ import {
   Grant,
   type Hello,
   type LeaseEnded,
+  type PrepareUploadRequest,
+  type PrepareUploadResponse,
+  type PresignedUpload,
 } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import type { SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { createLogger } from '@clipfarm/shared/log';
 import { rpcHandlers } from '@clipfarm/shared/rpc/handlers';
 import { createFarmServer, listen } from '@clipfarm/shared/rpc/server';
@@ -26,8 +32,8 @@ export type GrantFields = Parameters<typeof Grant.fromPartial>[0];
 
 /** A coordinator that does what a test says, on a real server. It survives {@link FakeCoordinator.down} and `up`. */
 export class FakeCoordinator implements AsyncDisposable {
-  /** Everything that agents said, save heartbeats and progress, over all connections. */
-  readonly received: Sent[] = [];
+  /** Everything that agents said, over all connections. */
+  readonly said: Sent[] = [];
   /** Uploaded content by SHA-256. */
   readonly uploads = new Map<string, Buffer>();
   /** Content of inputs by SHA-256. */
@@ -40,8 +46,14 @@ export class FakeCoordinator implements AsyncDisposable {
   readonly valid = new Set<string>();
   /** Verdict on a chunk; null leaves the offer unanswered. */
   judge: (manifest: ChunkManifest) => keyof typeof ChunkVerdict | null = () => 'CHUNK_VERDICT_COMMITTED';
+  /** Where a file is to be sent; null: here. */
+  presign: (header: ArtifactHeader) => PresignedUpload | null = () => null;
   term = 1;
   graceMillis = 60_000;
+  /** Set: this coordinator follows, and sends whoever attaches to the leader at that address. */
+  leader: string | null = null;
+  /** Agents that were sent to the leader. */
+  redirects = 0;
   #server: Server | null = null;
   #port = 0;
   #sink: MessageSink<AttachResponse> | null = null;
@@ -73,6 +85,11 @@ export class FakeCoordinator implements AsyncDisposable {
           }
         },
       ),
+      prepareUpload: handlers.unary<PrepareUploadRequest, PrepareUploadResponse>(({ header }) => {
+        assert.ok(header);
+        const value = this.presign(header);
+        return { way: value === null ? { $case: 'viaCoordinator', value: {} } : { $case: 'presigned', value } };
+      }),
       uploadArtifact: handlers.clientStream<
         Parameters<typeof readUpload>[0] extends AsyncIterable<infer M> ? M : never,
         {
@@ -96,6 +113,17 @@ export class FakeCoordinator implements AsyncDisposable {
     this.#server?.forceShutdown();
     this.#server = null;
     this.#sink = null;
+  }
+
+  /** What agents said, save heartbeats and progress. */
+  get received(): readonly Sent[] {
+    return this.said.filter(({ $case }) => $case !== 'heartbeat' && $case !== 'progress');
+  }
+
+  /** State that a slot reported last. */
+  state(slotId = 'slot-1'): SlotState | undefined {
+    const heartbeat = this.said.findLast((sent) => sent.$case === 'heartbeat');
+    return heartbeat?.value.slots.find((slot) => slot.slotId === slotId)?.state;
   }
 
   /** Whether an agent is attached. */
@@ -152,6 +180,10 @@ export class FakeCoordinator implements AsyncDisposable {
   }
 
   async #attach(requests: AsyncIterable<AttachRequest>, sink: MessageSink<AttachResponse>): Promise<void> {
+    if (this.leader !== null) {
+      this.redirects += 1;
+      throw new FarmError('unavailable', `the coordinator at ${this.leader} leads`, { leader: this.leader });
+    }
     this.#sink = sink;
     try {
       for await (const { message } of requests) if (message !== undefined) this.#take(message);
@@ -161,9 +193,8 @@ export class FakeCoordinator implements AsyncDisposable {
   }
 
   #take(message: Sent): void {
+    this.said.push(message);
     if (message.$case === 'progress') this.progress.set(message.value.leaseId, message.value.clip);
-    if (message.$case === 'heartbeat' || message.$case === 'progress') return;
-    this.received.push(message);
     if (message.$case === 'hello') {
       const validLeaseIds = message.value.leases.map((l) => l.leaseId).filter((leaseId) => this.valid.has(leaseId));
       const millis = { heartbeatMillis: 100, leaseMillis: 5000, graceMillis: this.graceMillis };

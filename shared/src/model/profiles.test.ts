@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { GIB } from './gpu-cost.ts';
-import { fitSlot, PROFILES, peakMemoryBytes, priorSecondsPerClip, profileOf } from './profiles.ts';
+import { fitSlot, PROFILES, peakMemoryBytes, priorSecondsPerClip, profileOf, slotFits } from './profiles.ts';
 import { MAX_UNITS_SINGLE, MAX_UNITS_TPP } from './size.ts';
 
 const small = { width: 384, height: 256, sampleSteps: 4, clips: 10 };
@@ -153,4 +153,21 @@ test('whatever is refused is refused with numbers and a way out or the lack of o
       if (!fit.fits) assert.match(fit.detail, /\d.*: (use .|nothing fits)/);
     }),
   );
+});
+
+test('the answer without words is the same as the one with them', () => {
+  const name = fc.constantFrom('single-80g', 'single-48g-fp8', 'tpp-5x80g', 'pipe-4x24g', 'synthetic', 'our-own');
+  const units = fc.integer({ min: 0, max: 99 });
+  const sides = fc.integer({ min: 1, max: 12 });
+  const steps = fc.integer({ min: 1, max: 5 });
+  const answers = new Set<boolean>();
+  fc.assert(
+    fc.property(name, fc.integer({ min: 0, max: 140 }), units, sides, sides, steps, (profile, gib, most, w, h, n) => {
+      const work = { width: 64 * w, height: 64 * h, sampleSteps: n, clips: 1 };
+      const { fits } = fitSlot(slot(profile, gib, most), work);
+      answers.add(fits);
+      assert.equal(slotFits(slot(profile, gib, most), work), fits);
+    }),
+  );
+  assert.equal(answers.size, 2);
 });

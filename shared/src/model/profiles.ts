@@ -192,18 +192,14 @@ export interface SlotWork extends Sides {
  * operator's own profile leaves its memory open, the largest picture alone decides.
  */
 export function fitSlot(slot: SlotCapacity, work: SlotWork): { readonly fits: boolean; readonly detail: string } {
-  const profile = profileOf(slot.profile);
-  const memory = slot.memoryBytes || profile.memoryBytesPerGpu;
-  const limit = unitLimit(slot, profile);
-  const units = unitsOf(work.width, work.height);
+  const { profile, memory, limit, units, memoryFits, unitsFit, stepsFit } = fitOf(slot, work);
   const picture = `${formatPicture(work)} (${units} units)`;
   const needed = peakBytes(profile, units);
-  const stepsFit = profile.sampleSteps.includes(work.sampleSteps);
   const problems: string[] = [];
   const choices: string[] = [];
-  if (!holds(profile, memory, units)) {
+  if (!memoryFits) {
     problems.push(`${picture} needs ${gib(needed)} GiB per GPU, card has ${gib(memory)} GiB`);
-  } else if (units > limit) {
+  } else if (!unitsFit) {
     problems.push(`${picture} is larger than the ${limit} units that the slot takes`);
   }
   if (problems.length > 0) {
@@ -226,6 +222,25 @@ export function fitSlot(slot: SlotCapacity, work: SlotWork): { readonly fits: bo
   const space = memory > 0 ? `needs ${gib(needed)} of ${gib(memory)} GiB per GPU` : 'fits by its number of units';
   const time = `about ${seconds.toFixed(1)} s a clip before measurement, ${(seconds * work.clips).toFixed(0)} s for ${work.clips} clips`;
   return { fits: true, detail: `${picture} ${space}; ${time}` };
+}
+
+/** What {@link fitSlot} says, without the words: for whoever asks about every slot and every job. */
+export function slotFits(slot: SlotCapacity, work: Omit<SlotWork, 'clips'>): boolean {
+  const { memoryFits, unitsFit, stepsFit } = fitOf(slot, work);
+  return memoryFits && unitsFit && stepsFit;
+}
+
+function fitOf(slot: SlotCapacity, { width, height, sampleSteps }: Omit<SlotWork, 'clips'>) {
+  const profile = profileOf(slot.profile);
+  const memory = slot.memoryBytes || profile.memoryBytesPerGpu;
+  const limit = unitLimit(slot, profile);
+  const units = unitsOf(width, height);
+  return {
+    ...{ profile, memory, limit, units },
+    memoryFits: holds(profile, memory, units),
+    unitsFit: units <= limit,
+    stepsFit: profile.sampleSteps.includes(sampleSteps),
+  };
 }
 
 function peakBytes(profile: Profile, units: number): number {

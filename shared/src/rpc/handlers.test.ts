@@ -22,8 +22,9 @@ import { startServer } from './rpc-harness.ts';
 import { createSink, MAX_POSTED, type MessageSink } from './sink.ts';
 
 const data = (text: string): UploadInputRequest => ({ part: { $case: 'data', value: Buffer.from(text) } });
-const drain = (reason: string): AttachResponse =>
-  ({ message: { $case: 'drain', value: { reason } } }) as AttachResponse;
+const revoke = (reason: string): AttachResponse => ({
+  message: { $case: 'revoke', value: { term: 1, leaseId: 'lease', reason } },
+});
 const beat: AttachRequest = {
   message: { $case: 'heartbeat', value: { slots: [], spooledChunks: 0, spoolFreeBytes: 0 } },
 };
@@ -237,7 +238,7 @@ test('a bidirectional stream carries both ways and ends when the client closes i
   const server = await startServer(t, (wrap) => ({
     attach: wrap.bidi<AttachRequest, AttachResponse>(async (requests, responses) => {
       let count = 0;
-      for await (const _ of requests) responses.post(drain(`number ${++count}`));
+      for await (const _ of requests) responses.post(revoke(`number ${++count}`));
     }),
   }));
   const call = server.agent().attach();
@@ -247,7 +248,7 @@ test('a bidirectional stream carries both ways and ends when the client closes i
   call.end();
   const reasons: string[] = [];
   for await (const { message } of responsesOf(call)) {
-    if (message?.$case === 'drain') reasons.push(message.value.reason);
+    if (message?.$case === 'revoke') reasons.push(message.value.reason);
   }
   assert.deepEqual(reasons, ['number 1', 'number 2']);
 });
@@ -258,7 +259,7 @@ test('a client that does not read is cut off after a bounded number of messages'
     attach: wrap.bidi<AttachRequest, AttachResponse>(async (requests, responses) => {
       let posted = 0;
       // 64 KiB each: HTTP/2's window fills long before the queue does.
-      while (responses.post(drain('x'.repeat(65_536)))) posted++;
+      while (responses.post(revoke('x'.repeat(65_536)))) posted++;
       try {
         for await (const _ of requests);
       } catch (error) {

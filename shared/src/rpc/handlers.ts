@@ -21,6 +21,8 @@ export interface CallContext {
   readonly peer: string;
   /** Aborted when the client cancels or is gone, when the deadline passes, and after the call ended. */
   readonly signal: AbortSignal;
+  /** Ends the call from this side: the signal is aborted, and a streaming client is told the reason. */
+  readonly abort: (reason: FarmError) => void;
 }
 
 /** Turns async functions into grpc-js handlers; see {@link rpcHandlers}. */
@@ -68,35 +70,35 @@ export function rpcHandlers(logger: Logger): RpcHandlers {
   };
   return {
     unary: (handler) => async (call, callback) => {
-      const { context } = begin(call);
+      const context = begin(call);
       const outcome = await outcomeOf(call, async () => handler(call.request, context));
       if (outcome.ok) callback(null, outcome.value);
       else callback(outcome.status);
     },
     clientStream: (handler) => async (call, callback) => {
-      const { context } = begin(call);
+      const context = begin(call);
       const outcome = await outcomeOf(call, () => handler(requestsOf(call, context.signal), context));
       if (outcome.ok) callback(null, outcome.value);
       else callback(outcome.status);
     },
     serverStream: (handler) => async (call) => {
-      const { context, abort } = begin(call);
-      endStream(call, await outcomeOf(call, () => handler(call.request, createSink(call, abort), context)));
+      const context = begin(call);
+      endStream(call, await outcomeOf(call, () => handler(call.request, createSink(call, context.abort), context)));
     },
     bidi: (handler) => async (call) => {
-      const { context, abort } = begin(call);
+      const context = begin(call);
       const requests = requestsOf(call, context.signal);
-      endStream(call, await outcomeOf(call, () => handler(requests, createSink(call, abort), context)));
+      endStream(call, await outcomeOf(call, () => handler(requests, createSink(call, context.abort), context)));
     },
   };
 }
 
-function begin(call: ServerCall): { readonly context: CallContext; abort(reason: FarmError): void } {
+function begin(call: ServerCall): CallContext {
   const controller = new AbortController();
   const abort = (reason: FarmError): void => controller.abort(reason);
   // grpc-js emits this at the end of every call, whatever ended it.
   call.on('cancelled', () => abort(new FarmError('unavailable', 'the client cancelled the call')));
-  return { context: { method: call.getPath(), peer: call.getPeer(), signal: controller.signal }, abort };
+  return { method: call.getPath(), peer: call.getPeer(), signal: controller.signal, abort };
 }
 
 /**

@@ -90,7 +90,13 @@ export async function receiveToFile(options: ReceiveOptions): Promise<string> {
   }
 }
 
-function checkPromise({ sha256, bytes, limit }: ReceiveOptions): void {
+/**
+ * Checks what an upload promises to be.
+ *
+ * @throws FarmError `invalid_argument` unless `sha256` is 64 lower-case hex digits and `bytes` 1 or more;
+ * `resource_exhausted` above the limit.
+ */
+export function checkPromise({ sha256, bytes, limit }: Pick<ReceiveOptions, 'sha256' | 'bytes' | 'limit'>): void {
   if (!/^[0-9a-f]{64}$/.test(sha256)) {
     const message = `sha256: "${sha256.slice(0, 80)}"; accepted are 64 lower-case hex digits`;
     throw new FarmError('invalid_argument', message, { field: 'sha256' });

@@ -13,10 +13,12 @@ import {
   type ClientDuplexStream,
   type ClientOptions,
   type ClientReadableStream,
+  type ClientUnaryCall,
   type ClientWritableStream,
   type handleBidiStreamingCall,
   type handleClientStreamingCall,
   type handleServerStreamingCall,
+  type handleUnaryCall,
   makeGenericClientConstructor,
   type Metadata,
   type ServiceError,
@@ -34,7 +36,7 @@ export const LeaseEndReason = {
   LEASE_END_REASON_UNSPECIFIED: "LEASE_END_REASON_UNSPECIFIED",
   /** LEASE_END_REASON_COMPLETED - Every clip was rendered. */
   LEASE_END_REASON_COMPLETED: "LEASE_END_REASON_COMPLETED",
-  /** LEASE_END_REASON_STOPPED - Revoked, drained or out of grace. */
+  /** LEASE_END_REASON_STOPPED - Revoked, out of grace, or the agent leaves. */
   LEASE_END_REASON_STOPPED: "LEASE_END_REASON_STOPPED",
   /** LEASE_END_REASON_FAILED - The attempt failed; failure_class says how. */
   LEASE_END_REASON_FAILED: "LEASE_END_REASON_FAILED",
@@ -413,9 +415,6 @@ export interface AttachResponse {
     /** A lease is void. */
     { $case: "revoke"; value: Revoke }
     | //
-    /** Finish the clip in hand, take nothing new, leave. */
-    { $case: "drain"; value: Drain }
-    | //
     /** Answer to ChunkReady. */
     { $case: "chunkAck"; value: ChunkAck }
     | //
@@ -658,12 +657,6 @@ export interface Revoke {
   reason: string;
 }
 
-/** Finish the clip in hand, hand it in, stop. */
-export interface Drain {
-  /** Why. */
-  reason: string;
-}
-
 /** Answer to ChunkReady. */
 export interface ChunkAck {
   /** The job. */
@@ -716,6 +709,44 @@ export interface ArtifactHeader {
   sha256: string;
   /** Size in bytes. */
   bytes: number;
+}
+
+/** What is going to be uploaded. */
+export interface PrepareUploadRequest {
+  /** Its description. */
+  header?: ArtifactHeader | undefined;
+}
+
+/** How to upload it. ChunkReady or AnchorReady follows either way. */
+export interface PrepareUploadResponse {
+  /** One of the two. */
+  way?:
+    | //
+    /** Straight to the store. */
+    { $case: "presigned"; value: PresignedUpload }
+    | //
+    /** With UploadArtifact; always possible. */
+    { $case: "viaCoordinator"; value: ViaCoordinator }
+    | undefined;
+}
+
+/** A request with which this content, and nothing else, can be stored. */
+export interface PresignedUpload {
+  /** Where to PUT the content. Whoever has it can use it, so it belongs in no log. */
+  url: string;
+  /** Headers to send exactly as they are. */
+  headers: { [key: string]: string };
+  /** Seconds from now for which it works. */
+  validSeconds: number;
+}
+
+export interface PresignedUpload_HeadersEntry {
+  key: string;
+  value: string;
+}
+
+/** The upload goes through the coordinator. */
+export interface ViaCoordinator {
 }
 
 /** A header first, then data. */
@@ -968,9 +999,6 @@ export const AttachResponse: MessageFns<AttachResponse> = {
       case "revoke":
         Revoke.encode(message.message.value, writer.uint32(34).fork()).join();
         break;
-      case "drain":
-        Drain.encode(message.message.value, writer.uint32(42).fork()).join();
-        break;
       case "chunkAck":
         ChunkAck.encode(message.message.value, writer.uint32(50).fork()).join();
         break;
@@ -1026,14 +1054,6 @@ export const AttachResponse: MessageFns<AttachResponse> = {
             message.message = { $case: "revoke", value: Revoke.decode(reader, reader.uint32()) };
             continue;
           }
-          case 5: {
-            if (tag !== 42) {
-              break;
-            }
-
-            message.message = { $case: "drain", value: Drain.decode(reader, reader.uint32()) };
-            continue;
-          }
           case 6: {
             if (tag !== 50) {
               break;
@@ -1072,8 +1092,6 @@ export const AttachResponse: MessageFns<AttachResponse> = {
         ? { $case: "shrink", value: Shrink.fromJSON(object.shrink) }
         : isSet(object.revoke)
         ? { $case: "revoke", value: Revoke.fromJSON(object.revoke) }
-        : isSet(object.drain)
-        ? { $case: "drain", value: Drain.fromJSON(object.drain) }
         : isSet(object.chunkAck)
         ? { $case: "chunkAck", value: ChunkAck.fromJSON(object.chunkAck) }
         : isSet(object.chunk_ack)
@@ -1096,8 +1114,6 @@ export const AttachResponse: MessageFns<AttachResponse> = {
       obj.shrink = Shrink.toJSON(message.message.value);
     } else if (message.message?.$case === "revoke") {
       obj.revoke = Revoke.toJSON(message.message.value);
-    } else if (message.message?.$case === "drain") {
-      obj.drain = Drain.toJSON(message.message.value);
     } else if (message.message?.$case === "chunkAck") {
       obj.chunkAck = ChunkAck.toJSON(message.message.value);
     } else if (message.message?.$case === "anchorAck") {
@@ -1133,12 +1149,6 @@ export const AttachResponse: MessageFns<AttachResponse> = {
       case "revoke": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "revoke", value: Revoke.fromPartial(object.message.value) };
-        }
-        break;
-      }
-      case "drain": {
-        if (object.message?.value !== undefined && object.message?.value !== null) {
-          message.message = { $case: "drain", value: Drain.fromPartial(object.message.value) };
         }
         break;
       }
@@ -3503,73 +3513,6 @@ export const Revoke: MessageFns<Revoke> = {
   },
 };
 
-function createBaseDrain(): Drain {
-  return { reason: "" };
-}
-
-export const Drain: MessageFns<Drain> = {
-  encode(message: Drain, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.reason !== "") {
-      writer.uint32(10).string(message.reason);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): Drain {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseDrain();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.reason = reader.string();
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  fromJSON(object: any): Drain {
-    return { reason: isSet(object.reason) ? globalThis.String(object.reason) : "" };
-  },
-
-  toJSON(message: Drain): unknown {
-    const obj: any = {};
-    if (message.reason !== "") {
-      obj.reason = message.reason;
-    }
-    return obj;
-  },
-
-  create(base?: DeepPartial<Drain>): Drain {
-    return Drain.fromPartial(base ?? {});
-  },
-  fromPartial(object: DeepPartial<Drain>): Drain {
-    const message = createBaseDrain();
-    message.reason = object.reason ?? "";
-    return message;
-  },
-};
-
 function createBaseChunkAck(): ChunkAck {
   return { jobId: "", leaseId: "", clip: 0, verdict: ChunkVerdict.CHUNK_VERDICT_UNSPECIFIED, reason: "" };
 }
@@ -4129,6 +4072,450 @@ export const ArtifactHeader: MessageFns<ArtifactHeader> = {
   },
 };
 
+function createBasePrepareUploadRequest(): PrepareUploadRequest {
+  return { header: undefined };
+}
+
+export const PrepareUploadRequest: MessageFns<PrepareUploadRequest> = {
+  encode(message: PrepareUploadRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.header !== undefined) {
+      ArtifactHeader.encode(message.header, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PrepareUploadRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePrepareUploadRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.header = ArtifactHeader.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PrepareUploadRequest {
+    return { header: isSet(object.header) ? ArtifactHeader.fromJSON(object.header) : undefined };
+  },
+
+  toJSON(message: PrepareUploadRequest): unknown {
+    const obj: any = {};
+    if (message.header !== undefined) {
+      obj.header = ArtifactHeader.toJSON(message.header);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PrepareUploadRequest>): PrepareUploadRequest {
+    return PrepareUploadRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PrepareUploadRequest>): PrepareUploadRequest {
+    const message = createBasePrepareUploadRequest();
+    message.header = (object.header !== undefined && object.header !== null)
+      ? ArtifactHeader.fromPartial(object.header)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePrepareUploadResponse(): PrepareUploadResponse {
+  return { way: undefined };
+}
+
+export const PrepareUploadResponse: MessageFns<PrepareUploadResponse> = {
+  encode(message: PrepareUploadResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.way?.$case) {
+      case "presigned":
+        PresignedUpload.encode(message.way.value, writer.uint32(10).fork()).join();
+        break;
+      case "viaCoordinator":
+        ViaCoordinator.encode(message.way.value, writer.uint32(18).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PrepareUploadResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePrepareUploadResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.way = { $case: "presigned", value: PresignedUpload.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.way = { $case: "viaCoordinator", value: ViaCoordinator.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PrepareUploadResponse {
+    return {
+      way: isSet(object.presigned)
+        ? { $case: "presigned", value: PresignedUpload.fromJSON(object.presigned) }
+        : isSet(object.viaCoordinator)
+        ? { $case: "viaCoordinator", value: ViaCoordinator.fromJSON(object.viaCoordinator) }
+        : isSet(object.via_coordinator)
+        ? { $case: "viaCoordinator", value: ViaCoordinator.fromJSON(object.via_coordinator) }
+        : undefined,
+    };
+  },
+
+  toJSON(message: PrepareUploadResponse): unknown {
+    const obj: any = {};
+    if (message.way?.$case === "presigned") {
+      obj.presigned = PresignedUpload.toJSON(message.way.value);
+    } else if (message.way?.$case === "viaCoordinator") {
+      obj.viaCoordinator = ViaCoordinator.toJSON(message.way.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PrepareUploadResponse>): PrepareUploadResponse {
+    return PrepareUploadResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PrepareUploadResponse>): PrepareUploadResponse {
+    const message = createBasePrepareUploadResponse();
+    switch (object.way?.$case) {
+      case "presigned": {
+        if (object.way?.value !== undefined && object.way?.value !== null) {
+          message.way = { $case: "presigned", value: PresignedUpload.fromPartial(object.way.value) };
+        }
+        break;
+      }
+      case "viaCoordinator": {
+        if (object.way?.value !== undefined && object.way?.value !== null) {
+          message.way = { $case: "viaCoordinator", value: ViaCoordinator.fromPartial(object.way.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBasePresignedUpload(): PresignedUpload {
+  return { url: "", headers: {}, validSeconds: 0 };
+}
+
+export const PresignedUpload: MessageFns<PresignedUpload> = {
+  encode(message: PresignedUpload, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.url !== "") {
+      writer.uint32(10).string(message.url);
+    }
+    globalThis.Object.entries(message.headers).forEach(([key, value]: [string, string]) => {
+      PresignedUpload_HeadersEntry.encode({ key: key as any, value }, writer.uint32(18).fork()).join();
+    });
+    if (message.validSeconds !== 0) {
+      writer.uint32(24).uint32(message.validSeconds);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PresignedUpload {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePresignedUpload();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.url = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            const entry2 = PresignedUpload_HeadersEntry.decode(reader, reader.uint32());
+            if (entry2.value !== undefined) {
+              message.headers[entry2.key] = entry2.value;
+            }
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.validSeconds = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PresignedUpload {
+    return {
+      url: isSet(object.url) ? globalThis.String(object.url) : "",
+      headers: isObject(object.headers)
+        ? (globalThis.Object.entries(object.headers) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      validSeconds: isSet(object.validSeconds)
+        ? globalThis.Number(object.validSeconds)
+        : isSet(object.valid_seconds)
+        ? globalThis.Number(object.valid_seconds)
+        : 0,
+    };
+  },
+
+  toJSON(message: PresignedUpload): unknown {
+    const obj: any = {};
+    if (message.url !== "") {
+      obj.url = message.url;
+    }
+    if (message.headers) {
+      const entries = globalThis.Object.entries(message.headers) as [string, string][];
+      if (entries.length > 0) {
+        obj.headers = {};
+        entries.forEach(([k, v]) => {
+          obj.headers[k] = v;
+        });
+      }
+    }
+    if (message.validSeconds !== 0) {
+      obj.validSeconds = Math.round(message.validSeconds);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PresignedUpload>): PresignedUpload {
+    return PresignedUpload.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PresignedUpload>): PresignedUpload {
+    const message = createBasePresignedUpload();
+    message.url = object.url ?? "";
+    message.headers = (globalThis.Object.entries(object.headers ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.validSeconds = object.validSeconds ?? 0;
+    return message;
+  },
+};
+
+function createBasePresignedUpload_HeadersEntry(): PresignedUpload_HeadersEntry {
+  return { key: "", value: "" };
+}
+
+export const PresignedUpload_HeadersEntry: MessageFns<PresignedUpload_HeadersEntry> = {
+  encode(message: PresignedUpload_HeadersEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PresignedUpload_HeadersEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePresignedUpload_HeadersEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PresignedUpload_HeadersEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: PresignedUpload_HeadersEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PresignedUpload_HeadersEntry>): PresignedUpload_HeadersEntry {
+    return PresignedUpload_HeadersEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PresignedUpload_HeadersEntry>): PresignedUpload_HeadersEntry {
+    const message = createBasePresignedUpload_HeadersEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseViaCoordinator(): ViaCoordinator {
+  return {};
+}
+
+export const ViaCoordinator: MessageFns<ViaCoordinator> = {
+  encode(_: ViaCoordinator, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ViaCoordinator {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseViaCoordinator();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ViaCoordinator {
+    return {};
+  },
+
+  toJSON(_: ViaCoordinator): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ViaCoordinator>): ViaCoordinator {
+    return ViaCoordinator.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ViaCoordinator>): ViaCoordinator {
+    const message = createBaseViaCoordinator();
+    return message;
+  },
+};
+
 function createBaseUploadArtifactRequest(): UploadArtifactRequest {
   return { part: undefined };
 }
@@ -4320,6 +4707,17 @@ export const AgentServiceService = {
     responseSerialize: (value: FetchInputResponse): Buffer => Buffer.from(FetchInputResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): FetchInputResponse => FetchInputResponse.decode(value),
   },
+  /** Asks how to store a chunk or an anchor. It may be repeated, and changes nothing. */
+  prepareUpload: {
+    path: "/clipfarm.v1.AgentService/PrepareUpload" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PrepareUploadRequest): Buffer => Buffer.from(PrepareUploadRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PrepareUploadRequest => PrepareUploadRequest.decode(value),
+    responseSerialize: (value: PrepareUploadResponse): Buffer =>
+      Buffer.from(PrepareUploadResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PrepareUploadResponse => PrepareUploadResponse.decode(value),
+  },
   /** Stores a chunk or an anchor. It counts only once ChunkReady or AnchorReady is acknowledged. */
   uploadArtifact: {
     path: "/clipfarm.v1.AgentService/UploadArtifact" as const,
@@ -4339,6 +4737,8 @@ export interface AgentServiceServer extends UntypedServiceImplementation {
   attach: handleBidiStreamingCall<AttachRequest, AttachResponse>;
   /** Sends a prepared input of a job in pieces. */
   fetchInput: handleServerStreamingCall<FetchInputRequest, FetchInputResponse>;
+  /** Asks how to store a chunk or an anchor. It may be repeated, and changes nothing. */
+  prepareUpload: handleUnaryCall<PrepareUploadRequest, PrepareUploadResponse>;
   /** Stores a chunk or an anchor. It counts only once ChunkReady or AnchorReady is acknowledged. */
   uploadArtifact: handleClientStreamingCall<UploadArtifactRequest, UploadArtifactResponse>;
 }
@@ -4355,6 +4755,22 @@ export interface AgentServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<FetchInputResponse>;
+  /** Asks how to store a chunk or an anchor. It may be repeated, and changes nothing. */
+  prepareUpload(
+    request: PrepareUploadRequest,
+    callback: (error: ServiceError | null, response: PrepareUploadResponse) => void,
+  ): ClientUnaryCall;
+  prepareUpload(
+    request: PrepareUploadRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: PrepareUploadResponse) => void,
+  ): ClientUnaryCall;
+  prepareUpload(
+    request: PrepareUploadRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: PrepareUploadResponse) => void,
+  ): ClientUnaryCall;
   /** Stores a chunk or an anchor. It counts only once ChunkReady or AnchorReady is acknowledged. */
   uploadArtifact(
     callback: (error: ServiceError | null, response: UploadArtifactResponse) => void,
@@ -4413,6 +4829,10 @@ function longToNumber(int64: { toString(): string }): number {
     throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
   }
   return num;
+}
+
+function isObject(value: any): boolean {
+  return typeof value === "object" && value !== null;
 }
 
 function isSet(value: any): boolean {

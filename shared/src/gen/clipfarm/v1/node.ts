@@ -24,6 +24,8 @@ export const SlotState = {
   SLOT_STATE_RENDERING: "SLOT_STATE_RENDERING",
   /** SLOT_STATE_RECOVERING - The runner failed and is being restarted. */
   SLOT_STATE_RECOVERING: "SLOT_STATE_RECOVERING",
+  /** SLOT_STATE_DRAINING - The agent leaves: takes nothing new. */
+  SLOT_STATE_DRAINING: "SLOT_STATE_DRAINING",
 } as const;
 
 export type SlotState = typeof SlotState[keyof typeof SlotState];
@@ -34,6 +36,7 @@ export namespace SlotState {
   export type SLOT_STATE_LOADING = typeof SlotState.SLOT_STATE_LOADING;
   export type SLOT_STATE_RENDERING = typeof SlotState.SLOT_STATE_RENDERING;
   export type SLOT_STATE_RECOVERING = typeof SlotState.SLOT_STATE_RECOVERING;
+  export type SLOT_STATE_DRAINING = typeof SlotState.SLOT_STATE_DRAINING;
 }
 
 export function slotStateFromJSON(object: any): SlotState {
@@ -53,6 +56,9 @@ export function slotStateFromJSON(object: any): SlotState {
     case 4:
     case "SLOT_STATE_RECOVERING":
       return SlotState.SLOT_STATE_RECOVERING;
+    case 5:
+    case "SLOT_STATE_DRAINING":
+      return SlotState.SLOT_STATE_DRAINING;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum SlotState");
   }
@@ -70,6 +76,8 @@ export function slotStateToJSON(object: SlotState): string {
       return "SLOT_STATE_RENDERING";
     case SlotState.SLOT_STATE_RECOVERING:
       return "SLOT_STATE_RECOVERING";
+    case SlotState.SLOT_STATE_DRAINING:
+      return "SLOT_STATE_DRAINING";
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum SlotState");
   }
@@ -87,6 +95,8 @@ export function slotStateToNumber(object: SlotState): number {
       return 3;
     case SlotState.SLOT_STATE_RECOVERING:
       return 4;
+    case SlotState.SLOT_STATE_DRAINING:
+      return 5;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum SlotState");
   }

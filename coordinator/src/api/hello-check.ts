@@ -1,0 +1,49 @@
+import { FarmError } from '@clipfarm/shared/errors';
+import type { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import { z } from 'zod';
+
+/** Version of the agent link that this coordinator speaks. */
+const PROTOCOL = 1;
+
+/** A name that appears in keys, logs and metric labels. */
+const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'must be 1 to 100 letters, digits and . _ -');
+
+const seconds = z.number().min(0).max(86_400);
+
+const schema = z.object({
+  nodeId: name,
+  name: z.string().min(1).max(100),
+  pool: z.string().max(100),
+  slots: z
+    .array(
+      z.object({
+        slotId: name,
+        profile: name,
+        declaredSecondsPerClip: seconds,
+        warmUpSeconds: seconds,
+        memoryBytes: z.number().int().nonnegative(),
+        maxUnits: z.number().int().nonnegative(),
+      }),
+    )
+    .min(1)
+    .max(64)
+    .refine((slots) => new Set(slots.map((slot) => slot.slotId)).size === slots.length, 'names a slot twice'),
+  leases: z.array(z.object({ leaseId: z.string().max(100), currentClip: z.number().int().nonnegative() })).max(1000),
+  spooledChunks: z.number().int().nonnegative(),
+});
+
+/**
+ * Checks what an agent says of itself before anything is built on it.
+ *
+ * @throws FarmError `failed_precondition` for another protocol, `invalid_argument` naming the field otherwise
+ */
+export function checkHello(hello: Hello): void {
+  if (hello.protocol !== PROTOCOL) {
+    const message = `the agent speaks protocol ${hello.protocol}, this coordinator ${PROTOCOL}`;
+    throw new FarmError('failed_precondition', message, { hint: 'Run agent and coordinator from the same release.' });
+  }
+  const issue = schema.safeParse(hello).error?.issues[0];
+  if (!issue) return;
+  const field = `hello.${issue.path.join('.')}`;
+  throw new FarmError('invalid_argument', `${field}: ${issue.message}`, { field });
+}

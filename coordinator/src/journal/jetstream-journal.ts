@@ -1,0 +1,184 @@
+import { FarmError } from '@clipfarm/shared/errors';
+import type { Logger } from '@clipfarm/shared/log';
+import { feed } from './jetstream-feed.ts';
+import { positionOf, readHead } from './jetstream-heads.ts';
+import { Lane, largestAppend } from './jetstream-lane.ts';
+import { appendText } from './jetstream-message.ts';
+import { publishOnce } from './jetstream-publish.ts';
+import { listStreams, type ReaderParts, readEvents } from './jetstream-reader.ts';
+import type { JetStreamSnapshots } from './jetstream-snapshots.ts';
+import { Tail } from './jetstream-tail.ts';
+import {
+  type AppendMeta,
+  checkStreamName,
+  checkWhole,
+  type Journal,
+  type JournalWatcher,
+  type NewEvent,
+  type Snapshot,
+  type StoredEvent,
+  type StreamPosition,
+} from './journal.ts';
+import { ask } from './nats-ask.ts';
+import type { NatsLink } from './nats-link.ts';
+
+/** What a journal in JetStream is made of. */
+export interface JetStreamJournalParts extends ReaderParts {
+  readonly link: NatsLink;
+  readonly snapshots: JetStreamSnapshots;
+  /** Last sequence of the JetStream stream when it was opened. */
+  readonly lastSequence: number;
+  /** Whether saving a snapshot removes the events before it. */
+  readonly purgeOnSnapshot: boolean;
+  readonly onAppend: ((seconds: number) => void) | undefined;
+  readonly log: Logger;
+}
+
+/** A journal in a JetStream stream: a subject for each of its streams, appends as messages. Closing it closes the connection. */
+export class JetStreamJournal implements Journal {
+  readonly #parts: JetStreamJournalParts;
+  readonly #lanes = new Map<string, Lane>();
+  readonly #tail: Tail;
+  /** Highest sequence that is known to be stored. */
+  #lastSequence: number;
+  #closing: Promise<void> | undefined;
+
+  constructor(parts: JetStreamJournalParts) {
+    this.#parts = parts;
+    this.#lastSequence = parts.lastSequence;
+    this.#tail = new Tail(parts, parts.names, parts.log, () => this.#lastSequence);
+  }
+
+  async append(
+    stream: string,
+    expectedPosition: number,
+    events: readonly NewEvent[],
+    meta: AppendMeta,
+  ): Promise<number> {
+    this.#checkOpen();
+    const { clock, link, onAppend, patienceMillis } = this.#parts;
+    checkStreamName(stream);
+    checkWhole(expectedPosition, 'expectedPosition', 0);
+    const text = appendText(stream, events, meta);
+    checkSize(stream, text, largestAppend(link));
+    const started = clock.monotonic();
+    const lane = this.#lane(stream);
+    const position = await new Promise<number>((resolve, reject) => {
+      const deadline = started + patienceMillis;
+      lane.push({ expectedPosition, count: events.length, text, deadline, resolve, reject });
+    });
+    this.#lastSequence = Math.max(this.#lastSequence, lane.sequence);
+    onAppend?.((clock.monotonic() - started) / 1000);
+    return position;
+  }
+
+  async *read(stream: string, fromPosition: number): AsyncGenerator<StoredEvent> {
+    this.#checkOpen();
+    checkStreamName(stream);
+    checkWhole(fromPosition, 'fromPosition', 1);
+    yield* readEvents(this.#parts, stream, fromPosition, this.#lanes.get(stream)?.sequence ?? 0);
+  }
+
+  async streams(): Promise<readonly StreamPosition[]> {
+    this.#checkOpen();
+    return listStreams(this.#parts, this.#lastSequence);
+  }
+
+  watch(watcher: JournalWatcher): () => void {
+    this.#checkOpen();
+    return this.#tail.watch(watcher);
+  }
+
+  async saveSnapshot(stream: string, position: number, data: unknown): Promise<void> {
+    this.#checkOpen();
+    checkStreamName(stream);
+    checkWhole(position, 'position', 1);
+    await this.#lanes.get(stream)?.settled();
+    const head = await this.#head(stream);
+    if (position > head.position) {
+      const message = `position: ${position}; stream ${stream} reaches only ${head.position}`;
+      throw new FarmError('invalid_argument', message, { field: 'position' });
+    }
+    await this.#parts.snapshots.save(stream, position, data);
+    if (this.#parts.purgeOnSnapshot) await this.#purge(stream, position, head.sequence);
+  }
+
+  async loadSnapshot(stream: string): Promise<Snapshot | null> {
+    this.#checkOpen();
+    checkStreamName(stream);
+    return this.#parts.snapshots.load(stream);
+  }
+
+  /**
+   * Records a new term, so that everything written before it is visible to this process: the record is stored after all of
+   * it, and later lists wait until they reach it.
+   *
+   * @returns once the record is stored.
+   * @throws FarmError `unavailable` when NATS does not answer.
+   */
+  async recordTerm(term: number, holder: { readonly id: string; readonly address: string }): Promise<void> {
+    const { clock, names, patienceMillis } = this.#parts;
+    const sequence = await publishOnce(this.#parts, {
+      subject: names.terms,
+      body: JSON.stringify({ v: 1, term, ...holder, at: clock.now() }),
+      deadline: clock.monotonic() + patienceMillis,
+    });
+    if (sequence !== 'conflict') this.#lastSequence = Math.max(this.#lastSequence, sequence);
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#tail.close();
+    await Promise.all([...this.#lanes.values()].map((lane) => lane.settled()));
+    await this.#parts.link.close();
+  }
+
+  #checkOpen(): void {
+    if (this.#closing === undefined) return;
+    throw new FarmError('failed_precondition', `journal ${this.#parts.stream} is closed`);
+  }
+
+  #lane(stream: string): Lane {
+    const known = this.#lanes.get(stream);
+    if (known) return known;
+    const lane = new Lane(this.#parts, stream, this.#parts.names.subjectOf(stream));
+    this.#lanes.set(stream, lane);
+    return lane;
+  }
+
+  #head(stream: string) {
+    const { clock, names, patienceMillis } = this.#parts;
+    const deadline = clock.monotonic() + patienceMillis;
+    return readHead(this.#parts, this.#parts.stream, names.subjectOf(stream), deadline);
+  }
+
+  /** Removes the messages that end at or before the position; never the last one, which tells where the stream ends. */
+  async #purge(stream: string, position: number, last: number): Promise<void> {
+    const { clock, jsm, names, patienceMillis, stream: name } = this.#parts;
+    const filter = names.subjectOf(stream);
+    let keepFrom = last;
+    for await (const message of feed(this.#parts, { subject: filter, from: 1, headersOnly: true, patienceMillis })) {
+      if (message.seq < last && positionOf(message.headers, filter, message.seq) <= position) continue;
+      keepFrom = message.seq;
+      break;
+    }
+    const deadline = clock.monotonic() + patienceMillis;
+    await ask(this.#parts, `removing old events of ${stream}`, deadline, () =>
+      jsm.streams.purge(name, { filter, seq: keepFrom }),
+    );
+  }
+}
+
+function checkSize(stream: string, text: string, limit: number): void {
+  const bytes = Buffer.byteLength(text);
+  if (bytes <= limit) return;
+  const message = `append to stream ${stream} has ${bytes} bytes; this NATS accepts at most ${limit} at a time`;
+  throw new FarmError('invalid_argument', message, {
+    field: 'data',
+    hint: 'Raise max_payload on the NATS servers, or append less at a time.',
+  });
+}

@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { systemClock } from '@clipfarm/shared/clock';
+import { ErrorCode, headers, NatsError, type PubAck, type StoredMsg } from 'nats';
+import { publishOnce } from './jetstream-publish.ts';
+
+/** What becomes of an attempt: it is stored or not, its answer arrives or not. */
+type Fate = 'stored' | 'stored, answer lost' | 'lost' | 'no leader' | 'no room';
+
+/** One subject of a stream, as JetStream keeps it, with every attempt's fate laid down. */
+class FakeSubject {
+  readonly messages: { readonly seq: number; readonly id: string }[] = [];
+  readonly ids: string[] = [];
+  readonly #fates: Fate[];
+  /** Whether repeats are recognised; a cluster may check the expected sequence first. */
+  readonly #recognisesRepeats: boolean;
+
+  constructor(fates: readonly Fate[], recognisesRepeats = true) {
+    this.#fates = [...fates];
+    this.#recognisesRepeats = recognisesRepeats;
+  }
+
+  readonly js = {
+    publish: async (_subject: string, _body: unknown, options: Parameters<typeof this.store>[0] = {}) =>
+      this.store(options),
+  };
+
+  readonly jsm = {
+    streams: {
+      getMessage: async (_stream: string, query: { readonly seq: number } | { readonly last_by_subj: string }) => {
+        const found = this.messages.find(({ seq }) => 'seq' in query && seq >= query.seq);
+        if (!found) throw apiError(404, 10037, 'no message found');
+        const header = headers();
+        header.set('Nats-Msg-Id', found.id);
+        return { seq: found.seq, header } as StoredMsg;
+      },
+    },
+  };
+
+  store({ msgID = '', expect }: { msgID?: string; expect?: Partial<{ lastSubjectSequence: number }> } = {}): PubAck {
+    this.ids.push(msgID);
+    const fate = this.#fates.shift() ?? 'stored';
+    if (fate === 'lost') throw NatsError.errorForCode(ErrorCode.Timeout);
+    if (fate === 'no leader') throw NatsError.errorForCode(ErrorCode.NoResponders);
+    if (fate === 'no room') throw apiError(503, 10077, 'maximum bytes exceeded');
+    const repeated = this.messages.find(({ id }) => id === msgID);
+    if (repeated && this.#recognisesRepeats) return { stream: 'S', seq: repeated.seq, duplicate: true };
+    const last = this.messages.at(-1)?.seq ?? 0;
+    if (expect?.lastSubjectSequence !== undefined && expect.lastSubjectSequence !== last) {
+      throw apiError(400, 10071, `wrong last sequence: ${last}`);
+    }
+    this.messages.push({ seq: last + 1, id: msgID });
+    if (fate === 'stored, answer lost') throw NatsError.errorForCode(ErrorCode.Timeout);
+    return { stream: 'S', seq: last + 1, duplicate: false };
+  }
+
+  publish(patienceMillis = 10_000, connected = true) {
+    const link = { connected: async () => connected };
+    const deadline = systemClock.monotonic() + patienceMillis;
+    const parts = { js: this.js, jsm: this.jsm, link, clock: systemClock, stream: 'S' };
+    return publishOnce(parts, { subject: 's', body: '{}', expectedSequence: 0, deadline });
+  }
+}
+
+function apiError(code: number, errorCode: number, description: string): NatsError {
+  const error = new NatsError(description, String(code));
+  error.api_error = { code, err_code: errorCode, description };
+  return error;
+}
+
+for (const recognises of [true, false]) {
+  const how = recognises
+    ? 'where the server recognises repeats'
+    : 'where the server checks the expected sequence first';
+  test(`whatever answers are lost, the message is stored once and its sequence returned, ${how}`, async () => {
+    for (const fates of [
+      ['stored'],
+      ['lost', 'stored'],
+      ['stored, answer lost'],
+      ['stored, answer lost', 'lost', 'no leader'],
+      ['no leader', 'lost', 'stored, answer lost', 'no leader'],
+    ] as const) {
+      const subject = new FakeSubject(fates, recognises);
+      assert.equal(await subject.publish(), 1, fates.join(', '));
+      assert.equal(subject.messages.length, 1);
+      assert.equal(new Set(subject.ids).size, 1, 'every attempt has the same identity');
+    }
+  });
+}
+
+test('another writer’s message is a conflict, also after an answer was lost', async () => {
+  for (const fates of [[], ['lost'], ['no leader', 'lost']] as const) {
+    const subject = new FakeSubject(fates);
+    subject.messages.push({ seq: 1, id: 'of another writer' });
+    assert.equal(await subject.publish(), 'conflict');
+    assert.deepEqual(subject.messages, [{ seq: 1, id: 'of another writer' }]);
+  }
+});
+
+test('what another writer appended after ours does not hide ours', async () => {
+  const subject = new FakeSubject(['stored, answer lost'], false);
+  const publishing = subject.publish();
+  while (subject.messages.length === 0) await new Promise(setImmediate);
+  subject.messages.push({ seq: 2, id: 'of another writer' });
+  assert.equal(await publishing, 1);
+});
+
+test('after the deadline it is unavailable, and without a connection nothing is sent at all', async () => {
+  const silent = new FakeSubject(Array.from({ length: 100 }, () => 'lost' as const));
+  await assert.rejects(silent.publish(150), { code: 'unavailable', message: /writing to s: NATS: no answer in time/ });
+  const cut = new FakeSubject([]);
+  await assert.rejects(cut.publish(150, false), { code: 'unavailable', message: /there is no connection/ });
+  assert.deepEqual(cut.ids, []);
+});
+
+test('a full store is said at once, not retried', async () => {
+  const full = new FakeSubject(['no room']);
+  await assert.rejects(full.publish(), { code: 'resource_exhausted', message: /no room: maximum bytes exceeded/ });
+  assert.equal(full.ids.length, 1);
+});

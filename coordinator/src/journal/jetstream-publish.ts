@@ -1,0 +1,92 @@
+import { randomUUID } from 'node:crypto';
+import type { Clock } from '@clipfarm/shared/clock';
+import { headers, type JetStreamClient, type StreamAPI } from 'nats';
+import { isTemporary, jetStreamCode, jetStreamError, natsFarmError, notAnswered } from './nats-error.ts';
+import type { NatsLink } from './nats-link.ts';
+import { pause } from './pause.ts';
+
+/** What publishing needs. */
+export interface PublishParts {
+  readonly js: Pick<JetStreamClient, 'publish'>;
+  readonly jsm: { readonly streams: Pick<StreamAPI, 'getMessage'> };
+  readonly link: Pick<NatsLink, 'connected'>;
+  readonly clock: Clock;
+  /** JetStream stream. */
+  readonly stream: string;
+}
+
+/** One message. */
+export interface Publication {
+  readonly subject: string;
+  readonly body: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Sequence of the last message on the subject, 0 for none: it is stored only if that is so. @default stored in any case */
+  readonly expectedSequence?: number;
+  /** When to give up, by the monotonic clock. */
+  readonly deadline: number;
+}
+
+/** One attempt gets this long. */
+const ATTEMPT_MILLIS = 2000;
+
+/** Pause between attempts while a cluster has no leader. */
+const AGAIN_MILLIS = 100;
+
+const MESSAGE_ID = 'Nats-Msg-Id';
+
+/**
+ * Publishes a message so that it is stored once, however often it has to be sent: JetStream drops repeats of its identity, and
+ * where an answer was lost the stream itself is read.
+ *
+ * @returns the message's sequence, or `conflict` when another message was first.
+ * @throws FarmError `unavailable` after the deadline, when it is not known whether it was stored or still will be;
+ * `resource_exhausted`, `permission_denied` when NATS refuses it.
+ */
+export async function publishOnce(parts: PublishParts, publication: Publication): Promise<number | 'conflict'> {
+  const { js, link, clock, stream } = parts;
+  const { subject, body, expectedSequence, deadline } = publication;
+  const id = randomUUID();
+  let unanswered: unknown;
+  while (true) {
+    const left = deadline - clock.monotonic();
+    // What is published without a connection would wait in the client and be sent long after the caller gave up.
+    if (left <= 0 || !(await link.connected(left))) throw notAnswered(`writing to ${subject}`, unanswered);
+    const head = headers();
+    for (const [name, value] of Object.entries(publication.headers ?? {})) head.set(name, value);
+    try {
+      const ack = await js.publish(subject, body, {
+        msgID: id,
+        headers: head,
+        timeout: Math.min(ATTEMPT_MILLIS, left),
+        expect: {
+          streamName: stream,
+          ...(expectedSequence === undefined ? {} : { lastSubjectSequence: expectedSequence }),
+        },
+      });
+      return ack.seq;
+    } catch (error) {
+      if (jetStreamCode(error) === jetStreamError.wrongLastSequence && expectedSequence !== undefined) {
+        if (unanswered === undefined) return 'conflict';
+        const stored = await sequenceOf(parts, subject, expectedSequence, id);
+        if (stored !== 'unknown') return stored;
+      } else if (!isTemporary(error)) {
+        throw natsFarmError(error, `writing to ${subject}`);
+      }
+      unanswered = error;
+      await pause(clock, Math.min(AGAIN_MILLIS, left));
+    }
+  }
+}
+
+/** Whether the message that follows `after` on the subject is the one with this identity. */
+async function sequenceOf(parts: PublishParts, subject: string, after: number, id: string) {
+  try {
+    // The server knows `next_by_subj`; the client's type does not.
+    const query = { next_by_subj: subject, seq: after + 1 };
+    const next = await parts.jsm.streams.getMessage(parts.stream, query);
+    return next.header.get(MESSAGE_ID) === id ? next.seq : 'conflict';
+  } catch (error) {
+    if (isTemporary(error) || jetStreamCode(error) === jetStreamError.messageNotFound) return 'unknown';
+    throw natsFarmError(error, `reading ${subject}`);
+  }
+}

@@ -1,0 +1,59 @@
+import type { Logger } from '@clipfarm/shared/log';
+import type { JsMsg } from 'nats';
+import { type FeedSource, follow } from './jetstream-feed.ts';
+import { storedAppends } from './jetstream-message.ts';
+import type { JetStreamNames } from './jetstream-names.ts';
+import type { JournalWatcher } from './journal.ts';
+import { runApart } from './run-apart.ts';
+
+/** Tells watchers of everything that is appended, by whatever process. It reads only while somebody watches. */
+export class Tail {
+  readonly #source: FeedSource;
+  readonly #names: JetStreamNames;
+  readonly #log: Logger;
+  readonly #lastKnown: () => number;
+  readonly #watchers = new Set<JournalWatcher>();
+  #reading: AbortController | undefined;
+
+  /** @param lastKnown highest sequence that is known here; what was there before it is not told */
+  constructor(source: FeedSource, names: JetStreamNames, log: Logger, lastKnown: () => number) {
+    this.#source = source;
+    this.#names = names;
+    this.#log = log;
+    this.#lastKnown = lastKnown;
+  }
+
+  watch(watcher: JournalWatcher): () => void {
+    // An object of its own, so that the same function can watch twice and each registration ends by itself.
+    const registered: JournalWatcher = (events) => watcher(events);
+    this.#watchers.add(registered);
+    if (this.#reading === undefined) {
+      this.#reading = new AbortController();
+      const range = { subject: this.#names.eventSubjects, from: this.#lastKnown() + 1, signal: this.#reading.signal };
+      void follow(this.#source, range, this.#log, (message) => this.#tell(message));
+    }
+    return () => {
+      this.#watchers.delete(registered);
+      if (this.#watchers.size === 0) this.#stop();
+    };
+  }
+
+  /** Tells nobody anything any more. */
+  close(): void {
+    this.#watchers.clear();
+    this.#stop();
+  }
+
+  #stop(): void {
+    this.#reading?.abort();
+    this.#reading = undefined;
+  }
+
+  #tell(message: JsMsg): void {
+    const stream = this.#names.streamOf(message.subject);
+    if (stream === null) return;
+    for (const events of storedAppends(stream, message.seq, message.data)) {
+      for (const watcher of [...this.#watchers]) runApart(() => watcher(events));
+    }
+  }
+}

@@ -1,0 +1,88 @@
+import { FarmError } from '@clipfarm/shared/errors';
+import { ErrorCode, NatsError } from 'nats';
+
+/** JetStream's error numbers that are told apart; see server/errors.json of nats-server. */
+export const jetStreamError = {
+  accountLimit: 10002,
+  noSuitablePeers: 10005,
+  consumerNotFound: 10014,
+  insufficientResources: 10023,
+  messageNotFound: 10037,
+  notEnabledForAccount: 10039,
+  storageLimit: 10047,
+  streamNameInUse: 10058,
+  streamNotFound: 10059,
+  wrongLastSequence: 10071,
+  replicasWithoutCluster: 10074,
+  notEnabled: 10076,
+  storeFailed: 10077,
+} as const;
+
+const outOfSpace: ReadonlySet<number | undefined> = new Set([
+  jetStreamError.accountLimit,
+  jetStreamError.insufficientResources,
+  jetStreamError.storageLimit,
+  jetStreamError.storeFailed,
+]);
+
+const temporaryCodes: ReadonlySet<string> = new Set([
+  ErrorCode.Timeout,
+  ErrorCode.NoResponders,
+  ErrorCode.Disconnect,
+  ErrorCode.ConnectionRefused,
+  ErrorCode.ConnectionTimeout,
+  ErrorCode.JetStream408RequestTimeout,
+]);
+
+/** JetStream's own number of an error, if it has one. */
+export function jetStreamCode(error: unknown): number | undefined {
+  return error instanceof NatsError ? error.api_error?.err_code : undefined;
+}
+
+/** Whether trying again may help: no answer, no leader at the moment, connection lost. It may also have been done. */
+export function isTemporary(error: unknown): boolean {
+  if (!(error instanceof NatsError) || outOfSpace.has(jetStreamCode(error))) return false;
+  return error.api_error ? error.api_error.code === 503 : temporaryCodes.has(error.code);
+}
+
+/**
+ * An error of the NATS client as FarmError that says what to do about it.
+ *
+ * @param doing what was attempted, for example `appending to stream jobs/1`.
+ */
+export function natsFarmError(error: unknown, doing: string): FarmError {
+  if (error instanceof FarmError) return error;
+  const reason = error instanceof Error ? error.message : String(error);
+  if (!(error instanceof NatsError)) return new FarmError('internal', `${doing}: ${reason}`, { cause: error });
+  if (outOfSpace.has(jetStreamCode(error))) {
+    return new FarmError('resource_exhausted', `${doing}: NATS has no room: ${reason}`, {
+      hint: 'Free disk space on the NATS servers or raise max_file_store and the account limits. Nothing acknowledged is lost.',
+      cause: error,
+    });
+  }
+  if (error.isPermissionError() || error.isAuthError()) {
+    const { operation, subject } = error.permissionContext ?? {};
+    const what = operation === undefined ? reason : `${operation} to ${subject} is not allowed`;
+    return new FarmError('permission_denied', `${doing}: NATS refuses: ${what}`, {
+      hint: 'Allow this user to publish and subscribe to $JS.API.>, $KV.>, _INBOX.> and the farm’s own subjects.',
+      cause: error,
+    });
+  }
+  if (isTemporary(error) || error.code === ErrorCode.ConnectionClosed) {
+    const what = error.code === ErrorCode.Timeout ? 'no answer in time' : reason;
+    return new FarmError('unavailable', `${doing}: NATS can’t be reached or has no leader: ${what}`, {
+      hint: 'Check that the NATS servers run and that most of them see each other; it goes on by itself then.',
+      cause: error,
+    });
+  }
+  return new FarmError('internal', `${doing}: NATS: ${reason}`, { cause: error });
+}
+
+/** The error for a request that NATS left without an answer until its time was over. */
+export function notAnswered(doing: string, cause: unknown): FarmError {
+  const reason = cause === undefined ? 'there is no connection' : 'no answer in time';
+  return new FarmError('unavailable', `${doing}: NATS: ${reason}`, {
+    hint: 'Check that the NATS servers run and that most of them see each other; it goes on by itself then.',
+    cause,
+  });
+}

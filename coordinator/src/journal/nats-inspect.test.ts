@@ -1,0 +1,12 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { inspectVersion } from './nats-inspect.ts';
+
+test('versions that can lose acknowledged writes whatever their settings are refused', () => {
+  const levels = (versions: readonly string[]) => versions.map((version) => inspectVersion(version).level);
+  for (const level of levels(['2.9.10', '2.9.25', '1.4.1', '2.10.20', '2.10.22', ''])) assert.equal(level, 'error');
+  for (const level of levels(['2.10.0', '2.10.19', '2.10.23', '2.10.27', '2.11.0-RC.1', '2.15.1', '3.0.0'])) {
+    assert.equal(level, 'ok');
+  }
+  assert.match(inspectVersion('2.9.10').detail, /2\.9\.10; it has no setting that keeps acknowledged writes/);
+});

@@ -1,0 +1,175 @@
+import { readFile } from 'node:fs/promises';
+import type { Clock } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
+import type { Logger } from '@clipfarm/shared/log';
+import { type ConnectionOptions, connect, credsAuthenticator, Events, type NatsConnection, type Status } from 'nats';
+import { inspectVersion } from './nats-inspect.ts';
+import { pause } from './pause.ts';
+
+/** How to reach and authenticate to NATS. */
+export interface NatsOptions {
+  /** `nats://host:port` of one server or more; the others of a cluster are found by themselves. */
+  readonly servers: readonly string[];
+  /** File with a user's JWT and key, as `nsc generate creds` writes it. */
+  readonly credentialsFile?: string;
+  /** Files in PEM format. */
+  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** A connection to NATS that reconnects for ever, and whether it is there at the moment. */
+export interface NatsLink {
+  readonly connection: NatsConnection;
+  /** Resolves with true when connected, with false when that takes longer than `ms` milliseconds or the signal is aborted. */
+  connected(ms: number, signal?: AbortSignal): Promise<boolean>;
+  /** Sends what is in hand and closes. */
+  close(): Promise<void>;
+}
+
+/** The first connection must succeed within this time. */
+const CONNECT_MILLIS = 5000;
+
+/** A server that does not answer pings for two of these intervals is left for another. */
+const PING_MILLIS = 3000;
+
+const RECONNECT_MILLIS = 250;
+
+/**
+ * Connects to NATS.
+ *
+ * @throws FarmError `unavailable` when no server answers, `unauthenticated` when the user is refused,
+ * `invalid_argument` when a file can't be read.
+ */
+export async function connectNats(options: NatsOptions): Promise<NatsLink> {
+  const { servers, clock, log } = options;
+  const credentials = await readCredentials(options.credentialsFile);
+  const settings: ConnectionOptions = {
+    servers: [...servers],
+    name: 'clipfarm-coordinator',
+    timeout: CONNECT_MILLIS,
+    pingInterval: PING_MILLIS,
+    maxPingOut: 2,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: RECONNECT_MILLIS,
+    // A server that refuses the user while its accounts are changed must not end the reconnecting.
+    ignoreAuthErrorAbort: true,
+    noAsyncTraces: true,
+    ...(credentials === undefined ? {} : { authenticator: credsAuthenticator(credentials) }),
+    ...(options.tls === undefined ? {} : { tls: tlsOf(options.tls) }),
+  };
+  try {
+    return new Link(await connect(settings), clock, log);
+  } catch (error) {
+    throw connectError(error, servers);
+  }
+}
+
+class Link implements NatsLink {
+  readonly connection: NatsConnection;
+  readonly #clock: Clock;
+  /** Aborted while the connection is there. */
+  #up = new AbortController();
+
+  constructor(connection: NatsConnection, clock: Clock, log: Logger) {
+    this.connection = connection;
+    this.#clock = clock;
+    this.#up.abort();
+    void this.#follow(log);
+  }
+
+  async connected(ms: number, signal?: AbortSignal): Promise<boolean> {
+    const up = this.#up.signal;
+    await pause(this.#clock, ms, signal === undefined ? up : AbortSignal.any([up, signal]));
+    return up.aborted;
+  }
+
+  async close(): Promise<void> {
+    // Draining needs the server; without one there is nothing to wait for.
+    if (this.#up.signal.aborted) await this.connection.drain().catch(() => undefined);
+    await this.connection.close();
+  }
+
+  async #follow(log: Logger): Promise<void> {
+    for await (const status of this.connection.status()) {
+      if (status.type === Events.Disconnect) {
+        if (this.#up.signal.aborted) this.#up = new AbortController();
+      } else if (status.type === Events.Reconnect) {
+        this.#up.abort();
+      }
+      report(status, this.connection, log);
+    }
+  }
+}
+
+function report(status: Status, connection: NatsConnection, log: Logger): void {
+  const server = String(status.data);
+  switch (status.type) {
+    case Events.Disconnect:
+      log.warn({ server }, 'connection to NATS lost; reconnecting until it succeeds');
+      break;
+    case Events.Reconnect:
+      reportReconnect(server, connection, log);
+      break;
+    case Events.LDM:
+      log.info({ server }, 'this NATS server is about to stop; the client moves to another');
+      break;
+    case Events.Error:
+      log.error({ server, ...status.permissionContext, hint: hintOf(server) }, 'NATS reports an error');
+      break;
+    default:
+      log.debug({ type: status.type, server }, 'NATS connection');
+  }
+}
+
+/** In a cluster the next server may be an older one. */
+function reportReconnect(server: string, connection: NatsConnection, log: Logger): void {
+  const { level, detail, fix } = inspectVersion(connection.info?.version ?? '');
+  if (level === 'error')
+    log.error({ server, version: detail, hint: fix }, 'connected to a NATS server that is too old');
+  else log.info({ server, version: detail }, 'connected to NATS again');
+}
+
+function hintOf(problem: string): string {
+  if (/permission/i.test(problem)) return 'allow this user the operation on this subject in the NATS configuration';
+  if (/slow consumer/i.test(problem))
+    return 'this process or its network is too slow for what it reads; check its load';
+  if (/auth/i.test(problem)) return 'check the credentials file: the user may be unknown, revoked or expired';
+  return 'see the log of the NATS server';
+}
+
+async function readCredentials(path: string | undefined): Promise<Uint8Array | undefined> {
+  if (path === undefined) return undefined;
+  try {
+    return await readFile(path);
+  } catch (error) {
+    throw new FarmError('invalid_argument', `NATS credentials ${path} can't be read: ${String(error)}`, {
+      field: 'nats-credentials',
+      cause: error,
+    });
+  }
+}
+
+function tlsOf(tls: NonNullable<NatsOptions['tls']>) {
+  return {
+    ...(tls.ca === undefined ? {} : { caFile: tls.ca }),
+    ...(tls.cert === undefined ? {} : { certFile: tls.cert }),
+    ...(tls.key === undefined ? {} : { keyFile: tls.key }),
+  };
+}
+
+function connectError(error: unknown, servers: readonly string[]): FarmError {
+  const reason = error instanceof Error ? error.message : String(error);
+  const list = servers.join(', ');
+  if (/authorization|authentication|creds/i.test(reason)) {
+    return new FarmError('unauthenticated', `NATS at ${list} refuses this user: ${reason}`, {
+      field: 'nats-credentials',
+      cause: error,
+    });
+  }
+  return new FarmError('unavailable', `no connection to NATS at ${list}: ${reason}`, {
+    field: 'nats',
+    hint: 'Check the addresses, and that a server listens there: nats-server --jetstream',
+    cause: error,
+  });
+}

@@ -1,0 +1,178 @@
+import { type Clock, systemClock } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
+import { type JetStreamManager, millis, type NatsConnection, nanos } from 'nats';
+import type { Election } from './election.ts';
+import { JetStreamElection } from './jetstream-election.ts';
+import { JetStreamJournal } from './jetstream-journal.ts';
+import { LEASE_KEY } from './jetstream-lease.ts';
+import { bucketStream, type JetStreamNames, jetStreamNames } from './jetstream-names.ts';
+import { JetStreamSnapshots } from './jetstream-snapshots.ts';
+import { durableSettings, type EnsureParts, ensureStream } from './jetstream-stream.ts';
+import type { Journal } from './journal.ts';
+import { jetStreamCode, jetStreamError, natsFarmError } from './nats-error.ts';
+import { inspectNats } from './nats-inspect.ts';
+import { connectNats, type NatsLink, type NatsOptions } from './nats-link.ts';
+
+/** Where the journal is and how it is kept. */
+export interface JetStreamJournalOptions extends Omit<NatsOptions, 'clock'> {
+  /** Tells farms on the same NATS apart: 1 to 32 lower-case letters, digits and `-`. @default 'clipfarm' */
+  readonly prefix?: string;
+  /** Copies of everything. @default 3 in a cluster, 1 with a single server */
+  readonly replicas?: number;
+  /** Go on with a warning where acknowledged events could be lost. @default false */
+  readonly allowUnsafe?: boolean;
+  /** HTTP monitoring addresses of the servers: with them it is checked that every write is synced. @default none */
+  readonly monitors?: readonly string[];
+  /** Lifetime of the leader's lease in milliseconds, used when the farm is first opened. @default 5000 */
+  readonly leaseMillis?: number;
+  /** Requests that NATS has not answered by then fail with `unavailable`, in milliseconds. @default 5000 */
+  readonly timeoutMillis?: number;
+  /** Remove the events that a snapshot covers once it is stored. @default false */
+  readonly purgeOnSnapshot?: boolean;
+  /** Called for every append that was stored, with the seconds from the call until it was acknowledged. */
+  readonly onAppend?: (seconds: number) => void;
+  /** @default the system's */
+  readonly clock?: Clock;
+}
+
+/** A journal in JetStream. Close the election first, then the journal, which closes the connection. */
+export interface OpenJetStreamJournal {
+  readonly journal: Journal;
+  readonly election: Election;
+  /** For `inspectNats`. */
+  readonly connection: NatsConnection;
+}
+
+/** One request to JetStream's management gets this long. */
+const REQUEST_MILLIS = 2000;
+
+/** Repeats of a message are recognised for this long; must exceed the time for which an append is tried. */
+const DUPLICATE_WINDOW_MILLIS = 120_000;
+
+/**
+ * Connects to NATS and opens or makes the farm's streams there.
+ *
+ * @throws FarmError `unavailable` when NATS can't be reached, `unauthenticated`, `permission_denied` when it refuses this
+ * user, `failed_precondition` when it could lose acknowledged events or its streams are not as needed.
+ */
+export async function openJetStreamJournal(options: JetStreamJournalOptions): Promise<OpenJetStreamJournal> {
+  const { clock = systemClock, log } = options;
+  const names = jetStreamNames(options.prefix ?? 'clipfarm');
+  const link = await connectNats({ ...options, clock });
+  try {
+    await checkInstallation(link, options);
+    return await open(link, names, options, clock);
+  } catch (error) {
+    await link.close();
+    log.debug({ err: error }, 'the journal in NATS could not be opened');
+    throw natsFarmError(error, 'opening the journal in NATS');
+  }
+}
+
+async function open(
+  link: NatsLink,
+  names: JetStreamNames,
+  options: JetStreamJournalOptions,
+  clock: Clock,
+): Promise<OpenJetStreamJournal> {
+  const { log, timeoutMillis: patienceMillis = 5000 } = options;
+  const { connection } = link;
+  const jsm = await connection.jetstreamManager({ timeout: REQUEST_MILLIS, checkAPI: false });
+  const js = connection.jetstream({ timeout: REQUEST_MILLIS });
+  const ensure: EnsureParts = { jsm, clock, log, allowUnsafe: options.allowUnsafe ?? false };
+  const durable = durableSettings(options.replicas ?? (connection.info?.cluster === undefined ? 1 : 3));
+  const events = await ensureStream(ensure, {
+    name: names.events,
+    settings: {
+      ...durable,
+      subjects: [names.eventSubjects, names.terms],
+      max_age: 0,
+      max_msgs_per_subject: -1,
+      duplicate_window: nanos(DUPLICATE_WINDOW_MILLIS),
+    },
+  });
+  const asked = { jsm, js, link, clock };
+  const bucketSettings = (bucket: string) => ({ ...durable, subjects: [`$KV.${bucket}.>`], max_msgs_per_subject: 1 });
+  await ensureStream(ensure, {
+    name: bucketStream(names.snapshots),
+    settings: { ...bucketSettings(names.snapshots), max_age: 0 },
+    initial: { allow_rollup_hdrs: true },
+  });
+  const journal = new JetStreamJournal({
+    ...asked,
+    stream: names.events,
+    names,
+    snapshots: new JetStreamSnapshots({
+      ...asked,
+      bucket: names.snapshots,
+      kv: await js.views.kv(names.snapshots, { bindOnly: true }),
+      patienceMillis,
+    }),
+    lastSequence: events.state.last_seq,
+    purgeOnSnapshot: options.purgeOnSnapshot ?? false,
+    onAppend: options.onAppend,
+    patienceMillis,
+    log,
+  });
+
+  const leaseMillis = options.leaseMillis ?? 5000;
+  const lease = await ensureStream(ensure, {
+    name: bucketStream(names.leader),
+    settings: bucketSettings(names.leader),
+    initial: {
+      allow_rollup_hdrs: true,
+      max_age: nanos(leaseMillis),
+      duplicate_window: nanos(Math.min(leaseMillis, DUPLICATE_WINDOW_MILLIS)),
+      // Terms are sequences of this stream: should it have been deleted, they must not begin again.
+      first_seq: (await lastTerm(jsm, names)) + 1,
+    },
+  });
+  // What the server counts with is what the holder must count with.
+  const ttlMillis = millis(lease.config.max_age);
+  if (ttlMillis !== leaseMillis) {
+    log.warn(
+      { leaseMillis: ttlMillis, asked: leaseMillis },
+      'the lease keeps the lifetime that it was first opened with',
+    );
+  }
+  const election = new JetStreamElection({
+    link,
+    kv: await connection.jetstream({ timeout: ttlMillis / 5 }).views.kv(names.leader, { bindOnly: true }),
+    source: { ...asked, stream: bucketStream(names.leader) },
+    subject: `$KV.${names.leader}.${LEASE_KEY}`,
+    lastSequence: lease.state.last_seq,
+    ttlMillis,
+    clock,
+    log,
+    onElected: (term, candidate) => journal.recordTerm(term, candidate),
+  });
+  return { journal, election, connection };
+}
+
+/** Highest term that was ever recorded; 0 if none. */
+async function lastTerm(jsm: JetStreamManager, names: JetStreamNames): Promise<number> {
+  try {
+    const record = await jsm.streams.getMessage(names.events, { last_by_subj: names.terms });
+    return record.json<{ term: number }>().term;
+  } catch (error) {
+    if (jetStreamCode(error) === jetStreamError.messageNotFound) return 0;
+    throw error;
+  }
+}
+
+async function checkInstallation({ connection }: NatsLink, options: JetStreamJournalOptions): Promise<void> {
+  const { log, allowUnsafe = false, monitors } = options;
+  const findings = await inspectNats(connection, monitors === undefined ? {} : { monitors });
+  const errors = findings.filter(({ level }) => level === 'error');
+  if (errors.length > 0 && !allowUnsafe) {
+    const fixes = errors.flatMap(({ fix }) => fix ?? []);
+    throw new FarmError('failed_precondition', errors.map(({ check, detail }) => `${check}: ${detail}`).join('; '), {
+      field: 'nats',
+      hint: fixes.join(' '),
+    });
+  }
+  for (const { check, level, detail, fix } of findings) {
+    if (level === 'ok') log.debug({ check }, detail);
+    else log.warn({ check, hint: fix }, detail);
+  }
+}

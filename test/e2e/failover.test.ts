@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { callUnary } from '@clipfarm/shared/rpc/client-call';
+import { Farm } from '../harness/farm.ts';
+import { cutAudio, prove } from '../harness/media.ts';
+import { startNatsCluster } from '../harness/nats.ts';
+
+it('three coordinators on JetStream: the leader is killed, frozen and stopped, and the job goes on', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'clipfarm-nats-'));
+  try {
+    await using nats = await startNatsCluster({ size: 1, dir });
+    const shared = [
+      '--journal',
+      nats.urls.join(','),
+      '--artifacts',
+      join(dir, 'artifacts'),
+      '--election-millis',
+      '2000',
+    ];
+    const agents = [
+      { name: 'one', pace: 0.6 },
+      { name: 'two', pace: 0.6 },
+    ];
+    await using farm = await Farm.start(agents, { coordinators: 3, args: shared });
+    const audio = await cutAudio(join(farm.dir, 'talk.wav'), { seconds: 57 });
+    const { jobId } = await farm.submit(audio);
+    await farm.committed(jobId, 3);
+
+    const killed = await farm.findLeader();
+    await farm.coordinator.kill();
+    const killedAt = Date.now();
+    const second = await farm.findLeader();
+    console.log({ killedLeaderReplacedAfterMillis: Date.now() - killedAt });
+    assert.notEqual(second, killed);
+    await farm.startCoordinator(killed);
+    await farm.committed(jobId, 9);
+
+    const frozen = await farm.findLeader();
+    const old = farm.coordinator;
+    old.signal('SIGSTOP');
+    const third = await farm.findLeader();
+    assert.notEqual(third, frozen);
+    await farm.committed(jobId, 15);
+    old.signal('SIGCONT');
+    await sleep(1000);
+    const { client } = farm.coordinators[frozen] ?? assert.fail();
+    await assert.rejects(callUnary(client, client.pauseJob, { jobId }), { code: 'unavailable' }, 'it no longer leads');
+
+    const leaving = await farm.findLeader();
+    const stoppedAt = Date.now();
+    assert.equal(await farm.coordinator.stop(), 0);
+    assert.notEqual(await farm.findLeader(), leaving);
+    console.log({ stoppedLeaderReplacedAfterMillis: Date.now() - stoppedAt });
+    await prove(farm, jobId);
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+});

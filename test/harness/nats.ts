@@ -1,0 +1,197 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+/** What a test asks of its NATS servers. */
+export interface NatsClusterOptions {
+  readonly size: 1 | 3;
+  /** Directory for stores, configuration and logs; the caller removes it. */
+  readonly dir: string;
+  /** More lines of server configuration. */
+  readonly config?: string;
+  /** @default always: an acknowledged write survives a power cut. */
+  readonly syncInterval?: string;
+}
+
+/** One server of a cluster, which keeps its ports and its store over restarts. */
+export interface NatsServer {
+  readonly url: string;
+  /** HTTP address of its monitoring. */
+  readonly monitor: string;
+  /** Ends it at once, as a crash does. */
+  kill(): Promise<void>;
+  /** Ends it kindly. */
+  stop(): Promise<void>;
+  /** Freezes it; its connections stay open. */
+  pause(): void;
+  resume(): void;
+  /** Starts it again and waits until it is ready. */
+  start(): Promise<void>;
+}
+
+/** NATS servers under test. */
+export interface NatsCluster extends AsyncDisposable {
+  readonly urls: readonly string[];
+  readonly servers: readonly NatsServer[];
+  /** Ends all of them. */
+  close(): Promise<void>;
+}
+
+/** A server that has not become ready after this long never will. */
+const READY_MILLIS = 20_000;
+
+/** Starts one NATS server, or three that form a cluster, with JetStream on free ports of this machine. */
+export async function startNatsCluster(options: NatsClusterOptions): Promise<NatsCluster> {
+  const binary = natsServerBinary();
+  const ports = await freePorts(options.size * 3);
+  const routes = ports.slice(0, options.size);
+  const servers = routes.map((route, index) => {
+    const [client, monitor] = ports.slice(options.size + 2 * index) as [number, number];
+    return new Server(binary, options, `n${index + 1}`, { client, monitor, route, routes });
+  });
+  const close = async () => {
+    await Promise.all(servers.map((server) => server.kill()));
+  };
+  try {
+    await Promise.all(servers.map((server) => server.start()));
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { servers, urls: servers.map(({ url }) => url), close, [Symbol.asyncDispose]: close };
+}
+
+interface Ports {
+  readonly client: number;
+  readonly monitor: number;
+  /** For the other servers of the cluster. */
+  readonly route: number;
+  readonly routes: readonly number[];
+}
+
+class Server implements NatsServer {
+  readonly url: string;
+  readonly monitor: string;
+  readonly #binary: string;
+  readonly #configPath: string;
+  readonly #logPath: string;
+  #child: ChildProcess | undefined;
+
+  constructor(binary: string, options: NatsClusterOptions, name: string, ports: Ports) {
+    this.url = `nats://127.0.0.1:${ports.client}`;
+    this.monitor = `http://127.0.0.1:${ports.monitor}`;
+    this.#binary = binary;
+    mkdirSync(options.dir, { recursive: true });
+    this.#configPath = join(options.dir, `${name}.conf`);
+    this.#logPath = join(options.dir, `${name}.log`);
+    writeFileSync(this.#configPath, configText(options, name, ports));
+  }
+
+  async start(): Promise<void> {
+    const log = openSync(this.#logPath, 'a');
+    // The kernel ends the server should this process be killed before it can do so itself.
+    const argv = ['--pdeathsig', 'KILL', this.#binary, '-c', this.#configPath];
+    const child = spawn('setpriv', argv, { stdio: ['ignore', log, log] });
+    closeSync(log);
+    this.#child = child;
+    const deadline = performance.now() + READY_MILLIS;
+    while (!(await this.#ready())) {
+      const late = performance.now() > deadline;
+      if (late || child.exitCode !== null || child.signalCode !== null) {
+        const tail = readFileSync(this.#logPath, 'utf8').split('\n').slice(-15).join('\n');
+        assert.fail(`the NATS server did not become ready:\n${tail}`);
+      }
+      await sleep(20);
+    }
+  }
+
+  async kill(): Promise<void> {
+    await this.#end('SIGKILL');
+  }
+
+  async stop(): Promise<void> {
+    await this.#end('SIGTERM');
+  }
+
+  pause(): void {
+    this.#child?.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#child?.kill('SIGCONT');
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    const child = this.#child;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const exited = once(child, 'exit');
+    child.kill(signal);
+    await exited;
+  }
+
+  /** Whether the server, and the cluster as it sees it, can take JetStream requests. */
+  async #ready(): Promise<boolean> {
+    try {
+      const signal = AbortSignal.timeout(1000);
+      return (await fetch(`${this.monitor}/healthz`, { signal })).ok;
+    } catch {
+      return false;
+    }
+  }
+}
+
+function configText(options: NatsClusterOptions, name: string, ports: Ports): string {
+  const lines = [
+    `server_name: ${name}`,
+    `listen: "127.0.0.1:${ports.client}"`,
+    `http: "127.0.0.1:${ports.monitor}"`,
+    `jetstream { store_dir: ${JSON.stringify(join(options.dir, name))}, max_file_store: 4GB, max_memory_store: 256MB,`,
+    `  sync_interval: ${options.syncInterval ?? 'always'} }`,
+    options.config ?? '',
+  ];
+  if (ports.routes.length > 1) {
+    const routes = ports.routes.map((port) => `"nats://127.0.0.1:${port}"`);
+    lines.push(`cluster { name: test, listen: "127.0.0.1:${ports.route}", routes: [${routes.join(', ')}] }`);
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+/** Ports that nobody listened on a moment ago. */
+async function freePorts(count: number): Promise<readonly number[]> {
+  const listeners = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
+  await Promise.all(listeners.map((listener) => once(listener, 'listening')));
+  const ports = listeners.map((listener) => {
+    const address = listener.address();
+    return typeof address === 'object' && address !== null ? address.port : assert.fail('no port');
+  });
+  await Promise.all(listeners.map((listener) => once(listener.close(), 'close')));
+  return ports;
+}
+
+/** The server program: the one that CLIPFARM_NATS_SERVER names, else of those on PATH and from set-up the first from 2.10 on. */
+function natsServerBinary(): string {
+  const named = process.env['CLIPFARM_NATS_SERVER'];
+  const unpacked = fileURLToPath(new URL('../../.clipfarm/tools/nats-server', import.meta.url));
+  const candidates = named === undefined || named === '' ? ['nats-server', unpacked] : [named];
+  const seen = candidates.map((path) => ({ path, version: versionOf(path) }));
+  const found = seen.find(({ version }) => {
+    const [major = 0, minor = 0] = version.split('.').map(Number);
+    return major > 2 || (major === 2 && minor >= 10);
+  });
+  const list = seen.map(({ path, version }) => `${path}: ${version}`).join('; ');
+  return found?.path ?? assert.fail(`no NATS server 2.10 or newer (${list}); run: sh deploy/setup-nats.sh`);
+}
+
+function versionOf(binary: string): string {
+  try {
+    const text = execFileSync(binary, ['-v'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    return /\d+\.\d+\.\d+/.exec(text)?.[0] ?? text.trim();
+  } catch {
+    return 'not there';
+  }
+}

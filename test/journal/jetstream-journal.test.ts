@@ -1,0 +1,225 @@
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Journal, JournalConflict, type StoredEvent } from '../../coordinator/src/journal/journal.ts';
+import { readAll } from '../../coordinator/src/journal/journal-contract.ts';
+import { events, meta, natsFor, numbersOf, upTo } from './nats-fixture.ts';
+
+async function twoCoordinators(t: TestContext) {
+  const nats = await natsFor(t);
+  return [(await nats.open()).journal, (await nats.open()).journal] as const;
+}
+
+/** Appends numbers with one writer, reading anew whenever another one was first. @returns its conflicts */
+async function appendAll(journal: Journal, numbers: readonly number[]): Promise<number> {
+  let position = 0;
+  let conflicts = 0;
+  for (const n of numbers) {
+    for (;;) {
+      try {
+        position = await journal.append('s', position, events(n), meta);
+        break;
+      } catch (error) {
+        if (!(error instanceof JournalConflict)) throw error;
+        assert.notEqual(error.actualPosition, position);
+        position = error.actualPosition;
+        conflicts++;
+      }
+    }
+  }
+  return conflicts;
+}
+
+test('of two coordinators only the one that knows the end of the stream can append', async (t) => {
+  const [old, young] = await twoCoordinators(t);
+  await old.append('s', 0, events(1), meta);
+  await young.append('s', 1, events(2), { ...meta, term: 2 });
+  await assert.rejects(old.append('s', 1, events(99), meta), (error) => {
+    assert.ok(error instanceof JournalConflict);
+    assert.equal(error.actualPosition, 2);
+    return true;
+  });
+  assert.equal(await old.append('s', 2, events(3), meta), 3);
+  assert.deepEqual(numbersOf(await readAll(young, 's')), [1, 2, 3]);
+});
+
+test('two coordinators that race for one stream store every event once', async (t) => {
+  const [one, two] = await twoCoordinators(t);
+  const odd = upTo(200).filter((n) => n % 2 === 1);
+  const even = upTo(200).filter((n) => n % 2 === 0);
+  const conflicts = await Promise.all([appendAll(one, odd), appendAll(two, even)]);
+  assert.ok(conflicts[0] + conflicts[1] > 0, 'they did race');
+  const stored = numbersOf(await readAll(one, 's'));
+  assert.deepEqual(
+    [...stored].sort((a, b) => a - b),
+    upTo(200),
+  );
+  assert.deepEqual(
+    stored.filter((n) => n % 2 === 1),
+    odd,
+  );
+});
+
+test('a watcher hears what other coordinators append, once and in order', async (t) => {
+  const [one, two] = await twoCoordinators(t);
+  await one.append('before', 0, events(1), meta);
+  const heard: StoredEvent[] = [];
+  const ended = Promise.withResolvers<void>();
+  two.watch((stored) => {
+    heard.push(...stored);
+    if (stored[0]?.stream === 'end') ended.resolve();
+  });
+  for (const n of upTo(150)) await one.append(`s${n % 3}`, Math.floor((n - 1) / 3), events(n), meta);
+  await two.append('s0', 50, events(151), meta);
+  await one.append('end', 0, events(0), meta);
+  await ended.promise;
+  for (const stream of ['s0', 's1', 's2']) {
+    const own = heard.filter((event) => event.stream === stream);
+    assert.deepEqual(own, await readAll(one, stream));
+  }
+});
+
+test('appends that wait for another share a message', async (t) => {
+  const nats = await natsFor(t);
+  const { journal, connection } = await nats.open();
+  await Promise.all(upTo(500).map((n) => journal.append('s', n - 1, events(n), { at: n, term: 1 })));
+  const stored = await readAll(journal, 's');
+  assert.deepEqual(numbersOf(stored), upTo(500));
+  assert.deepEqual(
+    stored.map(({ at }) => at),
+    upTo(500),
+    'each with what was said with it',
+  );
+  const { state } = await (await connection.jetstreamManager()).streams.info('CLIPFARM_EVENTS');
+  assert.ok(state.messages < 20, `${state.messages} messages`);
+});
+
+test('while NATS is down calls fail with unavailable and leave no trace; afterwards everything goes on by itself', async (t) => {
+  const nats = await natsFor(t);
+  const [server] = nats.servers;
+  assert.ok(server);
+  const { journal } = await nats.open({ timeoutMillis: 700 });
+  const heard: number[] = [];
+  const ended = Promise.withResolvers<void>();
+  journal.watch((stored) => {
+    heard.push(...numbersOf(stored));
+    if (heard.at(-1) === 3) ended.resolve();
+  });
+  await journal.append('s', 0, events(1), meta);
+  await server.kill();
+  await assert.rejects(journal.append('s', 1, events(99), meta), { code: 'unavailable', hint: /NATS servers run/ });
+  await assert.rejects(journal.append('s', 1, events(99), meta), { code: 'unavailable', message: /no connection/ });
+  await assert.rejects(journal.streams(), { code: 'unavailable' });
+  await assert.rejects(readAll(journal, 's'), { code: 'unavailable' });
+  await assert.rejects(journal.loadSnapshot('s'), { code: 'unavailable' });
+  await server.start();
+  const patient = await nats.open();
+  assert.equal(await patient.journal.append('s', 1, events(2), meta), 2);
+  while ((await journal.append('s', 2, events(3), meta).catch((error) => error.code)) === 'unavailable')
+    await sleep(50);
+  await ended.promise;
+  assert.deepEqual(heard, [1, 2, 3]);
+  assert.deepEqual(numbersOf(await readAll(journal, 's')), [1, 2, 3]);
+});
+
+test('an append whose answer is late is stored once and succeeds', async (t) => {
+  const nats = await natsFor(t);
+  const [server] = nats.servers;
+  const { journal } = await nats.open({ timeoutMillis: 15_000 });
+  await journal.append('s', 0, events(1), meta);
+  server?.pause();
+  const appending = journal.append('s', 1, events(2), meta);
+  // Longer than one attempt waits for its answer.
+  await sleep(2500);
+  server?.resume();
+  assert.equal(await appending, 2);
+  assert.equal(await journal.append('s', 2, events(3), meta), 3);
+  assert.deepEqual(numbersOf(await readAll(journal, 's')), [1, 2, 3]);
+});
+
+test('an append that was given up and stored all the same makes the next one conflict', async (t) => {
+  const nats = await natsFor(t);
+  const [server] = nats.servers;
+  const { journal } = await nats.open({ timeoutMillis: 600 });
+  await journal.append('s', 0, events(1), meta);
+  server?.pause();
+  await assert.rejects(journal.append('s', 1, events(2), meta), { code: 'unavailable', message: /no answer in time/ });
+  server?.resume();
+  await assert.rejects(journal.append('s', 1, events(99), meta), JournalConflict);
+  assert.deepEqual(numbersOf(await readAll(journal, 's')), [1, 2]);
+});
+
+test('a server that is killed under load and started again has everything that was acknowledged', async (t) => {
+  const nats = await natsFor(t);
+  const [server] = nats.servers;
+  assert.ok(server);
+  const { journal } = await nats.open({ timeoutMillis: 10_000 });
+  let going = true;
+  const write = async (stream: string) => {
+    let position = 0;
+    while (going) position = await journal.append(stream, position, events(position + 1), meta);
+    return { stream, position };
+  };
+  const writers = ['a', 'b', 'c', 'd'].map(write);
+  for (let round = 0; round < 3; round++) {
+    await sleep(150);
+    await server.kill();
+    await server.start();
+  }
+  await sleep(300);
+  going = false;
+  for (const { stream, position } of await Promise.all(writers)) {
+    assert.deepEqual(numbersOf(await readAll(journal, stream)), upTo(position), stream);
+    assert.ok(position > 10);
+  }
+});
+
+test('with purging, a snapshot removes what it covers and no more, and the stream goes on', async (t) => {
+  const nats = await natsFor(t);
+  let { journal, connection, close } = await nats.open({ purgeOnSnapshot: true });
+  for (const n of upTo(10)) await journal.append('s', 2 * n - 2, events(2 * n - 1, 2 * n), meta);
+  await journal.append('other', 0, events(1), meta);
+  await journal.saveSnapshot('s', 7, 'seven');
+  assert.deepEqual(numbersOf(await readAll(journal, 's', 8)), upTo(20).slice(7));
+  await assert.rejects(readAll(journal, 's'), { code: 'internal', message: /events 1 to 6 of stream s are gone/ });
+  await journal.saveSnapshot('s', 20, 'twenty');
+  const jsm = await connection.jetstreamManager();
+  assert.equal((await jsm.streams.info('CLIPFARM_EVENTS')).state.messages, 2, 'the last message of each stream stays');
+  await close();
+  ({ journal, connection, close } = await nats.open({ purgeOnSnapshot: true }));
+  assert.deepEqual(await journal.loadSnapshot('s'), { position: 20, data: 'twenty' });
+  assert.deepEqual(await readAll(journal, 's', 21), []);
+  assert.equal(await journal.append('s', 20, events(21), meta), 21);
+  assert.deepEqual(numbersOf(await readAll(journal, 's', 21)), [21]);
+  assert.deepEqual(numbersOf(await readAll(journal, 'other')), [1]);
+});
+
+test('a large snapshot comes back whole, replaces the pieces of the one before, and is ignored when damaged', async (t) => {
+  const nats = await natsFor(t);
+  const { journal, connection } = await nats.open();
+  await journal.append('jobs/1', 0, events(1, 2), meta);
+  const large = (text: string) => ({ text: text.repeat(3 * 1024 * 1024) });
+  await journal.saveSnapshot('jobs/1', 1, large('a'));
+  await journal.saveSnapshot('jobs/1', 2, large('b'));
+  assert.deepEqual(await journal.loadSnapshot('jobs/1'), { position: 2, data: large('b') });
+  const jsm = await connection.jetstreamManager();
+  const { state } = await jsm.streams.info('KV_CLIPFARM_SNAPSHOTS', { subjects_filter: '>' });
+  const pieces = Object.keys(state.subjects ?? {}).filter((subject) => subject.split('.').length === 5);
+  assert.deepEqual([pieces.length, state.messages], [7, 8]);
+  await jsm.streams.purge('KV_CLIPFARM_SNAPSHOTS', { filter: pieces[3] ?? '' });
+  assert.equal(await journal.loadSnapshot('jobs/1'), null);
+});
+
+test('what is no journal message, or is missing, is reported as damage', async (t) => {
+  const nats = await natsFor(t);
+  const { journal, connection } = await nats.open();
+  for (const n of upTo(3)) await journal.append('s', n - 1, events(n), meta);
+  const jsm = await connection.jetstreamManager();
+  await jsm.streams.deleteMessage('CLIPFARM_EVENTS', 2);
+  await assert.rejects(readAll(journal, 's'), { code: 'internal', message: /event 2 of stream s are? gone/ });
+  await connection.jetstream().publish('clipfarm.events.t', 'hello');
+  await assert.rejects(readAll(journal, 't'), {
+    code: 'internal',
+    message: /damaged: message 4 of clipfarm\.events\.t/,
+  });
+});

@@ -1,0 +1,62 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import type { NewEvent, StoredEvent } from '../../coordinator/src/journal/journal.ts';
+import type { OpenJetStreamJournal } from '../../coordinator/src/journal/open-jetstream-journal.ts';
+import { type NatsCluster, type NatsClusterOptions, startNatsCluster } from '../harness/nats.ts';
+import { openQuietly, type QuietOptions } from './open-quietly.ts';
+
+/** One coordinator's view of the farm. */
+export interface Opened extends OpenJetStreamJournal {
+  close(): Promise<void>;
+}
+
+/** NATS servers and what was opened on them. */
+export interface Nats extends NatsCluster {
+  /** Opens the farm once more, as another coordinator does. */
+  open(options?: Omit<QuietOptions, 'servers'>): Promise<Opened>;
+}
+
+/** Servers that are gone after the test, with everything that was opened on them. */
+export async function natsFor(t: TestContext, options: Partial<NatsClusterOptions> = {}): Promise<Nats> {
+  const dir = mkdtempSync(join(tmpdir(), 'clipfarm-nats-'));
+  const all: Opened[] = [];
+  let started: NatsCluster | undefined;
+  t.after(async () => {
+    await Promise.all(all.map((opened) => opened.close()));
+    await started?.close();
+    rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
+  });
+  const cluster = await startNatsCluster({ size: 1, dir, ...options });
+  started = cluster;
+  const open = async (more: Omit<QuietOptions, 'servers'> = {}) => {
+    const { journal, election, connection } = await openQuietly({ servers: cluster.urls, ...more });
+    const close = async () => {
+      await election.close();
+      await journal.close();
+    };
+    const opened = { journal, election, connection, close };
+    all.push(opened);
+    return opened;
+  };
+  return { ...cluster, open };
+}
+
+/** Meta data of appends whose time does not matter. */
+export const meta = { at: 1_900_000_000_000, term: 1 };
+
+/** Numbered events. */
+export function events(...numbers: readonly number[]): NewEvent[] {
+  return numbers.map((n) => ({ type: 'n', data: { n } }));
+}
+
+/** The numbers in them. */
+export function numbersOf(stored: readonly StoredEvent[]): number[] {
+  return stored.map(({ data }) => (data as { n: number }).n);
+}
+
+/** 1 to `count`. */
+export function upTo(count: number): number[] {
+  return Array.from({ length: count }, (_, i) => i + 1);
+}

@@ -1,0 +1,20 @@
+import { createLogger } from '@clipfarm/shared/log';
+import type { Journal } from '../../coordinator/src/journal/journal.ts';
+import {
+  type JetStreamJournalOptions,
+  type OpenJetStreamJournal,
+  openJetStreamJournal,
+} from '../../coordinator/src/journal/open-jetstream-journal.ts';
+
+/** Options that survive JSON, so that another process can be given them. */
+export type QuietOptions = Omit<JetStreamJournalOptions, 'log' | 'clock' | 'onAppend'>;
+
+/** Opens a farm's journal and election in NATS; logs errors only. */
+export function openQuietly(options: QuietOptions): Promise<OpenJetStreamJournal> {
+  return openJetStreamJournal({ ...options, log: createLogger({ name: 'test', level: 'silent' }) });
+}
+
+/** Opens the journal alone, for the contract's writer. */
+export async function openJournalQuietly(options: QuietOptions): Promise<Journal> {
+  return (await openQuietly(options)).journal;
+}
