@@ -56,11 +56,11 @@ private_apt() {
   (cd "$work" && apt-get -q -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root "$@") >>"$work/log" 2>&1
 }
 
-# The mirror of the running Debian release: the first of the system's sources that has its main packages.
+# The mirror of the running Debian release, as the system's sources name it; that does not need their lists.
 mirror() {
   release=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
-  apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-    sed -n "s/^\([^ ]*\) \($release\|stable\|oldstable\|testing\) main\$/\1/p" | sed -n 1p
+  apt-get -o "Dir::State::lists=$work/lists" update --print-uris |
+    sed -n "s#^'\(.*\)/dists/\($release\|stable\|oldstable\|testing\)/InRelease' .*#\1#p" | sed -n 1p
 }
 
 say_log() { tail -n 15 "$work/log" >&2; }

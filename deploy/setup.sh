@@ -98,3 +98,8 @@ install_ffmpeg() {
 packages_ready || install_packages
 check_node
 has_ffmpeg || install_ffmpeg
+# The tests start NATS servers, nothing else does; those that find none fail and say so.
+case "${npm_lifecycle_event:-}" in
+  demo | bench) ;;
+  *) sh deploy/setup-nats.sh || say 'going on without a NATS server' ;;
+esac

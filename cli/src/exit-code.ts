@@ -12,7 +12,7 @@ export const exitCode = {
 export const exitCodeHelp = `Exit codes:
   0    done
   1    failed
-  2    wrong usage or bad input; nothing was sent
+  2    wrong usage or bad input; nothing was rendered
   3    coordinator not reachable, or it took too long
   4    token or certificate refused
   5    no such job or node

@@ -4,7 +4,7 @@ import { DEFAULT_PRESET, PRESET_NAMES } from '@clipfarm/shared/model/presets';
 import { ANCHORS, type SettingsInput } from '@clipfarm/shared/model/settings';
 import { UPSTREAM_FLAGS, type UpstreamFlag } from '@clipfarm/shared/model/upstream-flags';
 import { type Command, Option } from 'commander';
-import { parseBoolean, parseChoice, parseNumber } from './values.ts';
+import { parseBoolean, parseChoice, parseNumber, refuseValue } from './values.ts';
 
 /** What commander has read: flags by name, upstream's in either spelling. */
 export type RawOptions = Readonly<Record<string, unknown>>;
@@ -58,8 +58,11 @@ export function readSettings(raw: RawOptions): SettingsInput {
   };
   const online = text('enable_online_decode');
   const anchor = text('anchor');
+  const preset = text('preset');
+  // In the protocol an empty name stands for the default; here it is a variable that somebody forgot to set.
+  if (preset === '') throw refuseValue('preset', preset, PRESET_NAMES.join(', '));
   return withoutUndefined({
-    preset: text('preset'),
+    preset,
     size: text('size'),
     numClip: number('num_clip'),
     sampleSteps: number('sample_steps'),

@@ -38,7 +38,9 @@ export async function readJobRequest(raw: RawOptions, nowMillis: number): Promis
   const imagePath = requiredPath(raw, 'image', 'the portrait');
   const audioPath = requiredPath(raw, 'audio', 'the speech');
   const name = label('name', flagValue(raw, 'name') ?? basename(audioPath, extname(audioPath)));
-  const owner = label('owner', flagValue(raw, 'owner') ?? '');
+  // Left out, the coordinator decides on one.
+  const givenOwner = flagValue(raw, 'owner');
+  const owner = givenOwner === undefined ? '' : label('owner', givenOwner);
   const prompt = await readPrompt(flagValue(raw, 'prompt'), flagValue(raw, 'prompt_file'));
   const image = await inspectImage(imagePath);
   const audio = await inspectAudio(audioPath);
@@ -68,8 +70,8 @@ function requiredPath(raw: RawOptions, field: 'image' | 'audio', what: string): 
 }
 
 function label(field: string, text: string): string {
-  if (text.length > MAX_LABEL || /\p{Cc}/u.test(text)) {
-    throw refuseValue(field, text, `one line of at most ${MAX_LABEL} characters`);
+  if (text === '' || text.length > MAX_LABEL || /\p{Cc}/u.test(text)) {
+    throw refuseValue(field, text, `one line of 1 to ${MAX_LABEL} characters`);
   }
   return text;
 }

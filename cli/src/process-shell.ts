@@ -12,7 +12,9 @@ export function processShell(env: NodeJS.ProcessEnv): Shell {
     stream.on('error', (error: NodeJS.ErrnoException) => {
       // The reader left, as `head` does. There is nobody to tell, and nothing went wrong.
       if (error.code === 'EPIPE') process.exit(exitCode.ok);
-      throw error;
+      // On stderr there is nobody left to tell either.
+      if (stream === process.stdout) process.stderr.write(`error: cannot write to stdout: ${error.message}\n`);
+      process.exit(exitCode.failure);
     });
   }
   const interrupt = new AbortController();

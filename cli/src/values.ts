@@ -51,7 +51,8 @@ const unitSeconds: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d:
 export function parseDeadline(text: string, nowMillis: number): Date {
   const accepted = 'a time span such as 90m, 6h or 2d, or a time to come such as 2030-05-01T18:00:00Z';
   const span = /^\+?(\d{1,6})([smhd])$/.exec(text);
-  if (span !== null) return new Date(nowMillis + Number(span[1]) * (unitSeconds[span[2] ?? ''] ?? 0) * 1000);
+  const seconds = span === null ? 0 : Number(span[1]) * (unitSeconds[span[2] ?? ''] ?? 0);
+  if (seconds > 0) return new Date(nowMillis + seconds * 1000);
   const hasZone = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/.test(text);
   const time = hasZone ? Date.parse(text) : Number.NaN;
   if (!(time > nowMillis)) throw refuseValue('deadline', text, accepted);

@@ -1,4 +1,7 @@
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { backoffDelay } from '@clipfarm/shared/backoff';
+import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
 import type { Metrics } from './admin/metrics.ts';
 import type { CoordinatorConfig } from './config.ts';
@@ -6,6 +9,10 @@ import type { Election } from './journal/election.ts';
 import type { Journal } from './journal/journal.ts';
 import { sqliteElection } from './journal/sqlite-election.ts';
 import { openSqliteJournal } from './journal/sqlite-journal.ts';
+
+/** About a minute in all; after that whoever started the coordinator should hear of it. */
+const MAX_OPENINGS = 8;
+const OPENING = { firstMillis: 500, maxMillis: 10_000 } as const;
 
 /** Where events are kept, and who leads. Close the election first. */
 export interface OpenJournal {
@@ -27,20 +34,36 @@ export async function openJournal(config: CoordinatorConfig, metrics: Metrics, l
   // Loaded only where it is used: a farm on one machine needs no NATS.
   const { openJetStreamJournal } = await import('./journal/open-jetstream-journal.ts');
   const tls = present({ ca: config['nats-ca'], cert: config['nats-cert'], key: config['nats-key'] });
-  return openJetStreamJournal({
-    servers: config.journal.split(',').map((server) => (server.includes('://') ? server : `nats://${server}`)),
-    prefix: config['nats-prefix'],
-    allowUnsafe: config['nats-allow-unsafe'],
-    leaseMillis: config['election-millis'],
-    onAppend,
-    log,
-    ...(Object.keys(tls).length === 0 ? {} : { tls }),
-    ...present({
-      credentialsFile: config['nats-credentials'],
-      replicas: config['nats-replicas'],
-      monitors: config['nats-monitor']?.split(','),
-    }),
-  });
+  const open = () =>
+    openJetStreamJournal({
+      servers: config.journal.split(',').map((server) => (server.includes('://') ? server : `nats://${server}`)),
+      prefix: config['nats-prefix'],
+      allowUnsafe: config['nats-allow-unsafe'],
+      leaseMillis: config['election-millis'],
+      onAppend,
+      log,
+      ...(Object.keys(tls).length === 0 ? {} : { tls }),
+      ...present({
+        credentialsFile: config['nats-credentials'],
+        replicas: config['nats-replicas'],
+        monitors: config['nats-monitor']?.split(','),
+      }),
+    });
+  return whenAvailable(open, log);
+}
+
+/** Repeats `open` while NATS can't be reached or elects: coordinators and servers may be started in any order. */
+async function whenAvailable<T>(open: () => Promise<T>, log: Logger): Promise<T> {
+  for (let failures = 1; ; failures++) {
+    try {
+      return await open();
+    } catch (error) {
+      const { code, message } = FarmError.from(error);
+      if (code !== 'unavailable' || failures === MAX_OPENINGS) throw error;
+      log.warn({ reason: message, failures }, 'the journal can not be opened yet');
+      await sleep(backoffDelay(OPENING, failures));
+    }
+  }
 }
 
 /** The object without the fields that are undefined. */

@@ -45,6 +45,23 @@ export interface NatsCluster extends AsyncDisposable {
 /** A server that has not become ready after this long never will. */
 const READY_MILLIS = 20_000;
 
+/** Waits until a server sees every other one in JetStream's own cluster: before, nothing can be kept three times. */
+async function formed(monitor: string, size: number): Promise<void> {
+  if (size === 1) return;
+  const deadline = Date.now() + READY_MILLIS;
+  for (;;) {
+    const answer = await fetch(`${monitor}/jsz`).then((response) => response.json() as Promise<JetStreamStatus>);
+    const { leader, cluster_size: seen } = answer.meta_cluster ?? {};
+    if (leader && seen === size) return;
+    if (Date.now() > deadline) throw new Error(`the NATS cluster did not form: ${JSON.stringify(answer.meta_cluster)}`);
+    await sleep(100);
+  }
+}
+
+interface JetStreamStatus {
+  readonly meta_cluster?: { readonly leader?: string; readonly cluster_size?: number };
+}
+
 /** Starts one NATS server, or three that form a cluster, with JetStream on free ports of this machine. */
 export async function startNatsCluster(options: NatsClusterOptions): Promise<NatsCluster> {
   const binary = natsServerBinary();
@@ -59,6 +76,7 @@ export async function startNatsCluster(options: NatsClusterOptions): Promise<Nat
   };
   try {
     await Promise.all(servers.map((server) => server.start()));
+    await Promise.all(servers.map((server) => formed(server.monitor, options.size)));
   } catch (error) {
     await close();
     throw error;
@@ -175,7 +193,7 @@ async function freePorts(count: number): Promise<readonly number[]> {
 
 /** The server program: the one that CLIPFARM_NATS_SERVER names, else of those on PATH and from set-up the first from 2.10 on. */
 function natsServerBinary(): string {
-  const named = process.env['CLIPFARM_NATS_SERVER'];
+  const named = process.env.CLIPFARM_NATS_SERVER;
   const unpacked = fileURLToPath(new URL('../../.clipfarm/tools/nats-server', import.meta.url));
   const candidates = named === undefined || named === '' ? ['nats-server', unpacked] : [named];
   const seen = candidates.map((path) => ({ path, version: versionOf(path) }));

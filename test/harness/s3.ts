@@ -116,7 +116,7 @@ async function end(child: ChildProcess): Promise<void> {
 /** The program: the one that CLIPFARM_S3_SERVER names, else the one from set-up. */
 function serverBinary(): string {
   const built = fileURLToPath(new URL('../../.clipfarm/tools/versitygw', import.meta.url));
-  const path = process.env['CLIPFARM_S3_SERVER'] || built;
+  const path = process.env.CLIPFARM_S3_SERVER || built;
   assert.ok(existsSync(path), `no S3 server for the tests at ${path}; run: sh deploy/setup-s3-test.sh`);
   return path;
 }

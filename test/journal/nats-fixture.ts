@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import type { Clock } from '@clipfarm/shared/clock';
 import type { NewEvent, StoredEvent } from '../../coordinator/src/journal/journal.ts';
 import type { OpenJetStreamJournal } from '../../coordinator/src/journal/open-jetstream-journal.ts';
 import { type NatsCluster, type NatsClusterOptions, startNatsCluster } from '../harness/nats.ts';
@@ -15,7 +16,7 @@ export interface Opened extends OpenJetStreamJournal {
 /** NATS servers and what was opened on them. */
 export interface Nats extends NatsCluster {
   /** Opens the farm once more, as another coordinator does. */
-  open(options?: Omit<QuietOptions, 'servers'>): Promise<Opened>;
+  open(options?: Omit<QuietOptions, 'servers'>, clock?: Clock): Promise<Opened>;
 }
 
 /** Servers that are gone after the test, with everything that was opened on them. */
@@ -30,8 +31,8 @@ export async function natsFor(t: TestContext, options: Partial<NatsClusterOption
   });
   const cluster = await startNatsCluster({ size: 1, dir, ...options });
   started = cluster;
-  const open = async (more: Omit<QuietOptions, 'servers'> = {}) => {
-    const { journal, election, connection } = await openQuietly({ servers: cluster.urls, ...more });
+  const open = async (more: Omit<QuietOptions, 'servers'> = {}, clock?: Clock) => {
+    const { journal, election, connection } = await openQuietly({ servers: cluster.urls, ...more }, clock);
     const close = async () => {
       await election.close();
       await journal.close();

@@ -1,3 +1,4 @@
+import { type Clock, systemClock } from '@clipfarm/shared/clock';
 import { createLogger } from '@clipfarm/shared/log';
 import type { Journal } from '../../coordinator/src/journal/journal.ts';
 import {
@@ -9,9 +10,9 @@ import {
 /** Options that survive JSON, so that another process can be given them. */
 export type QuietOptions = Omit<JetStreamJournalOptions, 'log' | 'clock' | 'onAppend'>;
 
-/** Opens a farm's journal and election in NATS; logs errors only. */
-export function openQuietly(options: QuietOptions): Promise<OpenJetStreamJournal> {
-  return openJetStreamJournal({ ...options, log: createLogger({ name: 'test', level: 'silent' }) });
+/** Opens a farm's journal and election in NATS without a log. */
+export function openQuietly(options: QuietOptions, clock: Clock = systemClock): Promise<OpenJetStreamJournal> {
+  return openJetStreamJournal({ ...options, clock, log: createLogger({ name: 'test', level: 'silent' }) });
 }
 
 /** Opens the journal alone, for the contract's writer. */

@@ -14,6 +14,8 @@ export interface SlotTruth {
   readonly loadSeconds: number;
   /** Whether the coordinator is told how fast it is, or has to find out. */
   readonly declared: boolean;
+  /** The highest picture that fits its memory; pixels. */
+  readonly maxHeight: number;
 }
 
 /** The coordinator, as far as an agent can see it. */
@@ -41,7 +43,8 @@ interface Task {
   clip: number;
   fraction: number;
   movedAt: number;
-  clipBegan: number;
+  /** Null while it is loading. */
+  clipBegan: number | null;
   stopAfterClip: string | null;
   hung: boolean;
   cancel: () => void;
@@ -204,8 +207,8 @@ export class SimAgent {
     const tasks = this.slots.flatMap((slot) => (slot.task ? [slot.task] : []));
     this.#up.send({
       type: 'hello',
-      slots: this.slots.map(({ truth: { slotId, warmUpSeconds, declared, secondsPerClip } }) => {
-        return { slotId, warmUpSeconds, declaredSecondsPerClip: declared ? secondsPerClip : 0 };
+      slots: this.slots.map(({ truth: { slotId, warmUpSeconds, declared, secondsPerClip, maxHeight } }) => {
+        return { slotId, warmUpSeconds, declaredSecondsPerClip: declared ? secondsPerClip : 0, maxHeight };
       }),
       leases: tasks.map((task) => ({ leaseId: task.lease.leaseId, clip: task.clip })),
       spooled: this.#spool.length,
@@ -254,7 +257,7 @@ export class SimAgent {
     }
     const { now } = this.#timeline;
     const clip = lease.start - lease.preRoll;
-    const progress = { end: lease.end, clip, fraction: 0, movedAt: now, clipBegan: now };
+    const progress = { end: lease.end, clip, fraction: 0, movedAt: now, clipBegan: null };
     const task: Task = {
       jobId,
       lease,
@@ -322,7 +325,7 @@ export class SimAgent {
       leaseId,
       clip,
       sha256: `${this.nodeId}-${this.#contentNumber}`,
-      renderSeconds: (this.#timeline.now - task.clipBegan) / 1000,
+      renderSeconds: this.#secondsAtClip(task),
       damaged: slot.damageNext,
     };
     slot.damageNext = false;
@@ -360,8 +363,12 @@ export class SimAgent {
   }
 
   #breakOff(slot: Slot, task: Task): void {
-    if (task.clip >= task.lease.start) this.#observer.brokenOff((this.#timeline.now - task.clipBegan) / 1000);
+    if (task.clip >= task.lease.start) this.#observer.brokenOff(this.#secondsAtClip(task));
     this.#drop(slot);
+  }
+
+  #secondsAtClip({ clipBegan }: Task): number {
+    return clipBegan === null ? 0 : (this.#timeline.now - clipBegan) / 1000;
   }
 
   #drop(slot: Slot): void {

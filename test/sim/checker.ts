@@ -108,6 +108,7 @@ function checkEvent(memory: Memory, event: JobEvent): void {
     assert.ok(!memory.granted.has(event.lease.leaseId), 'a lease is granted once');
     memory.granted.set(event.lease.leaseId, event.lease);
   }
+  if (event.type === 'ClipLost') memory.committed.delete(event.clip);
   if (event.type === 'ClipCommitted') {
     const { clip, leaseId, nodeId } = event.record;
     assert.ok(!memory.committed.has(clip), `clip ${clip} is committed twice`);

@@ -11,6 +11,7 @@ export const faultKinds = [
   'hang',
   'device',
   'bad_chunk',
+  'lose_clip',
   'restart',
   'pause',
   'cancel',
@@ -30,6 +31,7 @@ const weights: { readonly [K in FaultKind]: number } = {
   hang: 2,
   device: 1,
   bad_chunk: 1,
+  lose_clip: 1,
   restart: 2,
   pause: 2,
   cancel: 1,
@@ -73,6 +75,9 @@ export function strike(world: SimWorld, random: Random, kind: FaultKind): void {
       return;
     case 'bad_chunk':
       agent.damageNextChunk(slot);
+      return;
+    case 'lose_clip':
+      if (jobId !== undefined) world.loseClip(jobId);
       return;
     case 'restart':
       world.restartCoordinator(random.between(100, 8000));

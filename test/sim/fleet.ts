@@ -123,7 +123,7 @@ export class SimFleet {
       progress: this.#progress,
       usage: this.#usage,
       secondsPerClip: (slot, geometry) => this.#secondsPerClip(slot.nodeId, slot.slotId, geometry),
-      fits: () => true,
+      fits: ({ nodeId, slotId }, job) => (this.#slotFacts(nodeId, slotId)?.maxHeight ?? 0) >= job.definition.height,
       policy: DEFAULT_POLICY,
     };
   }

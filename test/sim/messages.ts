@@ -18,6 +18,8 @@ export interface SlotFacts {
   readonly warmUpSeconds: number;
   /** What the operator says about its speed; 0 when nothing is said. */
   readonly declaredSecondsPerClip: number;
+  /** The highest picture that fits its memory; pixels. */
+  readonly maxHeight: number;
 }
 
 /** What an agent says. */

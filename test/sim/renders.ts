@@ -52,13 +52,13 @@ export class Renders implements RenderObserver {
 
   /** Clips that were rendered more than once, and the most of them that one killed worker had rendered just before. */
   summary(jobs: ReadonlyMap<string, LoggedJob>): { rerendered: number; mostPerKilledWorker: number } {
+    const kept = new Set([...jobs.values()].flatMap(contentOf));
     const perDeath = new Map<Death, number>();
     let rerendered = 0;
     for (const all of this.#renders.values()) {
       rerendered += all.length - 1;
       for (const { nodeId, chunk, at } of all) {
-        const kept = jobs.get(chunk.jobId)?.state.committed.get(chunk.clip)?.chunk.sha256 === chunk.sha256;
-        const death = kept
+        const death = kept.has(chunk.sha256)
           ? undefined
           : this.#deaths.find((d) => d.nodeId === nodeId && d.at >= at && d.at - at < 5000);
         if (death) perDeath.set(death, (perDeath.get(death) ?? 0) + 1);
@@ -67,4 +67,9 @@ export class Renders implements RenderObserver {
     const ratios = [...perDeath].map(([death, clips]) => clips / death.workers);
     return { rerendered, mostPerKilledWorker: Math.max(0, ...ratios) };
   }
+}
+
+/** Content of every chunk that was committed. */
+function contentOf({ log }: LoggedJob): string[] {
+  return log.flatMap(({ event }) => (event.type === 'ClipCommitted' ? [event.record.chunk.sha256] : []));
 }

@@ -3,6 +3,10 @@ import { type FaultKind, faultKinds } from './faults.ts';
 import type { Random } from './random.ts';
 import type { Scenario, SimJob } from './world.ts';
 
+/** Heights of pictures, in pixels: one that every slot can render, and one that some can't. */
+const LOW = 384;
+const TALL = 720;
+
 /** How large a random farm is. */
 export interface Size {
   readonly nodes: number;
@@ -18,6 +22,7 @@ export function randomScenario(random: Random, size: Size, kinds: readonly Fault
       const warmUpSeconds = random.between(0, 1);
       return {
         slotId: `s${n}`,
+        maxHeight: random.chance(0.7) ? TALL : LOW,
         secondsPerClip,
         warmUpSeconds,
         loadSeconds: random.between(0, 4),
@@ -26,6 +31,7 @@ export function randomScenario(random: Random, size: Size, kinds: readonly Fault
     }),
   );
   const speed = nodes.flat().reduce((sum, slot) => sum + 1 / slot.secondsPerClip, 0);
+  const canBeTall = nodes.flat().some((slot) => slot.maxHeight === TALL);
   const jobs = Array.from({ length: size.jobs }, (_, n): SimJob => {
     const submittedAt = n === 0 ? 0 : random.between(0, 60_000);
     const priority = random.chance(0.2) ? 1 : 0;
@@ -33,7 +39,8 @@ export function randomScenario(random: Random, size: Size, kinds: readonly Fault
     const owner = random.pick(['ann', 'bob', 'cy']) ?? 'ann';
     // About a minute and a half of work for the whole farm.
     const clips = Math.max(1, Math.round(((speed * 90) / size.jobs) * random.between(0.2, 1.8)));
-    return { clips, owner, priority, anchorMode, submittedAt };
+    const height = canBeTall && random.chance(0.3) ? TALL : LOW;
+    return { clips, owner, priority, anchorMode, submittedAt, height };
   });
   const faultsUntil = 120_000 + 200 * size.faults;
   return { nodes, jobs, faults: size.faults, faultKinds: kinds, faultsUntil, deadline: faultsUntil + 1_800_000 };
@@ -54,8 +61,8 @@ export function unlikeSlots({ slots, clips, declared, first }: Unlike): Scenario
   const rising = Array.from({ length: slots }, (_, n) => (slots === 1 ? 1 : 0.5 * 5 ** (n / (slots - 1))));
   const paces = first === 'fastest' ? rising : rising.reverse();
   const nodes = paces.map((secondsPerClip): SlotTruth[] => {
-    return [{ slotId: 's0', secondsPerClip, warmUpSeconds: 0.3, loadSeconds: 0, declared }];
+    return [{ slotId: 's0', secondsPerClip, warmUpSeconds: 0.3, loadSeconds: 0, declared, maxHeight: LOW }];
   });
-  const job: SimJob = { clips, owner: 'ann', priority: 0, anchorMode: 'first_frame', submittedAt: 2000 };
+  const job: SimJob = { clips, owner: 'ann', priority: 0, anchorMode: 'first_frame', submittedAt: 2000, height: LOW };
   return { nodes, jobs: [job], faults: 0, faultKinds: [], faultsUntil: 0, deadline: 36_000_000 };
 }

@@ -17,6 +17,8 @@ export interface SimJob {
   readonly owner: string;
   readonly priority: number;
   readonly anchorMode: JobDefinition['anchorMode'];
+  /** Pixels; not every slot can render every picture. */
+  readonly height: number;
   /** Milliseconds. */
   readonly submittedAt: number;
 }
@@ -38,7 +40,7 @@ export interface Scenario {
 export interface Outcome {
   /** From the first submission to the last commit. */
   readonly makespanSeconds: number;
-  /** The same if all slots together worked on whatever was submitted, without any cost of dividing it. */
+  /** The same if all slots that fit worked together on whatever was submitted, without any cost of dividing it. */
   readonly idealSeconds: number;
   readonly joins: number;
   readonly steals: number;
@@ -153,6 +155,14 @@ export class SimWorld {
     this.#insist(millis, () => this.#coordinator.command(jobId, { type: 'retry' }));
   }
 
+  /** The stored chunk of a committed clip is gone. */
+  loseClip(jobId: string): void {
+    const committed = [...(this.#coordinator.jobs.get(jobId)?.state.committed.keys() ?? [])];
+    const clip = this.#random.pick(committed);
+    if (!this.#coordinatorIsUp || clip === undefined) return;
+    this.#coordinator.command(jobId, { type: 'loseClip', clip, reason: 'its chunk is gone' });
+  }
+
   /** An operator changes a job's priority. */
   setPriority(jobId: string, priority: number): void {
     if (this.#coordinatorIsUp) this.#coordinator.command(jobId, { type: 'setPriority', priority });
@@ -171,8 +181,9 @@ export class SimWorld {
       this.#insist(500, () => this.#submit(n, job));
       return;
     }
-    const { clips, owner, anchorMode, priority } = job;
-    this.#coordinator.add(submitJob({ jobId: `job-${n}`, clips, owner, anchorMode }, priority, this.#timeline.now));
+    const { clips, owner, anchorMode, priority, height } = job;
+    const given = { jobId: `job-${n}`, clips, owner, anchorMode, height };
+    this.#coordinator.add(submitJob(given, priority, this.#timeline.now));
   }
 
   #planFaults(): void {
@@ -196,14 +207,22 @@ export class SimWorld {
     return jobs.size === this.#scenario.jobs.length && [...jobs.values()].every(isCompleted);
   }
 
-  #outcome(): Outcome {
-    const jobs = [...this.#coordinator.jobs.values()];
-    const speed = this.#scenario.nodes.flat().reduce((sum, slot) => sum + 1 / slot.secondsPerClip, 0);
-    const first = Math.min(...jobs.map(({ state }) => state.submittedAt));
-    const idealEnd = jobs
+  /** When the jobs of at least this height could be done by the slots that can render it, in seconds. */
+  #idealEnd(height: number): number {
+    const fit = this.#scenario.nodes.flat().filter((slot) => slot.maxHeight >= height);
+    const speed = fit.reduce((sum, slot) => sum + 1 / slot.secondsPerClip, 0);
+    return [...this.#coordinator.jobs.values()]
+      .filter(({ state }) => state.definition.height >= height)
       .map(({ state }) => ({ at: state.submittedAt / 1000, clips: state.definition.clips }))
       .sort((a, b) => a.at - b.at)
       .reduce((end, { at, clips }) => Math.max(end, at) + clips / speed, 0);
+  }
+
+  #outcome(): Outcome {
+    const jobs = [...this.#coordinator.jobs.values()];
+    const heights = new Set(jobs.map(({ state }) => state.definition.height));
+    const first = Math.min(...jobs.map(({ state }) => state.submittedAt));
+    const idealEnd = Math.max(...[...heights].map((height) => this.#idealEnd(height)));
     const last = Math.max(...jobs.map(({ state }) => state.lastCommitAt ?? 0));
     return {
       makespanSeconds: (last - first) / 1000,

@@ -5,6 +5,7 @@ import { createLogUpdate } from 'log-update';
 import type { Context } from '../context.ts';
 import type { Connection } from '../farm/connection.ts';
 import { downloadResult } from '../farm/download.ts';
+import { isFinal, jobStateWords } from '../farm/job-state.ts';
 import { endReport } from '../render/job-report.ts';
 import { bytes, percent } from '../render/units.ts';
 import { outageText } from '../watch/watch-job.ts';
@@ -25,9 +26,14 @@ export async function fetchVideo(
   force: boolean,
 ): Promise<void> {
   if (job.result === undefined) {
-    throw new FarmError('failed_precondition', `job ${job.jobId} has no video yet`, {
-      hint: `Wait for it with: clipfarm job watch ${job.jobId}`,
-    });
+    const yet = isFinal(job.state) ? '' : ' yet';
+    throw new FarmError(
+      'failed_precondition',
+      `job ${job.jobId} is ${jobStateWords[job.state]} and has no video${yet}`,
+      {
+        hint: wayToVideo(job),
+      },
+    );
   }
   const { stderr, clock } = context.shell;
   const update = stderr.isTTY === true && !context.json ? createLogUpdate(stderr) : undefined;
@@ -46,11 +52,27 @@ export async function fetchVideo(
       },
       onOutage: (error, delay) => context.note(outageText(error, delay)),
     });
+  } catch (error) {
+    throw withWayBack(FarmError.from(error), job.jobId);
   } finally {
     update?.clear();
     update?.done();
   }
   context.note(`saved ${path} (${bytes(job.result.bytes)}, SHA-256 checked)`);
+}
+
+/** The command that brings a job without a video closer to one. */
+function wayToVideo({ jobId, state }: Job): string {
+  if (isFinal(state)) return `Take it up where it ended with: clipfarm job retry ${jobId}`;
+  if (state === JobState.JOB_STATE_PAUSED) return `Let it go on with: clipfarm job resume ${jobId}`;
+  return `Wait for it with: clipfarm job watch ${jobId}`;
+}
+
+/** The error of a download, which always says that the video is not lost. */
+function withWayBack(error: FarmError, jobId: string): FarmError {
+  const again = `The video is kept; fetch it with: clipfarm job download ${jobId} --output FILE`;
+  const hint = error.hint === undefined ? again : `${error.hint} ${again}`;
+  return new FarmError(error.code, error.message, { hint, cause: error });
 }
 
 /** What became of a job that somebody waited for: a report for people; nothing more where JSON told it all. */

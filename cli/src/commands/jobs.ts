@@ -8,7 +8,7 @@ import { jobStateWords } from '../farm/job-state.ts';
 import { flagValue, type RawOptions } from '../job-options.ts';
 import { dateOf } from '../render/job-report.ts';
 import { table } from '../render/table.ts';
-import { age, duration } from '../render/units.ts';
+import { age, duration, mediaLength } from '../render/units.ts';
 import { parseChoice, parseInteger } from '../values.ts';
 import { act, examples, type Register } from './register.ts';
 
@@ -85,7 +85,7 @@ function jobTable(context: Context, jobs: readonly Job[]): string[] {
       { title: 'NAME', cell: (job) => job.spec?.name ?? '', max: 30 },
       { title: 'STATE', cell: (job) => jobStateWords[job.state], paint },
       { title: 'CLIPS', cell: (job) => `${job.clipsCommitted}/${job.plan?.clips ?? 0}`, align: 'right' },
-      { title: 'LENGTH', cell: (job) => duration((job.plan?.frames ?? 0) / FPS), align: 'right' },
+      { title: 'LENGTH', cell: (job) => mediaLength((job.plan?.frames ?? 0) / FPS), align: 'right' },
       { title: 'LEFT', cell: (job) => (job.etaSeconds >= 0 ? duration(job.etaSeconds) : '-'), align: 'right' },
       { title: 'AGE', cell: (job) => ageOf(job, now), align: 'right' },
       { title: 'REASON', cell: (job) => job.stateReason, max: 60 },

@@ -3,7 +3,7 @@ import {
   ListNodesResponse,
   UndrainNodeResponse,
 } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
-import { type Node, NodeState, type Slot } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { type Node, NodeState, type Slot, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import type { Context } from '../context.ts';
 import { exitCode } from '../exit-code.ts';
 import { nodeStateWords, slotStateWords } from '../farm/job-state.ts';
@@ -99,7 +99,8 @@ function secondsPerClip(slot: Slot | undefined): string {
 
 function doing(slot: Slot | undefined): string {
   if (slot === undefined) return '-';
-  if (slot.jobId === '') return slotStateWords[slot.state];
+  // The agent's word comes first: a lease may outlast what the slot does for it.
+  if (slot.jobId === '' || slot.state === SlotState.SLOT_STATE_IDLE) return slotStateWords[slot.state];
   return `${slotStateWords[slot.state]} clip ${slot.currentClip} of ${slot.jobId}`;
 }
 

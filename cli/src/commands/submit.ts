@@ -90,7 +90,7 @@ async function stay(
   output: string | undefined,
   force: boolean,
 ): Promise<number> {
-  const job = await watchJob(context, farm, accepted.jobId, true);
+  const job = await watchJob(context, farm, accepted.jobId, true, output);
   if (job?.result !== undefined && output !== undefined) await fetchVideo(context, farm, job, output, force);
   if (job !== undefined) await printEnd(context, farm, job, output);
   return exitCodeOfJob(job);

@@ -125,15 +125,37 @@ function channelOf(options: ConnectOptions): ClientChannel {
 /** What grpc-js says when it has no connection; the farm's own refusals never begin like this. */
 const deadLine = /^(?:No connection established|Name resolution failed|14 UNAVAILABLE)/;
 
+/** What Node's TLS says about a certificate that it does not accept, or that the other side does not. */
+const badCertificate = /certificate|ERR_TLS_CERT|altnames|self.signed|alert (?:unknown ca|bad certificate)/i;
+
+/** What grpc-js says about an answer that is no gRPC: a proxy's, or some other service's. */
+const noGrpc = /^Received HTTP status code \d+$/;
+
 function isDead(error: FarmError): boolean {
   return error.code === 'unavailable' && deadLine.test(error.message);
 }
 
 function withHint(error: FarmError, address: string): FarmError {
+  if (noGrpc.test(error.message)) {
+    return new FarmError('unavailable', `no coordinator answers at ${address}: ${error.message}`, {
+      hint: 'Another service or a proxy answers there; set NO_PROXY if that is the proxy of https_proxy or http_proxy.',
+      cause: error,
+    });
+  }
   if (!isDead(error)) return error;
-  const reason = /Last error: (?:Error: )?(.*?)\.? *(?:Resolution note:.*)?$/.exec(error.message)?.[1] ?? error.message;
+  const said = /Last error: (?:Error: )?(.*?)\.? *(?:Resolution note:.*)?$/.exec(error.message)?.[1] ?? error.message;
+  // The time of the attempt, which grpc-js adds, says nothing here.
+  const reason = said.replace(/^Error /, '').replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)$/, '');
+  if (badCertificate.test(reason)) {
+    return new FarmError('unauthenticated', `no trust between this program and ${address}: ${reason}`, {
+      hint: 'Give the authority that signed its certificate with --tls-ca, and dial a name or address that is in it.',
+      cause: error,
+    });
+  }
   return new FarmError('unavailable', `no coordinator answers at ${address}: ${reason}`, {
-    hint: 'Start one with `clipfarm up`, or name the right one with --coordinator HOST:PORT.',
+    hint: reason.includes('ECONNREFUSED')
+      ? 'Start one with `clipfarm up`, or name the right one with --coordinator HOST:PORT.'
+      : 'Check --coordinator HOST:PORT; a coordinator with TLS needs --tls-ca here, one without must not get it.',
     cause: error,
   });
 }

@@ -5,7 +5,7 @@ import { renameDurable } from '@clipfarm/shared/durable-file';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { JobResult } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { responsesOf } from '@clipfarm/shared/rpc/client-call';
-import { checkOutput } from '../inputs/output-file.ts';
+import { checkOutput, partPath } from '../inputs/output-file.ts';
 import type { Connection } from './connection.ts';
 import { retry, shortOutage } from './retry.ts';
 
@@ -36,7 +36,7 @@ interface Part {
  * @throws FarmError `internal` when the content is not the promised one, `resource_exhausted` when the disk is full.
  */
 export async function downloadResult(farm: Connection, options: DownloadOptions): Promise<void> {
-  const temporary = `${options.path}.part`;
+  const temporary = partPath(options.path);
   try {
     const part: Part = { file: await openPart(temporary), hash: createHash('sha256'), received: 0 };
     try {

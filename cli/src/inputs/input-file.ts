@@ -5,6 +5,7 @@ import { InputKind } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
 import { hashFile } from '@clipfarm/shared/hash-file';
 import { checkImage } from '@clipfarm/shared/model/size';
 import { imageSize } from 'image-size';
+import { shellWord } from '../render/shell-word.ts';
 import { bytes as bytesText } from '../render/units.ts';
 import { detectMediaType, HEAD_BYTES, type MediaType } from './media-type.ts';
 import { hasVideoTrack } from './mp4-tracks.ts';
@@ -38,7 +39,7 @@ export async function inspectImage(path: string): Promise<InputFile> {
     const type = await typeOf(file);
     const name = type?.name ?? '';
     if (!['PNG', 'JPEG', 'WebP'].includes(name)) {
-      throw wrongType('image', path, type, acceptedImages, imageHint(type));
+      throw wrongType('image', path, type, acceptedImages, imageHint(path, type));
     }
     const content = Buffer.alloc(bytes);
     await file.read(content, 0, bytes, 0);
@@ -145,14 +146,14 @@ function article(kind: MediaType['kind']): string {
   return kind === 'video' ? 'a' : 'an';
 }
 
-function imageHint(type: MediaType | undefined): string {
+function imageHint(path: string, type: MediaType | undefined): string {
   if (type?.kind === 'audio') return 'The audio belongs to --audio, the portrait to --image.';
-  if (type?.kind === 'video') return 'Take one frame of it: ffmpeg -i VIDEO -frames:v 1 portrait.png';
-  return 'Convert it: ffmpeg -i PICTURE portrait.png';
+  if (type?.kind === 'video') return `Take one frame of it: ffmpeg -i ${shellWord(path)} -frames:v 1 portrait.png`;
+  return `Convert it: ffmpeg -i ${shellWord(path)} portrait.png`;
 }
 
 function audioHint(path: string, type: MediaType | undefined): string {
   if (type?.kind === 'image') return 'The picture belongs to --image, the speech to --audio.';
-  if (type?.kind === 'video') return `Take its sound: ffmpeg -i ${JSON.stringify(path)} -vn -c:a flac talk.flac`;
-  return 'Convert it: ffmpeg -i RECORDING talk.flac';
+  if (type?.kind === 'video') return `Take its sound: ffmpeg -i ${shellWord(path)} -vn -c:a flac talk.flac`;
+  return `Convert it: ffmpeg -i ${shellWord(path)} talk.flac`;
 }

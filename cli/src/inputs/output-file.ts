@@ -1,35 +1,56 @@
-import { access, constants, stat } from 'node:fs/promises';
+import { open, rm, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { isSystemError } from '@clipfarm/shared/disk-error';
 import { FarmError } from '@clipfarm/shared/errors';
+import { shellWord } from '../render/shell-word.ts';
+
+/** File that a video is downloaded to before it gets its name. */
+export function partPath(path: string): string {
+  return `${path}.part`;
+}
 
 /**
- * Checks, before anything is rendered, that a video can be written to `path`: its directory exists and may be written
- * to, and nothing is there yet unless `force`.
+ * Checks, before anything is rendered, that a video can be written to `path`: its directory exists, a file can be made
+ * in it, and nothing is there yet unless `force`.
  *
  * @throws FarmError `invalid_argument` on `output`.
  */
 export async function checkOutput(path: string, force: boolean): Promise<void> {
-  const refuse = (why: string, hint: string) =>
+  const refuse = (why: string, hint: string, cause?: unknown) =>
     new FarmError('invalid_argument', `output: "${path}" ${why}; accepted: a new file in a directory that exists`, {
       field: 'output',
       hint,
+      cause,
     });
+  if (path === '' || path.endsWith('/')) throw refuse('names no file', 'Add a file name, for example talk.mp4.');
   const directory = dirname(resolve(path));
   const parent = await stat(directory).catch(() => undefined);
   if (parent?.isDirectory() !== true) {
-    throw refuse(`is in ${directory}, which is no directory`, `mkdir -p ${JSON.stringify(directory)}`);
-  }
-  try {
-    await access(directory, constants.W_OK | constants.X_OK);
-  } catch (cause) {
-    throw new FarmError('invalid_argument', `output: ${directory} may not be written to by this user`, {
-      field: 'output',
-      hint: 'Choose another --output.',
-      cause,
-    });
+    throw refuse(`is in ${directory}, which is no directory`, `mkdir -p ${shellWord(directory)}`);
   }
   const existing = await stat(path).catch(() => undefined);
-  if (existing === undefined) return;
-  if (!existing.isFile()) throw refuse('exists and is no regular file', 'Choose another --output.');
-  if (!force) throw refuse('exists', 'Choose another --output, or add --force to replace it.');
+  if (existing !== undefined && !existing.isFile()) {
+    throw refuse('exists and is no regular file', 'Choose another --output.');
+  }
+  if (existing !== undefined && !force) {
+    throw refuse('exists', 'Choose another --output, or add --force to replace it.');
+  }
+  try {
+    await tryToMake(partPath(path));
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw refuse(`can't be made (${why})`, 'Choose another --output.', cause);
+  }
+}
+
+/** Makes a file and takes it away again: permissions alone do not tell what a file system allows. */
+async function tryToMake(path: string): Promise<void> {
+  try {
+    await (await open(path, 'wx')).close();
+  } catch (error) {
+    // What a killed download left behind is replaced by the next one.
+    if (isSystemError(error, 'EEXIST')) return;
+    throw error;
+  }
+  await rm(path, { force: true });
 }

@@ -6,7 +6,7 @@ import { isFinal, jobStateWords } from '../farm/job-state.ts';
 import type { Style } from './style.ts';
 import { fields, table } from './table.ts';
 import { printable } from './text.ts';
-import { bytes, count, duration, percent, speed } from './units.ts';
+import { bytes, count, duration, mediaLength, percent, speed } from './units.ts';
 
 /** Everything about a job that fits a screen. */
 export function jobDetails(job: Job, nodes: readonly Node[], style: Style): string[] {
@@ -16,7 +16,10 @@ export function jobDetails(job: Job, nodes: readonly Node[], style: Style): stri
   const pairs: [string, string][] = [];
   if (job.stateReason !== '') pairs.push(['reason', printable(job.stateReason)]);
   if (plan !== undefined) {
-    pairs.push(['video', `${plan.width}x${plan.height}, ${plan.frames} frames, ${duration(plan.frames / FPS)}`]);
+    pairs.push([
+      'video',
+      `${plan.width}x${plan.height}, ${count(plan.frames, 'frame')}, ${mediaLength(plan.frames / FPS)}`,
+    ]);
     pairs.push(['clips', clipsText(job)]);
   }
   if (settings !== undefined) {
@@ -30,7 +33,7 @@ export function jobDetails(job: Job, nodes: readonly Node[], style: Style): stri
   const took = renderSeconds(job);
   if (took !== undefined && job.result !== undefined) pairs.push(['took', tookText(job.result, took)]);
   lines.push(...fields(pairs, style));
-  lines.push(...shareLines(job, nodes, style), ...checkLines(job, style), ...failureLines(job.failures, style));
+  lines.push(...shareLines(job, nodes, style), ...checkLines(job, style), ...failureLines(job.failures, nodes, style));
   return lines;
 }
 
@@ -41,7 +44,7 @@ export function endReport(job: Job, nodes: readonly Node[], style: Style): strin
     if (result === undefined) return [headline(job, style)];
     const took = renderSeconds(job);
     const pairs: [string, string][] = [
-      ['video', `${result.frames} frames, ${duration(result.videoSeconds)}, ${bytes(result.bytes)}`],
+      ['video', `${count(result.frames, 'frame')}, ${mediaLength(result.videoSeconds)}, ${bytes(result.bytes)}`],
       ['joins', String(result.joins)],
       ...(took === undefined ? [] : ([['took', tookText(result, took)]] satisfies [string, string][])),
     ];
@@ -49,7 +52,7 @@ export function endReport(job: Job, nodes: readonly Node[], style: Style): strin
   }
   const lines = [headline(job, style)];
   if (job.stateReason !== '') lines.push(...fields([['reason', printable(job.stateReason)]], style));
-  lines.push(...failureLines(job.failures, style));
+  lines.push(...failureLines(job.failures, nodes, style));
   return lines;
 }
 
@@ -77,7 +80,7 @@ function clipsText(job: Job): string {
   const total = job.plan?.clips ?? 0;
   const parts = [`${job.clipsCommitted} of ${total}`];
   if (job.clipsPrefix > 0 && job.clipsPrefix < total) {
-    parts.push(`${duration(job.clipsPrefix * CLIP_SECONDS)} playable from the beginning`);
+    parts.push(`${mediaLength(job.clipsPrefix * CLIP_SECONDS)} playable from the beginning`);
   }
   if (job.speed > 0 && !isFinal(job.state)) parts.push(`${speed(job.speed)} real time`);
   if (job.etaSeconds >= 0 && job.clipsCommitted < total) parts.push(`${duration(job.etaSeconds)} left`);
@@ -97,7 +100,7 @@ function shareLines(job: Job, nodes: readonly Node[], style: Style): string[] {
   const clips = new Map<string, number>();
   for (const { nodeId, start, end } of job.spans) clips.set(nodeId, (clips.get(nodeId) ?? 0) + end - start);
   const total = [...clips.values()].reduce((sum, number) => sum + number, 0);
-  const names = new Map(nodes.map((node) => [node.nodeId, node.name]));
+  const names = namesOf(nodes);
   const pairs = [...clips]
     .sort((a, b) => b[1] - a[1])
     .map(([nodeId, number]): [string, string] => [
@@ -105,6 +108,10 @@ function shareLines(job: Job, nodes: readonly Node[], style: Style): string[] {
       `${count(number, 'clip')}, ${percent(number / total)}`,
     ]);
   return pairs.length === 0 ? [] : [style.bold('Shares'), ...fields(pairs, style)];
+}
+
+function namesOf(nodes: readonly Node[]): ReadonlyMap<string, string> {
+  return new Map(nodes.map((node) => [node.nodeId, node.name]));
 }
 
 function checkLines(job: Job, style: Style): string[] {
@@ -117,12 +124,13 @@ function checkLines(job: Job, style: Style): string[] {
   return [style.bold('Checks'), ...lines];
 }
 
-function failureLines(failures: readonly AttemptFailure[], style: Style): string[] {
+function failureLines(failures: readonly AttemptFailure[], nodes: readonly Node[], style: Style): string[] {
   if (failures.length === 0) return [];
+  const names = namesOf(nodes);
   const rows = table(
     failures,
     [
-      { title: 'WHERE', cell: (failure) => `${failure.nodeId}/${failure.slotId}`, max: 40 },
+      { title: 'WHERE', cell: ({ nodeId, slotId }) => `${names.get(nodeId) ?? nodeId}/${slotId}`, max: 60 },
       { title: 'CLIP', cell: (failure) => String(failure.clip), align: 'right' },
       { title: 'CLASS', cell: (failure) => failure.failureClass },
       { title: 'EVIDENCE', cell: (failure) => failure.message, max: 200 },

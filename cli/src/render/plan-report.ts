@@ -6,14 +6,14 @@ import { slotLabel } from './progress-view.ts';
 import type { Style } from './style.ts';
 import { fields, table } from './table.ts';
 import { printable } from './text.ts';
-import { count, duration, speed } from './units.ts';
+import { count, duration, mediaLength, speed } from './units.ts';
 
 /** What a job would be, who could render it, and what it would take. */
 export function planReport(plan: JobPlan, nodes: readonly Node[], style: Style): string[] {
   const settings = plan.settings;
   const seconds = plan.frames / FPS;
   const pairs: [string, string][] = [
-    ['video', `${plan.width}x${plan.height}, ${plan.frames} frames, ${duration(seconds)}`],
+    ['video', `${plan.width}x${plan.height}, ${count(plan.frames, 'frame')}, ${mediaLength(seconds)}`],
     ['clips', `${plan.clips} of 48 frames (1.92 s), ${count(settings?.sampleSteps ?? 0, 'step')} each`],
     ['forecast', forecast(plan, seconds)],
   ];

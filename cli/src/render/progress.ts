@@ -1,11 +1,11 @@
 import { type Job, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { FPS } from '@clipfarm/shared/model/clip';
-import { jobStateWords } from '../farm/job-state.ts';
+import { isFinal, jobStateWords } from '../farm/job-state.ts';
 import type { ProgressView, SlotView } from './progress-view.ts';
 import { bar, type StripCell, strip, stripLegend } from './strip.ts';
 import type { Style } from './style.ts';
 import { padEnd, padStart, printable, truncate, widthOf } from './text.ts';
-import { count, duration, percent, speed } from './units.ts';
+import { count, duration, mediaLength, percent, speed } from './units.ts';
 
 /** Where and how the progress is drawn. */
 export interface ProgressLayout {
@@ -51,7 +51,8 @@ export function progressSummary(view: ProgressView): string {
   const leases = view.slots.flatMap(({ label, lease, doing }) =>
     lease === undefined ? [] : [`${label} ${lease.start}-${lease.end - 1} ${doing}`],
   );
-  return printable([...parts, ...leases].join('  '));
+  const reason = waitingReason(job);
+  return printable([...parts, ...leases, ...(reason === undefined ? [] : [reason])].join('  '));
 }
 
 function title(job: Job, width: number, style: Style): string {
@@ -67,7 +68,7 @@ function title(job: Job, width: number, style: Style): string {
 }
 
 function videoLength(job: Job): string {
-  return duration((job.plan?.frames ?? 0) / FPS);
+  return mediaLength((job.plan?.frames ?? 0) / FPS);
 }
 
 function paintState(state: JobState, style: Style): (text: string) => string {
@@ -146,7 +147,7 @@ function drawSlots(slots: readonly SlotView[], layout: ProgressLayout, style: St
   });
 }
 
+/** Why a job does not get on; the report at the end has the reasons of those that ended. */
 function waitingReason(job: Job): string | undefined {
-  const waits = job.state === JobState.JOB_STATE_QUEUED || job.state === JobState.JOB_STATE_PAUSED;
-  return waits && job.stateReason !== '' ? job.stateReason : undefined;
+  return isFinal(job.state) || job.stateReason === '' ? undefined : job.stateReason;
 }

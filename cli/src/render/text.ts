@@ -1,12 +1,18 @@
 import { stripVTControlCharacters } from 'node:util';
 import stringWidth from 'string-width';
 
+/** Unicode's embeddings, overrides and isolates of the direction of writing. */
+const directionMarks = /[\u202a-\u202e\u2066-\u2069]/g;
+
 /**
- * Text from a file, a node or the coordinator made safe for a terminal: one line, without control characters, so that
- * a name can neither move the cursor nor forge a line of output.
+ * Text from a file, a node or the coordinator made safe for a terminal: one line, without control characters and
+ * without marks that change the direction of writing, so that a name can neither move the cursor nor turn round or forge
+ * a line of output.
  */
 export function printable(text: string): string {
-  return stripVTControlCharacters(text).replace(/\p{Cc}+/gu, ' ');
+  return stripVTControlCharacters(text)
+    .replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ')
+    .replace(directionMarks, '');
 }
 
 /** Columns that the text takes in a terminal; colour codes take none, wide characters two. */

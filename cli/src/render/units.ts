@@ -1,6 +1,14 @@
-/** Seconds as `0:07`, `12:34` or `1:02:03`; fractions are rounded up, so that a forecast reaches 0:00 only at the end. */
+/** Seconds to come as `0:07`, `12:34` or `1:02:03`, rounded up, so that a forecast reaches 0:00 only at the end. */
 export function duration(seconds: number): string {
-  const total = Math.max(0, Math.ceil(seconds));
+  return clockText(Math.max(0, Math.ceil(seconds)));
+}
+
+/** Length of a video as `0:10` or `1:02:03`, to the nearest second; below ten seconds with tenths, `9.6 s`. */
+export function mediaLength(seconds: number): string {
+  return seconds < 9.95 ? `${seconds.toFixed(1)} s` : clockText(Math.round(seconds));
+}
+
+function clockText(total: number): string {
   const hours = Math.floor(total / 3600);
   const minutes = Math.floor((total % 3600) / 60);
   const rest = String(total % 60).padStart(2, '0');

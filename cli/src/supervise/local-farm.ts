@@ -1,10 +1,11 @@
-import { closeSync, mkdirSync, rmSync } from 'node:fs';
+import { closeSync, fstatSync, mkdirSync, rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '@clipfarm/shared/clock';
 import { diskError } from '@clipfarm/shared/disk-error';
 import { FarmError } from '@clipfarm/shared/errors';
+import { exitCode } from '../exit-code.ts';
 import { openLog, tailOfLog } from './log-file.ts';
 import { type ServiceName, spawnService } from './spawn-service.ts';
 import { Supervised } from './supervised.ts';
@@ -74,8 +75,8 @@ export function logDirectory(dataDir: string): string {
  * Starts a coordinator, waits until it is ready, and starts agents that dial it. Each is a process of its own, started
  * again when it ends.
  *
- * @throws FarmError `failed_precondition` with the end of its log when the coordinator does not start. Nothing is left
- * running then.
+ * @throws FarmError with the end of its log when the coordinator does not start: `invalid_argument` when it refused its
+ * options, `failed_precondition` otherwise. Nothing is left running then.
  */
 export async function startLocalFarm(options: LocalFarmOptions): Promise<LocalFarm> {
   const { dataDir, clock } = options;
@@ -89,13 +90,19 @@ export async function startLocalFarm(options: LocalFarmOptions): Promise<LocalFa
   let isReady = false;
   const supervise = (name: string, service: ServiceName, argv: () => readonly string[]): Supervised => {
     const log = join(logDirectory(dataDir), `${name}.log`);
+    // Where the words of the latest start begin: earlier ones speak of something else.
+    let from = 0;
     return new Supervised({
       name,
       clock,
-      start: () => withLog(log, (output) => spawnService(service, argv(), output, options.env)),
+      start: () =>
+        withLog(log, (output) => {
+          from = fstatSync(output).size;
+          return spawnService(service, argv(), output, options.env);
+        }),
       worthRestart: () => isReady,
       onEnd: options.onRestart,
-      onGiveUp: (text) => failure.resolve(startFailure(text, log)),
+      onGiveUp: (text, code) => failure.resolve(startFailure(text, code, log, from)),
     });
   };
 
@@ -151,12 +158,13 @@ function withLog<T>(path: string, use: (output: number) => T): T {
 }
 
 /** The error for a service that ended for good, in the service's own words where its log ends with some. */
-function startFailure(text: string, log: string): FarmError {
-  const tail = tailOfLog(log, 20);
+function startFailure(text: string, code: number | null, log: string, from: number): FarmError {
+  const tail = tailOfLog(log, 20, from);
   const last = (label: string) => tail.findLast((line) => line.startsWith(label))?.slice(label.length);
   const error = last('error: ');
   const hint = `${error === undefined ? '' : (last('try: ') ?? '')} The whole log is ${log}`.trim();
-  return new FarmError('failed_precondition', error === undefined ? text : `${text}: ${error}`, { hint });
+  const kind = code === exitCode.usage ? 'invalid_argument' : 'failed_precondition';
+  return new FarmError(kind, error === undefined ? text : `${text}: ${error}`, { hint });
 }
 
 /** Waits for the file that the coordinator writes when it is ready. */
@@ -175,7 +183,9 @@ async function ready(path: string, failed: Promise<FarmError>, options: LocalFar
     if (signal.aborted) throw new FarmError('unavailable', 'interrupted while the coordinator was starting');
   }
   const log = join(logDirectory(options.dataDir), 'coordinator.log');
-  throw startFailure(`the coordinator was not ready within ${READY_MS / 1000} s`, log);
+  throw new FarmError('failed_precondition', `the coordinator was not ready within ${READY_MS / 1000} s`, {
+    hint: `Its log is ${log}`,
+  });
 }
 
 function parseReady(text: string): Addresses | undefined {

@@ -14,11 +14,15 @@ export function openLog(path: string): number {
   return openSync(path, 'a');
 }
 
-/** The last lines of a log, for an error message. Empty when there is none. */
-export function tailOfLog(path: string, lines: number): string[] {
+/**
+ * The last lines of a log, for an error message. Empty when there is none.
+ *
+ * @param from bytes at the beginning that an earlier process wrote; nothing of them is returned.
+ */
+export function tailOfLog(path: string, lines: number, from: number): string[] {
   const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
-  if (size === 0) return [];
-  const length = Math.min(size, 64 * 1024);
+  if (size <= from) return [];
+  const length = Math.min(size - from, 64 * 1024);
   const buffer = Buffer.alloc(length);
   const file = openSync(path, 'r');
   try {

@@ -15,8 +15,8 @@ export interface SupervisedOptions {
   readonly worthRestart: () => boolean;
   /** Told about every end that was not asked for. */
   readonly onEnd: (text: string) => void;
-  /** Told when it won't be started again. */
-  readonly onGiveUp: (text: string) => void;
+  /** Told when it won't be started again, with its last exit status; null when a signal ended it. */
+  readonly onGiveUp: (text: string, code: number | null) => void;
 }
 
 /** Running, waiting for its next start, or over for good. */
@@ -77,7 +77,7 @@ export class Supervised {
     const decision = this.#options.worthRestart() ? afterEnd(end, this.#failures) : neverWorked;
     if (decision.kind === 'give-up') {
       this.#state = { kind: 'over' };
-      onGiveUp(`${name} ${endText(end)}; ${decision.reason}`);
+      onGiveUp(`${name} ${endText(end)}; ${decision.reason}`, end.code);
       return;
     }
     this.#failures = decision.failures;

@@ -7,6 +7,7 @@ import type { Context } from '../context.ts';
 import { exitCode } from '../exit-code.ts';
 import type { Connection } from '../farm/connection.ts';
 import { followJob, type JobFollower } from '../farm/follow-job.ts';
+import { shellWord } from '../render/shell-word.ts';
 import { createDisplay, type Display } from './display.ts';
 
 /** Milliseconds between two looks at the nodes, which say how far the clips in hand are. */
@@ -16,6 +17,7 @@ const NODES_MS = 500;
  * Shows a job until it ends: a live picture on a terminal, lines elsewhere, one JSON document per change for `-o json`.
  *
  * @param reached see {@link followJob}.
+ * @param output where the caller saves the video after the end; undefined when it does not.
  * @returns the job in its final state, or undefined when the user detached; then it says how to come back.
  */
 export async function watchJob(
@@ -23,6 +25,7 @@ export async function watchJob(
   farm: Connection,
   jobId: string,
   reached: boolean,
+  output?: string,
 ): Promise<Job | undefined> {
   const following = context.json ? followAsJson(context, farm, jobId, reached) : follow(context, farm, jobId, reached);
   try {
@@ -30,6 +33,9 @@ export async function watchJob(
   } catch (error) {
     if (!farm.signal.aborted) throw error;
     context.note(`no longer watching; the job itself goes on. Come back with: clipfarm job watch ${jobId}`);
+    if (output !== undefined) {
+      context.note(`save the finished video with: clipfarm job download ${jobId} --output ${shellWord(output)}`);
+    }
     return undefined;
   }
 }

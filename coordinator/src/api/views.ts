@@ -44,7 +44,8 @@ export class Views {
 
   #job(job: JobState, { slots, round }: Look): Job {
     const { definition } = job;
-    const eta = job.status === 'active' && !job.paused ? forecastFinish(round, job) : job.status === 'stitching' ? 0 : -1;
+    const eta =
+      job.status === 'active' && !job.paused ? forecastFinish(round, job) : job.status === 'stitching' ? 0 : -1;
     const spans = [...committedSpans(job)];
     return Job.fromPartial({
       jobId: definition.jobId,
@@ -80,7 +81,7 @@ export class Views {
           }
         : undefined,
       revision: job.revision,
-      spans: [...committedSpans(job)],
+      spans,
       failures: job.failures.map((failure) => ({ ...failure, at: timestamp(failure.at) })),
     });
   }

@@ -6,10 +6,11 @@ import type { ScheduleAction, ScheduledSlot } from './schedule-model.ts';
 import {
   awaitsAnchor,
   duplicatesOf,
+  fastestFirst,
   freeParticipant,
+  type Granted,
   grantAction,
   isFit,
-  isTouched,
   overlap,
   type Round,
   slotOf,
@@ -27,35 +28,44 @@ export interface Relief {
   readonly saved: number;
 }
 
-/**
- * The lease of the job from which a slot can save most by taking over its tail, or null when that does not pay anywhere.
- * It keeps what it can do until the whole job could be done: one long span is better than two short ones.
- *
- * @param thief the slot, with what it takes until it could begin
- * @param planned actions of this round so far
- */
-export function bestRelief(
-  round: Round,
-  job: JobState,
-  slot: ScheduledSlot,
-  thief: Participant,
-  planned: readonly ScheduleAction[],
-): Relief | null {
-  if (!mayAssist(round, job, slot)) return null;
-  const { work, workers } = workLeft(round, job);
-  const together = finishTime(work, [...workers, thief]);
-  let best: Relief | null = null;
-  for (const lease of assistable(round, job, planned)) {
-    const found = bestSteal(victimOf(round, job, lease), thief, round.policy.minStealSaving, together);
-    if (!found || found.saved <= (best?.saved ?? 0)) continue;
-    const range = withoutSet(clipSet(found.newEnd, lease.end), job.committedSet)[0];
-    if (range && !isWorseFor(job, slot, lease, range)) best = { lease, range, ...found };
-  }
-  return best;
+/** A lease that one more slot could help. */
+interface Target {
+  readonly lease: LeaseState;
+  readonly victim: Victim;
 }
 
-/** Clips of a job that are still to be rendered, parts of clips included, and the slots that are at it. */
-export function workLeft(round: Round, job: JobState): { work: number; workers: Participant[] } {
+/** What free slots find when they look at a job's leases: worked out once, however many slots look. */
+export interface Targets extends WorkLeft {
+  readonly leases: readonly Target[];
+}
+
+/**
+ * Leases that one more slot could help: not changed in this round, neither duplicates nor duplicated, and of nodes that
+ * are known: after a restart nobody's clips are taken before he could report.
+ *
+ * @param planned actions of this round so far
+ */
+export function targetsOf(round: Round, job: JobState, planned: readonly ScheduleAction[]): Targets {
+  const duplicates = duplicatesOf(job);
+  const shrunk = new Set(planned.flatMap((action) => (action.type === 'shrink' ? [action.leaseId] : [])));
+  const leases = [...job.leases.values()].flatMap((lease): Target[] => {
+    const doubled = duplicates.some((other) => overlap(other, lease));
+    if (doubled || shrunk.has(lease.leaseId) || !slotOf(round, lease)) return [];
+    return [{ lease, victim: victimOf(round, job, lease) }];
+  });
+  return { ...workLeft(round, job), leases };
+}
+
+/** What is left to be done of a job. */
+export interface WorkLeft {
+  /** Clips that are still to be rendered, parts of clips included. */
+  readonly work: number;
+  /** The slots that are at it. */
+  readonly workers: readonly Participant[];
+}
+
+/** What is left to be done of a job; its duplicates don't count. */
+export function workLeft(round: Round, job: JobState): WorkLeft {
   const duplicates = duplicatesOf(job);
   const originals = [...job.leases.values()].filter((lease) => !duplicates.includes(lease));
   const victims = originals.map((lease) => victimOf(round, job, lease));
@@ -63,41 +73,64 @@ export function workLeft(round: Round, job: JobState): { work: number; workers: 
   return { work: countClips(pendingClips(job)) + leased, workers: victims };
 }
 
-/** Takes over the tail of a lease where that pays; null when it pays nowhere. */
-export function steal(
+/**
+ * The lease of the job from which a slot can save most by taking over its tail, or null when that does not pay anywhere.
+ * It keeps what it can do until the whole job could be done: one long span is better than two short ones.
+ *
+ * @param slot one that fits the job
+ * @param thief the slot, with what it takes until it could begin
+ */
+export function bestRelief(
   round: Round,
   job: JobState,
   slot: ScheduledSlot,
-  planned: readonly ScheduleAction[],
-): readonly ScheduleAction[] | null {
-  const best = bestRelief(round, job, slot, freeParticipant(round, job, slot, round.policy.preRoll), planned);
+  thief: Participant,
+  { work, workers, leases }: Targets,
+): Relief | null {
+  const together = finishTime(work, [...workers, thief]);
+  let best: Relief | null = null;
+  for (const { lease, victim } of leases) {
+    const found = bestSteal(victim, thief, round.policy.minStealSaving, together);
+    if (!found || found.saved <= (best?.saved ?? 0)) continue;
+    const range = withoutSet(clipSet(found.newEnd, lease.end), job.committedSet)[0];
+    if (range && !isWorseFor(job, slot, lease, range)) best = { lease, range, ...found };
+  }
+  return best;
+}
+
+/** What a slot does for a lease of a job, as actions. */
+export interface Assistance {
+  readonly lease: LeaseState;
+  readonly actions: readonly ScheduleAction[];
+}
+
+/** A way to assist: null when a slot that fits can't help any of the targets. */
+export type Assist = (round: Round, job: JobState, slot: ScheduledSlot, targets: Targets) => Assistance | null;
+
+/** Takes over the tail of a lease where that pays. */
+export const steal: Assist = (round, job, slot, targets) => {
+  const best = bestRelief(round, job, slot, freeParticipant(round, job, slot, round.policy.preRoll), targets);
   if (!best) return null;
-  const { range, newEnd, saved } = best;
-  const { leaseId } = best.lease;
+  const { lease, range, newEnd, saved } = best;
+  const { leaseId } = lease;
   const { jobId } = job.definition;
   const preRoll = Math.min(round.policy.preRoll, range.start);
   const reason = `taken over from lease ${leaseId}: done ${saved.toFixed(1)} s earlier`;
-  return [
-    { type: 'shrink', jobId, leaseId, end: newEnd, reason: `its tail is done earlier by ${slot.key}` },
-    grantAction(job, slot, range, { preRoll, speculative: false, reason }),
-  ];
-}
+  return {
+    lease,
+    actions: [
+      { type: 'shrink', jobId, leaseId, end: newEnd, reason: `its tail is done earlier by ${slot.key}` },
+      grantAction(job, slot, range, { preRoll, speculative: false, reason }),
+    ],
+  };
+};
 
 /**
  * Duplicates what is left of a lease that needs much longer than a free slot would, because its slot is slow or because
- * it has stopped moving; null when there is none. The first commit of each clip wins.
- *
- * @param planned actions of this round so far
+ * it has stopped moving. The first commit of each clip wins.
  */
-export function speculate(
-  round: Round,
-  job: JobState,
-  slot: ScheduledSlot,
-  planned: readonly ScheduleAction[],
-): readonly ScheduleAction[] | null {
-  if (!mayAssist(round, job, slot) || planned.some((a) => a.type === 'grant' && a.speculative)) return null;
-  for (const lease of assistable(round, job, planned)) {
-    const victim = victimOf(round, job, lease);
+export const speculate: Assist = (round, job, slot, targets) => {
+  for (const { lease, victim } of targets.leases) {
     const range = withoutSet(clipSet(Math.max(lease.start, victim.current), lease.end), job.committedSet)[0];
     if (!range || isWorseFor(job, slot, lease, range)) continue;
     const preRoll = Math.min(round.policy.preRoll, range.start);
@@ -106,10 +139,46 @@ export function speculate(
     const left = secondsLeft(victim) + secondsOverdue(round, lease, victim);
     if (left > round.policy.speculationFactor * needed && left - needed > round.policy.minStealSaving) {
       const reason = `duplicate of lease ${lease.leaseId}, which needs ${left.toFixed(1)} s more`;
-      return [grantAction(job, slot, range, { preRoll, speculative: true, reason })];
+      return { lease, actions: [grantAction(job, slot, range, { preRoll, speculative: true, reason })] };
     }
   }
   return null;
+};
+
+/**
+ * Has free slots assist a job, the fastest first, each where it helps most. A slot that would be ready no sooner and
+ * render no faster than one that could not help is not even asked, unless clips have failed on some nodes: then it
+ * matters which one it is.
+ *
+ * @param most assistances that are wanted
+ * @param planned actions of this round so far
+ */
+export function assist(
+  round: Round,
+  job: JobState,
+  free: readonly ScheduledSlot[],
+  how: Assist,
+  planned: readonly ScheduleAction[],
+  most = Number.POSITIVE_INFINITY,
+): Granted {
+  const actions: ScheduleAction[] = [];
+  const used = new Set<string>();
+  if (!mayBeAssisted(job) || free.length === 0) return { actions, used };
+  let targets = targetsOf(round, job, planned);
+  let hopeless = Number.POSITIVE_INFINITY;
+  for (const slot of fastestFirst(round, job, free)) {
+    if (targets.leases.length === 0 || used.size >= most) break;
+    if (slot.warmUpSeconds >= hopeless || !isFit(round, job, slot)) continue;
+    const found = how(round, job, slot, targets);
+    if (found) {
+      actions.push(...found.actions);
+      used.add(slot.key);
+      targets = { ...targets, leases: targets.leases.filter(({ lease }) => lease !== found.lease) };
+    } else if (job.troubles.size === 0) {
+      hopeless = slot.warmUpSeconds;
+    }
+  }
+  return { actions, used };
 }
 
 /**
@@ -123,21 +192,9 @@ function secondsOverdue(round: Round, lease: LeaseState, victim: Victim): number
   return since === undefined ? 0 : Math.max(0, (round.now - since) / 1000 - victim.secondsPerClip);
 }
 
-/** Whether a free slot may join in on clips that are leased already. */
-function mayAssist(round: Round, job: JobState, slot: ScheduledSlot): boolean {
-  return job.status === 'active' && !job.paused && isFit(round, job, slot) && !awaitsAnchor(job);
-}
-
-/**
- * Leases that one more slot could help: not changed in this round, neither duplicates nor duplicated, and of nodes that
- * are known: after a restart nobody's clips are taken before he could report.
- */
-function assistable(round: Round, job: JobState, planned: readonly ScheduleAction[]): LeaseState[] {
-  const duplicates = duplicatesOf(job);
-  return [...job.leases.values()].filter((lease) => {
-    const doubled = duplicates.some((other) => overlap(other, lease));
-    return !doubled && slotOf(round, lease) && !isTouched(planned, lease.leaseId);
-  });
+/** Whether free slots may join in on clips of the job that are leased already. */
+export function mayBeAssisted(job: JobState): boolean {
+  return job.status === 'active' && !job.paused && !awaitsAnchor(job);
 }
 
 /** Whether the range has a clip that failed on the slot's node and not on the node that has it now. */

@@ -7,23 +7,26 @@ export interface Participant {
 
 /**
  * Seconds from now at which `clips` are done when every participant works until then: the T with
- * sum(max(0, T - readyIn) / secondsPerClip) = clips. Exact, by walking the participants in order of readiness.
+ * sum(max(0, T - readyIn) / secondsPerClip) = clips. Exact: who is not ready by then is left out, which makes it
+ * later for nobody, until everyone who is left is ready. A few passes, whatever the order of the participants.
  *
  * @returns Infinity without participants, 0 without clips
  */
 export function finishTime(clips: number, participants: readonly Participant[]): number {
   if (clips <= 0) return 0;
-  const byReadiness = [...participants].sort((a, b) => a.readyIn - b.readyIn);
-  let rate = 0;
-  let offset = 0;
-  for (const [index, p] of byReadiness.entries()) {
-    rate += 1 / p.secondsPerClip;
-    offset += p.readyIn / p.secondsPerClip;
-    const time = (clips + offset) / rate;
-    const next = byReadiness[index + 1];
-    if (!next || time <= next.readyIn) return time;
+  for (let time = Number.POSITIVE_INFINITY; ; ) {
+    let rate = 0;
+    let offset = 0;
+    for (const { readyIn, secondsPerClip } of participants) {
+      if (readyIn >= time) continue;
+      rate += 1 / secondsPerClip;
+      offset += readyIn / secondsPerClip;
+    }
+    const next = (clips + offset) / rate;
+    // Written so that no number whatever, not even NaN, keeps it from ending.
+    if (!(next < time)) return time;
+    time = next;
   }
-  return Number.POSITIVE_INFINITY;
 }
 
 /**

@@ -47,10 +47,10 @@ export function unionOf(ranges: readonly ClipRange[]): ClipSet {
   return union;
 }
 
-/** The clips of `set` that are not in `other`. O(ranges of both). */
+/** The clips of `set` that are not in `other`. O(ranges of both), those of `other` that lie before `set` not counted. */
 export function withoutSet(set: ClipSet, other: ClipSet): ClipSet {
   const left: ClipRange[] = [];
-  let next = 0;
+  let next = firstAfter(other, set[0]?.start ?? 0);
   for (const { start, end } of set) {
     let from = start;
     for (let taken = other[next]; taken && taken.start < end; taken = other[next]) {
@@ -72,7 +72,25 @@ export function countClips(set: ClipSet): number {
 
 /** Whether the clip is in the set. */
 export function hasClip(set: ClipSet, clip: number): boolean {
-  return set.some((r) => r.start <= clip && clip < r.end);
+  return rangeWith(set, clip) !== undefined;
+}
+
+/** The range of the set that the clip is in, if any. */
+export function rangeWith(set: ClipSet, clip: number): ClipRange | undefined {
+  const range = set[firstAfter(set, clip)];
+  return range && range.start <= clip ? range : undefined;
+}
+
+/** Index of the first range that ends after the clip. O(log ranges). */
+function firstAfter(set: ClipSet, clip: number): number {
+  let low = 0;
+  let high = set.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((set[middle]?.end ?? 0) > clip) high = middle;
+    else low = middle + 1;
+  }
+  return low;
 }
 
 /** Length of the run that begins at clip 0: how much could be played from the beginning. */

@@ -6,11 +6,13 @@ import type { ScheduleAction, ScheduledSlot } from './schedule-model.ts';
 import {
   awaitsAnchor,
   duplicatesOf,
+  fastestFirst,
   freeParticipant,
+  type Granted,
   grantAction,
   isFit,
   leasable,
-  pace,
+  once,
   type Round,
   slotOf,
   victimOf,
@@ -19,13 +21,6 @@ import {
 /** How long a clip that failed on a node waits for another node that is busy. */
 const ELSEWHERE_PATIENCE_MILLIS = 60_000;
 
-/** Grants, and the slots that got them. */
-export interface Granted {
-  readonly actions: readonly ScheduleAction[];
-  /** Keys. */
-  readonly used: ReadonlySet<string>;
-}
-
 /** Grants a job's pending clips to free slots, the fastest first, sized so that all who work on the job finish together. */
 export function grantPending(round: Round, job: JobState, free: readonly ScheduledSlot[]): Granted {
   const used = new Set<string>();
@@ -33,21 +28,26 @@ export function grantPending(round: Round, job: JobState, free: readonly Schedul
   let pending = leasable(round, job);
   if (pending.length === 0) return { actions, used };
   let left = pendingClips(job);
-  const fit = free
-    .filter((slot) => isFit(round, job, slot))
-    .sort((a, b) => pace(round, job, a) - pace(round, job, b) || (a.key < b.key ? -1 : 1));
+  const fits = free.filter((slot) => isFit(round, job, slot));
+  const fit = fastestFirst(round, job, fits);
+  const newcomers = new Map(fit.map((slot) => [slot, freeParticipant(round, job, slot, round.policy.preRoll)]));
   const busy = busyParticipants(round, job, left);
-  for (const [index, slot] of fit.entries()) {
+  // Without troubles every slot may have every clip.
+  const alike = job.troubles.size === 0;
+  for (const slot of fit) {
+    newcomers.delete(slot);
     const gap = chooseGap(round, job, slot, pending);
+    if (!gap && alike) break;
     if (!gap) continue;
     const preRoll = Math.min(round.policy.preRoll, gap.start);
     const self = freeParticipant(round, job, slot, preRoll);
     // The others can't begin before the anchor is there, which is the first clip of this lease.
     const wait = awaitsAnchor(job) ? self.readyIn + self.secondsPerClip : 0;
-    const others = fit
-      .slice(index + 1)
-      .filter((other) => chooseGap(round, job, other, pending))
-      .map((other) => freeParticipant(round, job, other, round.policy.preRoll, wait));
+    const others: Participant[] = [];
+    for (const [other, newcomer] of newcomers) {
+      if (!alike && !chooseGap(round, job, other, pending)) continue;
+      others.push(wait === 0 ? newcomer : { ...newcomer, readyIn: newcomer.readyIn + wait });
+    }
     const count = carveCount(countClips(left), self, [...busy, ...others]);
     if (count === 0) continue;
     const end = Math.min(gap.end, gap.start + Math.min(count, round.policy.maxLeaseClips - preRoll));
@@ -78,10 +78,10 @@ export function chooseGap(round: Round, job: JobState, slot: ScheduledSlot, pend
   for (const [clip, trouble] of job.troubles) {
     if (!trouble.nodes.includes(slot.nodeId)) continue;
     const waits = round.now < trouble.notBefore + ELSEWHERE_PATIENCE_MILLIS;
-    const elsewhere = round.slots.some(
-      (s) => s.available && !trouble.nodes.includes(s.nodeId) && (waits || s.leaseId === null) && isFit(round, job, s),
-    );
-    if (elsewhere) set = withoutRange(set, { start: clip, end: clip + 1 });
+    const couldTry = (s: ScheduledSlot) =>
+      s.available && !trouble.nodes.includes(s.nodeId) && (waits || s.leaseId === null) && isFit(round, job, s);
+    if (once(round.answers.canGoElsewhere, trouble, () => round.slots.some(couldTry)))
+      set = withoutRange(set, { start: clip, end: clip + 1 });
   }
   const gap = set[0];
   return awaitsAnchor(job) && gap?.start !== 0 ? undefined : gap;

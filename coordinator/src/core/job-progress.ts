@@ -1,4 +1,4 @@
-import { type ClipSet, clipSet, prefixLength, unionOf, withoutSet } from './clip-ranges.ts';
+import { type ClipSet, clipSet, prefixLength, rangeWith, unionOf, withoutSet } from './clip-ranges.ts';
 import type { CommittedSpan, JobState, LeaseState } from './job-model.ts';
 
 /** Clips that are not committed. */
@@ -16,7 +16,7 @@ export function pendingClips(state: JobState): ClipSet {
  * The one before its start as long as it has committed nothing, because it may be in its pre-roll.
  */
 export function begunClip(state: JobState, lease: LeaseState): number {
-  const run = state.committedSet.find((r) => r.start <= lease.start && lease.start < r.end);
+  const run = rangeWith(state.committedSet, lease.start);
   let clip = run ? Math.min(run.end, lease.end) - 1 : lease.start - 1;
   while (clip >= lease.start && state.committed.get(clip)?.leaseId !== lease.leaseId) clip -= 1;
   return clip < lease.start ? clip : clip + 1;

@@ -1,4 +1,4 @@
-import { bestRelief, workLeft } from './assist.ts';
+import { bestRelief, targetsOf } from './assist.ts';
 import { carveCount, finishTime } from './carve.ts';
 import { countClips } from './clip-ranges.ts';
 import type { FairShares } from './fair-shares.ts';
@@ -43,8 +43,8 @@ export function preempt(
   planned: readonly ScheduleAction[],
 ): readonly ScheduleAction[] {
   const actions: ScheduleAction[] = [];
-  const held = jobs.flatMap((job) => heldSlots(round, job, planned));
-  let coming = held.filter(({ job, lease }) => endsSoon(round, job, lease));
+  const held = new Map(jobs.map((job) => [job, heldSlots(round, job, planned)]));
+  let coming = [...held.values()].flat().filter(({ job, lease }) => endsSoon(round, job, lease));
   for (const [index, waiting] of jobs.entries()) {
     // What it gets in this round is not known to its leases yet; the next round sees whether more would help.
     if (planned.some((action) => action.jobId === waiting.definition.jobId)) continue;
@@ -54,11 +54,13 @@ export function preempt(
     coming = coming.filter((h) => !claimed.includes(h));
     for (const { job } of claimed) shares.move(job, waiting);
     const lesser = jobs.slice(index + 1).reverse();
+    const mayTakeFrom = (victim: JobState) =>
+      waiting.priority !== victim.priority || (claimed.length === 0 && shares.evensOut(waiting, victim));
     for (const victim of lesser) {
-      for (const h of heldSlots(round, victim, planned)) {
+      if (!mayTakeFrom(victim)) continue;
+      for (const h of held.get(victim) ?? []) {
         if (endsSoon(round, victim, h.lease) || isTouched(actions, h.lease.leaseId)) continue;
-        const mayEvenOut = claimed.length === 0 && shares.evensOut(waiting, victim);
-        if (waiting.priority === victim.priority && !mayEvenOut) break;
+        if (!mayTakeFrom(victim)) break;
         if (!demand.take(h)) continue;
         claimed.push(h);
         shares.move(victim, waiting);
@@ -94,18 +96,23 @@ function newDemand(round: Round, job: JobState): Demand | null {
   const ready = leasable(round, job);
   const pending = pendingClips(job);
   const busy = busyParticipants(round, job, pending);
-  const { work, workers } = workLeft(round, job);
+  const targets = targetsOf(round, job, []);
+  const { work } = targets;
+  const workers = [...targets.workers];
   const { minStealSaving, preRoll } = round.policy;
+  let alone = finishTime(work, workers);
   return {
     take(held) {
       if (held.job === job || !isFit(round, job, held.slot)) return false;
       const newcomer = freeParticipant(round, job, held.slot, preRoll, secondsInHand(round, held));
-      const saved = finishTime(work, workers) - finishTime(work, [...workers, newcomer]);
+      const together = finishTime(work, [...workers, newcomer]);
+      const saved = alone - together;
       if (saved <= Math.max(minStealSaving, newcomer.readyIn)) return false;
       // The very questions that will be asked when the slot is free.
       const wouldCarve = chooseGap(round, job, held.slot, ready) && carveCount(countClips(pending), newcomer, busy) > 0;
-      if (!wouldCarve && !bestRelief(round, job, held.slot, newcomer, [])) return false;
+      if (!wouldCarve && !bestRelief(round, job, held.slot, newcomer, targets)) return false;
       workers.push(newcomer);
+      alone = together;
       return true;
     },
   };

@@ -1,17 +1,34 @@
 import type { Participant, Victim } from './carve.ts';
 import { type ClipRange, type ClipSet, withoutRange } from './clip-ranges.ts';
-import { type JobState, type LeaseState, slotKey } from './job-model.ts';
+import { type ClipTrouble, type JobState, type LeaseState, slotKey } from './job-model.ts';
 import { begunClip, pendingClips } from './job-progress.ts';
 import type { ScheduleAction, ScheduledSlot, ScheduleInput } from './schedule-model.ts';
 
-/** One round of scheduling: its input, and an index of what every step looks up. */
+/** One round of scheduling: its input, an index of what every step looks up, and answers that many steps ask for. */
 export interface Round extends ScheduleInput {
   readonly slotsByKey: ReadonlyMap<string, ScheduledSlot>;
+  readonly answers: {
+    /** By job: whether a slot that did not run out of memory on it could take it. */
+    readonly hasRoomElsewhere: Map<JobState, boolean>;
+    /** By trouble: whether another fitting node could try the clip. */
+    readonly canGoElsewhere: Map<ClipTrouble, boolean>;
+  };
 }
 
-/** Prepares a round. */
-export function newRound(input: ScheduleInput): Round {
-  return { ...input, slotsByKey: new Map(input.slots.map((slot) => [slot.key, slot])) };
+/** Prepares a round. One that is prepared already is taken as it is, so that many questions share the work. */
+export function newRound(input: ScheduleInput | Round): Round {
+  if ('slotsByKey' in input) return input;
+  const slotsByKey = new Map(input.slots.map((slot) => [slot.key, slot]));
+  return { ...input, slotsByKey, answers: { hasRoomElsewhere: new Map(), canGoElsewhere: new Map() } };
+}
+
+/** The answer to a question that was asked before in this round, or else what `find` says. */
+export function once<K>(answers: Map<K, boolean>, key: K, find: () => boolean): boolean {
+  const known = answers.get(key);
+  if (known !== undefined) return known;
+  const found = find();
+  answers.set(key, found);
+  return found;
 }
 
 /** The slot that a lease was given to; undefined when its node has not attached since the coordinator started. */
@@ -26,12 +43,23 @@ export function slotOf(round: Round, lease: LeaseState): ScheduledSlot | undefin
 export function isFit(round: Round, job: JobState, slot: ScheduledSlot): boolean {
   if (!round.fits(slot, job)) return false;
   if (!job.unfitSlots.has(slot.key)) return true;
-  return !round.slots.some((s) => s.available && !job.unfitSlots.has(s.key) && round.fits(s, job));
+  const hasRoom = (s: ScheduledSlot) => s.available && !job.unfitSlots.has(s.key) && round.fits(s, job);
+  return !once(round.answers.hasRoomElsewhere, job, () => round.slots.some(hasRoom));
 }
 
 /** Forecast of seconds per clip. */
 export function pace(round: Round, job: JobState, slot: ScheduledSlot): number {
   return round.secondsPerClip(slot, job.definition);
+}
+
+/** The slots, those that render the job fastest first. */
+export function fastestFirst(round: Round, job: JobState, slots: readonly ScheduledSlot[]): ScheduledSlot[] {
+  const paced = slots.map((slot) => ({ slot, seconds: pace(round, job, slot) }));
+  return paced.sort((a, b) => a.seconds - b.seconds || compareKeys(a.slot, b.slot)).map(({ slot }) => slot);
+}
+
+function compareKeys(a: ScheduledSlot, b: ScheduledSlot): number {
+  return a.key < b.key ? -1 : 1;
 }
 
 /** Whether only clip 0 may be rendered, because every other span needs its anchor. */
@@ -108,6 +136,13 @@ export function overlap(a: ClipRange, b: ClipRange): boolean {
 /** Whether an earlier action of this round has changed the lease. */
 export function isTouched(actions: readonly ScheduleAction[], leaseId: string): boolean {
   return actions.some((a) => a.type === 'shrink' && a.leaseId === leaseId);
+}
+
+/** Actions, and the slots that they give leases to. */
+export interface Granted {
+  readonly actions: readonly ScheduleAction[];
+  /** Keys. */
+  readonly used: ReadonlySet<string>;
 }
 
 /** A grant of `range` to a slot. */

@@ -1,4 +1,4 @@
-import { speculate, steal } from './assist.ts';
+import { assist, speculate, steal } from './assist.ts';
 import { finishTime, secondsLeft } from './carve.ts';
 import { countClips } from './clip-ranges.ts';
 import { fairShares } from './fair-shares.ts';
@@ -9,7 +9,7 @@ import { pendingClips } from './job-progress.ts';
 import { preempt } from './preempt.ts';
 import { revokeOvertaken } from './release.ts';
 import type { ScheduleAction, ScheduledSlot, ScheduleInput } from './schedule-model.ts';
-import { freeParticipant, isFit, newRound, pace, victimOf } from './schedule-round.ts';
+import { freeParticipant, type Granted, isFit, newRound, type Round, victimOf } from './schedule-round.ts';
 
 /**
  * What the farm should do now. Each job in turn gets, of the slots that are free, grants of its pending clips, sized so
@@ -25,41 +25,38 @@ export function schedule(input: ScheduleInput): ScheduleAction[] {
   // What this frees is given away in the next round.
   if (actions.length > 0) return actions;
   let free = input.slots.filter((slot) => slot.available && slot.leaseId === null);
-  const assist = (job: JobState, find: typeof steal) => {
-    const fastestFirst = [...free].sort((a, b) => pace(round, job, a) - pace(round, job, b));
-    for (const slot of fastestFirst) {
-      const found = find(round, job, slot, actions);
-      if (!found) continue;
-      actions.push(...found);
-      free = free.filter((other) => other !== slot);
-    }
+  const take = (granted: Granted) => {
+    actions.push(...granted.actions);
+    free = free.filter((slot) => !granted.used.has(slot.key));
   };
   for (const job of jobs) {
     if (free.length === 0) break;
-    if (wantsSlots(job)) {
-      const granted = grantPending(round, job, free);
-      actions.push(...granted.actions);
-      free = free.filter((slot) => !granted.used.has(slot.key));
-    }
-    assist(job, steal);
+    if (wantsSlots(job)) take(grantPending(round, job, free));
+    take(assist(round, job, free, steal, actions));
   }
-  for (const job of jobs) assist(job, speculate);
+  // One duplicate a round: what it changes shows in the next one.
+  let duplicates = 0;
+  for (const job of jobs) {
+    const duplicated = assist(round, job, free, speculate, actions, 1 - duplicates);
+    duplicates += duplicated.used.size;
+    take(duplicated);
+  }
   actions.push(...preempt(round, jobs, shares, actions));
   return actions;
 }
 
 /** Forecast of seconds until every clip of the job is committed, with the slots that work on it and those that are free. */
-export function forecastFinish(input: ScheduleInput, job: JobState): number {
+export function forecastFinish(input: ScheduleInput | Round, job: JobState): number {
   const round = newRound(input);
   const pending = pendingClips(job);
   const isFree = (slot: ScheduledSlot) => slot.available && slot.leaseId === null && isFit(round, job, slot);
-  const free = input.slots.filter(isFree).map((slot) => freeParticipant(round, job, slot, input.policy.preRoll));
+  const free = round.slots.filter(isFree).map((slot) => freeParticipant(round, job, slot, round.policy.preRoll));
   const leases = [...job.leases.values()].map((lease) => secondsLeft(victimOf(round, job, lease)));
   const participants = [...busyParticipants(round, job, pending), ...free];
   return Math.max(0, ...leases, finishTime(countClips(pending), participants));
 }
 
 /** Forecast of seconds until this lease is done. */
-export function forecastLease(input: ScheduleInput, job: JobState, lease: LeaseState): number {
+export function forecastLease(input: ScheduleInput | Round, job: JobState, lease: LeaseState): number {
   return secondsLeft(victimOf(newRound(input), job, lease));
 }

@@ -41,7 +41,9 @@ export class AnchorKeeper {
     try {
       await this.#check(job, anchor);
     } catch (error) {
-      return FarmError.from(error).message;
+      const { code, message } = FarmError.from(error);
+      if (code !== 'invalid_argument' && code !== 'not_found') throw error;
+      return message;
     }
     const decision = await this.#jobs.execute(jobId, { type: 'commitAnchor', leaseId, anchor });
     return decision.outcome === 'refused' ? decision.reason : null;

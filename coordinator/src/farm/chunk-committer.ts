@@ -104,10 +104,10 @@ export class ChunkCommitter {
   async #verifyAndCommit(job: JobState, manifest: ChunkManifest, key: string): Promise<ChunkAnswer> {
     const { jobId, leaseId, clip, sha256, bytes } = manifest;
     const { width, height, frames } = job.definition;
-    const path = await this.#store.localFile(key);
     let headerHash: string;
     const expectedFrames = framesInClip(clip, frames);
     try {
+      const path = await this.#store.localFile(key);
       const info = await inspectChunk(path);
       if (info.bytes !== bytes)
         throw new FarmError('invalid_argument', `${info.bytes} bytes came, ${bytes} were announced`);

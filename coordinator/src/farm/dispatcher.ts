@@ -5,13 +5,11 @@ import type { Logger } from '@clipfarm/shared/log';
 import type { Metrics } from '../admin/metrics.ts';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
 import { commandOf } from '../core/action-command.ts';
-import { hangSeconds, stuckSeconds } from '../core/hang-limits.ts';
-import type { JobState, LeaseState } from '../core/job-model.ts';
 import { schedule } from '../core/schedule.ts';
 import type { ScheduleAction } from '../core/schedule-model.ts';
 import type { Fleet } from './fleet.ts';
 import type { Jobs } from './jobs.ts';
-import type { HeldLease } from './lease-index.ts';
+import { LeaseWatch } from './lease-watch.ts';
 import type { Nodes } from './nodes.ts';
 import type { StorageHealth } from './storage-health.ts';
 
@@ -32,7 +30,7 @@ export interface DispatcherParts {
   readonly jobs: Jobs;
   readonly nodes: Nodes;
   readonly fleet: Fleet;
-  readonly store: ArtifactStore;
+  readonly store: Pick<ArtifactStore, 'freeBytes' | 'tempDir'>;
   readonly clock: Clock;
   readonly timings: FarmTimings;
   readonly metrics: Metrics;
@@ -54,27 +52,24 @@ const REST_FACTOR = 3;
  */
 export class Dispatcher {
   readonly #parts: DispatcherParts;
+  readonly #watch: LeaseWatch;
   #timer: Timer | null = null;
   #running: Promise<void> | null = null;
   #dirty = false;
-  /** Time has passed since leases were last looked at. */
+  /** Time has passed since the leases were last looked at. */
   #ticked = true;
   #lastTick: number;
   #lastRecheck: number;
-  /** When this process first saw each lease in force, in monotonic milliseconds: loading gets its time too. */
-  #firstSeen: ReadonlyMap<string, number> = new Map();
-  /** Before this, in monotonic milliseconds, it was nobody's fault when nothing moved. */
-  #excusedUntil: number;
   /** Milliseconds that the last decision took. */
   #thought = 0;
   #stopped = false;
 
   constructor(parts: DispatcherParts) {
     this.#parts = parts;
+    this.#watch = new LeaseWatch({ ...parts, ...parts.timings });
     const now = parts.clock.monotonic();
     this.#lastTick = now;
     this.#lastRecheck = now;
-    this.#excusedUntil = now;
   }
 
   /** Begins. */
@@ -100,17 +95,6 @@ export class Dispatcher {
     });
   }
 
-  /** One round: ends what time has run out for, if any has passed, and carries out what the scheduler decides. */
-  async round(): Promise<void> {
-    if (this.#ticked) {
-      this.#ticked = false;
-      const leases = this.#leases();
-      await this.#endLost(leases);
-      await this.#endStuck(leases);
-    }
-    await this.#schedule();
-  }
-
   #tickLater(): void {
     this.#timer = this.#parts.clock.setTimeout(() => this.#tick(), TICK_MILLIS);
   }
@@ -124,7 +108,7 @@ export class Dispatcher {
     if (late > timings.heartbeatMillis) {
       // A coordinator that stood still could not hear anybody; nobody is declared lost or stuck for that.
       nodes.forgive(late);
-      this.#excusedUntil = now;
+      this.#watch.excuse();
     }
     fleet.tickUsage();
     this.#watchStorage(now);
@@ -135,8 +119,8 @@ export class Dispatcher {
   #watchStorage(now: number): void {
     const { storage, store } = this.#parts;
     if (storage.problem === null) return;
-    // Renderers wait behind their spools then, and for as long again once these empty.
-    this.#excusedUntil = now;
+    // Renderers wait behind their spools then, and that is nobody's fault.
+    this.#watch.excuse();
     if (now - this.#lastRecheck < RECHECK_MILLIS) return;
     this.#lastRecheck = now;
     void storage.recheck(store);
@@ -148,7 +132,11 @@ export class Dispatcher {
     while (this.#dirty && !this.#stopped) {
       this.#dirty = false;
       try {
-        await this.round();
+        if (this.#ticked) {
+          this.#ticked = false;
+          await this.#watch.check();
+        }
+        await this.#schedule();
       } catch (error) {
         this.#parts.log.error({ err: error }, 'a scheduling round failed; the next one tries again');
         return;
@@ -186,42 +174,5 @@ export class Dispatcher {
       // The state had changed: the rest would build on sand.
       return;
     }
-  }
-
-  async #endLost(leases: readonly HeldLease[]): Promise<void> {
-    const { nodes, timings, log } = this.#parts;
-    for (const { nodeId } of nodes.expire(timings.leaseMillis)) {
-      log.warn({ node_id: nodeId }, 'node lost: no sign of life for a lease time');
-    }
-    const message = `no sign of life from the node for ${timings.leaseMillis / 1000} s`;
-    const lost = leases.filter(({ lease }) => nodes.get(lease.nodeId)?.lost ?? true);
-    await Promise.all(lost.map(({ job, lease }) => this.#fail(job, lease, 'node_lost', message)));
-  }
-
-  async #endStuck(leases: readonly HeldLease[]): Promise<void> {
-    const { clock, fleet, timings, storage } = this.#parts;
-    const now = clock.monotonic();
-    this.#firstSeen = new Map(leases.map(({ lease: { leaseId } }) => [leaseId, this.#firstSeen.get(leaseId) ?? now]));
-    if (storage.problem !== null) return;
-    for (const { job, lease } of leases) {
-      const moved = fleet.progressOf(lease.leaseId)?.at ?? this.#firstSeen.get(lease.leaseId) ?? now;
-      const slot = fleet.slot(lease.nodeId, lease.slotId);
-      if (!slot) continue;
-      const expected = fleet.secondsPerClip(slot, job.definition);
-      const limit = stuckSeconds(hangSeconds(expected, slot.warmUpSeconds, timings.hangFloorSeconds));
-      if (now - Math.max(moved, this.#excusedUntil) > limit * 1000) {
-        await this.#fail(job, lease, 'hang', `no progress for ${limit.toFixed(0)} s, and the agent did not end it`);
-      }
-    }
-  }
-
-  #fail(job: JobState, lease: LeaseState, failureClass: 'node_lost' | 'hang', message: string) {
-    const clip = this.#parts.fleet.progressOf(lease.leaseId)?.clip ?? lease.start;
-    const { leaseId } = lease;
-    return this.#parts.jobs.execute(job.definition.jobId, { type: 'failLease', leaseId, failureClass, message, clip });
-  }
-
-  #leases(): HeldLease[] {
-    return this.#parts.jobs.live().flatMap((job) => [...job.leases.values()].map((lease) => ({ job, lease })));
   }
 }

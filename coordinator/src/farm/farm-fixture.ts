@@ -1,4 +1,4 @@
-import { type Clock, ManualClock } from '@clipfarm/shared/clock';
+import type { Clock } from '@clipfarm/shared/clock';
 import { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import type { JobDefinition, JobState, LeaseState } from '../core/job-model.ts';
@@ -48,6 +48,7 @@ export class MemoryJournal implements Journal {
 
 /** What a coordinator knows, without its links, timers and disks. */
 export interface MemoryFarm {
+  readonly clock: Clock;
   readonly journal: Journal;
   readonly office: Office;
   readonly jobs: Jobs;
@@ -56,13 +57,13 @@ export interface MemoryFarm {
 }
 
 /** An empty farm that leads in term 1. */
-export async function memoryFarm(clock: Clock = new ManualClock()): Promise<MemoryFarm> {
+export async function memoryFarm<C extends Clock>(clock: C): Promise<MemoryFarm & { readonly clock: C }> {
   const journal = new MemoryJournal();
   const office = new Office(() => null);
   office.enter(1);
   const jobs = await Jobs.load(journal, clock, office);
   const nodes = await Nodes.load(journal, clock, office);
-  return { journal, office, jobs, nodes, fleet: new Fleet(jobs, nodes, clock, DEFAULT_POLICY) };
+  return { clock, journal, office, jobs, nodes, fleet: new Fleet(jobs, nodes, clock, DEFAULT_POLICY) };
 }
 
 /** Attaches a node with these slots; where nothing else is said they are synthetic and take a second per clip. */

@@ -90,7 +90,7 @@ export class Fleet {
 
   /** Notes how long a clip took on a slot. */
   noteClipSeconds(slot: FleetSlot, geometry: Geometry, seconds: number): void {
-    if (seconds > 0) noteMeasured(this.#forecast, slot, geometry, seconds);
+    if (seconds > 0 && Number.isFinite(seconds)) noteMeasured(this.#forecast, slot, geometry, seconds);
   }
 
   /** Forecast of seconds per clip on a slot. */

@@ -18,14 +18,12 @@ export class SlotFactsCache {
 
   /** The facts of a slot and a picture. */
   of(slot: SlotInfo, geometry: Geometry): SlotFacts {
+    const byGeometry = this.#known.get(slot) ?? new Map<string, SlotFacts>();
     const key = geometryKey(geometry);
-    const known = this.#known.get(slot) ?? new Map<string, SlotFacts>();
-    this.#known.set(slot, known);
-    const facts = known.get(key) ?? {
-      fits: slotFits(slot, geometry),
-      prior: priorSecondsPerClip(slot.profile, geometry),
-    };
-    known.set(key, facts);
+    const known = byGeometry.get(key);
+    if (known) return known;
+    const facts = { fits: slotFits(slot, geometry), prior: priorSecondsPerClip(slot.profile, geometry) };
+    this.#known.set(slot, byGeometry.set(key, facts));
     return facts;
   }
 }

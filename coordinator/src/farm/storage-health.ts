@@ -70,7 +70,7 @@ export class StorageHealth {
    * While something is wrong, looks whether it still is: nobody may be storing anything just now who would find out.
    * Never throws. One look at a time; a call during one does nothing.
    */
-  async recheck(store: ArtifactStore): Promise<void> {
+  async recheck(store: Pick<ArtifactStore, 'freeBytes' | 'tempDir'>): Promise<void> {
     if (this.#problem === null || this.#checking) return;
     this.#checking = true;
     try {
@@ -84,7 +84,7 @@ export class StorageHealth {
 }
 
 /** Writes something where everything that is stored passes through, and deletes it again. */
-async function probe(store: ArtifactStore): Promise<void> {
+async function probe(store: Pick<ArtifactStore, 'tempDir'>): Promise<void> {
   const path = join(store.tempDir(), `probe-${randomUUID()}`);
   try {
     await writeFile(path, Buffer.alloc(PROBE_BYTES), { flush: true });

@@ -22,7 +22,7 @@ export const SECRET = 'a-secret-that-is-long-enough';
 export interface TestFarm {
   readonly jobs: Jobs;
   readonly submit: (jobId: string, clips?: number) => Promise<void>;
-  /** Leases the whole job to one node and commits so many of its clips. */
+  /** Leases the job to one node, if it isn't yet, and commits so many more of its clips. */
   readonly render: (jobId: string, clips: number) => Promise<void>;
   readonly command: (jobId: string, command: JobCommand) => Promise<void>;
   /** From submission to the finished video. */
@@ -38,18 +38,14 @@ export async function testFarm(journal: Journal, clock: Clock, term = 1): Promis
   const submit = async (jobId: string, clips = 4) =>
     void (await jobs.submit(jobDefinition({ jobId, clips, prompt: 'a canary in the prompt' }), 0));
   const render = async (jobId: string, clips: number) => {
-    const { definition, committedSet, nextSpan } = jobs.find(jobId);
-    const leaseId = `lease-${nextSpan}`;
+    const { definition, committedSet, nextSpan, leases } = jobs.find(jobId);
     const start = committedSet[0]?.end ?? 0;
-    const identity = { leaseId, nodeId: 'n', slotId: 's', profile: 'p', speculative: false };
-    const lease = {
-      ...identity,
-      start,
-      end: definition.clips,
-
-      preRoll: start > 0 ? 1 : 0,
-    };
-    await command(jobId, { type: 'grant', lease, reason: 'test' });
+    const leaseId = [...leases.keys()][0] ?? `lease-${nextSpan}`;
+    if (!leases.has(leaseId)) {
+      const identity = { leaseId, nodeId: 'n', slotId: 's', profile: 'p', speculative: false };
+      const lease = { ...identity, start, end: definition.clips, preRoll: start > 0 ? 1 : 0 };
+      await command(jobId, { type: 'grant', lease, reason: 'test' });
+    }
     for (let clip = start; clip < start + clips; clip++) {
       const chunk = { leaseId, clip, frames: 48, chunk: contentRef(`chunk-${clip}`), headerHash: 'h' };
       await command(jobId, { type: 'commit', chunk });

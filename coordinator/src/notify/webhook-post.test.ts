@@ -106,16 +106,6 @@ test('who takes too long, or cuts the connection, or talks nonsense, is unreacha
 
 test('a body that never ends, in a flood or drop by drop, is cut, and the status counts', async (t) => {
   let sent = 0;
-  const flood = await startRaw(t, (socket) => {
-    const part = Buffer.alloc(16 * 1024, 'x');
-    const pour = () => {
-      while (!socket.destroyed && socket.write(part)) sent += part.length;
-    };
-    socket.write('HTTP/1.1 204 No\r\n\r\n');
-    socket.end();
-    void pour;
-  });
-  assert.equal((await post(flood)).outcome, 'delivered');
   const river = await startRaw(t, (socket) => {
     const part = Buffer.alloc(16 * 1024, 'x');
     socket.write('HTTP/1.1 200 OK\r\ncontent-length: 100000000000\r\n\r\n');
@@ -154,7 +144,7 @@ test('nothing on this machine is reached where that is not allowed, by name or b
   assert.equal((await post(`http://localhost:${port}/`)).outcome, 'delivered', 'the name would have led there');
 });
 
-test('an endpoint with a certificate of nobody known, or checked by name behind a private address, is not spoken to', async (t) => {
+test('nothing is sent to an endpoint whose certificate nobody vouches for, or whose name leads inside', async (t) => {
   const dir = temporaryDirectory(t);
   const [key, cert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')];
   const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'];
@@ -198,6 +188,7 @@ test('the checks of the signature in the documentation accept what is signed, an
     ['t=1', delivery.body, SECRET, false],
     ['', delivery.body, SECRET, false],
     ['v1=00', delivery.body, SECRET, false],
+    [',,t=,v1=é,=', delivery.body, SECRET, false],
   ] as const;
   const { isFromClipfarm } = await import(pathToFileURL(js).href);
   for (const [given, body, secret, expected] of cases) {

@@ -42,9 +42,9 @@ interface Turn {
   readTo: number;
   /** Position up to which there is something to look at. */
   known: number;
-  /** Times in a row that its first notice was refused. */
-  refusals: number;
-  /** It waits for this after a refusal. */
+  /** Times in a row that its first notice could not be delivered. */
+  failures: number;
+  /** It waits for this after a failure. */
   timer: Timer | null;
 }
 
@@ -53,6 +53,9 @@ const BACKOFF: Backoff = { firstMillis: 1000, maxMillis: 600_000 };
 
 /** A notice older than this is given up when it, or the endpoint, could not be reached. */
 export const GIVE_UP_MILLIS = 24 * 3_600_000;
+
+/** Failures in a row after which it is said: one that loses a connection now and then is no news. */
+const SAID_AFTER = 3;
 
 /** Posts at the same time to one endpoint. */
 const MAX_POSTS = 4;
@@ -158,7 +161,7 @@ export class WebhookQueue {
   }
 
   #newTurn(jobId: string, told: number): Turn {
-    const turn: Turn = { jobId, notices: [], readTo: told, known: told, refusals: 0, timer: null };
+    const turn: Turn = { jobId, notices: [], readTo: told, known: told, failures: 0, timer: null };
     this.#turns.set(jobId, turn);
     this.#ready.add(turn);
     return turn;
@@ -204,7 +207,7 @@ export class WebhookQueue {
       else this.#ready.add(turn);
       return;
     }
-    if ((this.failing || turn.refusals > 0) && clock.now() - Date.parse(next.notice.at) > GIVE_UP_MILLIS) {
+    if ((this.failing || turn.failures > 0) && clock.now() - Date.parse(next.notice.at) > GIVE_UP_MILLIS) {
       this.#log.error({ job_id: turn.jobId, delivery: next.notice.id }, 'webhook given up after a day');
       count('expired');
       this.#told(turn, next);
@@ -233,11 +236,8 @@ export class WebhookQueue {
 
   /** The endpoint is there, whatever it says. */
   #answered(): void {
-    if (!this.failing) return;
-    this.#log.info({ pending: this.pending }, 'webhook endpoint answers again');
+    if (this.#failures >= SAID_AFTER) this.#log.info({ pending: this.pending }, 'webhook endpoint answers again');
     this.#failures = 0;
-    this.#pause?.cancel();
-    this.#pause = null;
   }
 
   #delivered(turn: Turn, placed: PlacedNotice): void {
@@ -249,48 +249,58 @@ export class WebhookQueue {
   /** Goes on to the job's next notice, when others had their turn. */
   #told(turn: Turn, { position, notice }: PlacedNotice): void {
     turn.notices.shift();
-    turn.refusals = 0;
+    turn.failures = 0;
     this.#ready.add(turn);
     this.#recorder.note(turn.jobId, { position, done: isFinal(notice.type) });
   }
 
   #refused(turn: Turn, { id }: JobNotice, reason: string): void {
     this.#answered();
-    turn.refusals += 1;
     const fields = { job_id: turn.jobId, delivery: id, reason };
-    if (turn.refusals === 1) this.#log.warn(fields, 'webhook refused; it is repeated for a day');
-    else this.#log.debug({ ...fields, refusals: turn.refusals }, 'webhook refused again');
+    if (turn.failures === 0) this.#log.warn(fields, 'webhook refused; it is repeated for a day');
+    else this.#log.debug({ ...fields, failures: turn.failures }, 'webhook refused again');
+    this.#repeat(turn);
+  }
+
+  #unreachable(turn: Turn, reason: string, waitMillis: number): void {
+    // By itself, too: should it be this notice that the endpoint can't bear, the others show it.
+    this.#repeat(turn);
+    // Posts that ran at the same time met the same trouble; it counts once.
+    if (this.#pause !== null) return;
+    this.#failures += 1;
+    const fields = { reason, failures: this.#failures };
+    if (this.#failures === SAID_AFTER) this.#log.warn(fields, 'webhook endpoint does not answer; its notices wait');
+    else this.#log.debug(fields, 'webhook endpoint did not answer');
+    // A single one is no sign of a dead endpoint.
+    if (this.#failures === 1 && waitMillis === 0) return;
+    const wait = Math.max(waitMillis, backoffMillis(this.#failures, this.#parts.random(), BACKOFF));
+    this.#pauseFor(Math.min(wait, BACKOFF.maxMillis), () => this.#pump());
+    this.#giveUpOldJobs();
+  }
+
+  /** Posts a job's first notice again, some time later. */
+  #repeat(turn: Turn): void {
+    turn.failures += 1;
     turn.timer = this.#parts.clock.setTimeout(
       () => {
         turn.timer = null;
         this.#ready.add(turn);
         this.#pump();
       },
-      backoffMillis(turn.refusals, this.#parts.random(), BACKOFF),
+      backoffMillis(turn.failures, this.#parts.random(), BACKOFF),
     );
-  }
-
-  #unreachable(turn: Turn, reason: string, waitMillis: number): void {
-    // At the end of the line: should it be this notice that the endpoint can't bear, another one finds that out.
-    this.#ready.add(turn);
-    // Posts that ran at the same time met the same trouble; it counts once.
-    if (this.#pause !== null) return;
-    if (!this.failing) this.#log.warn({ reason }, 'webhook endpoint does not answer; its notices wait');
-    else this.#log.debug({ reason, failures: this.#failures }, 'webhook endpoint still does not answer');
-    this.#failures += 1;
-    const wait = Math.max(waitMillis, backoffMillis(this.#failures, this.#parts.random(), BACKOFF));
-    this.#pauseFor(Math.min(wait, BACKOFF.maxMillis), () => this.#pump());
-    this.#giveUpOldJobs();
   }
 
   /** Bounds what waits for a dead endpoint to the jobs of a day. */
   #giveUpOldJobs(): void {
     const before = this.#parts.clock.now() - GIVE_UP_MILLIS;
-    for (const turn of this.#ready) {
+    for (const turn of this.#turns.values()) {
       const job = this.#parts.jobs.get(turn.jobId);
-      if (!job || !isOver(job) || job.finishedAt === null || job.finishedAt >= before) continue;
+      const inHand = turn.timer === null && !this.#ready.has(turn);
+      if (inHand || !job || !isOver(job) || job.finishedAt === null || job.finishedAt >= before) continue;
       this.#log.error({ job_id: turn.jobId }, 'webhooks of a job given up after a day');
       this.#parts.count('expired');
+      turn.timer?.cancel();
       this.#ready.delete(turn);
       this.#turns.delete(turn.jobId);
       this.#recorder.note(turn.jobId, { position: job.revision, done: true });

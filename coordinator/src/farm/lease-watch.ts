@@ -1,0 +1,75 @@
+import type { Clock } from '@clipfarm/shared/clock';
+import type { Logger } from '@clipfarm/shared/log';
+import { hangSeconds, stuckSeconds } from '../core/hang-limits.ts';
+import type { Fleet } from './fleet.ts';
+import type { Jobs } from './jobs.ts';
+import type { HeldLease } from './lease-index.ts';
+import type { Nodes } from './nodes.ts';
+
+/** What a {@link LeaseWatch} works with. */
+export interface LeaseWatchParts {
+  readonly jobs: Jobs;
+  readonly nodes: Nodes;
+  readonly fleet: Fleet;
+  readonly clock: Clock;
+  /** Milliseconds without a sign of life after which a node's leases are given to others. */
+  readonly leaseMillis: number;
+  /** Seconds without progress that are a hang at least, however fast the slot is. */
+  readonly hangFloorSeconds: number;
+  readonly log: Logger;
+}
+
+/** Ends leases whose time has run out: those of lost nodes, and those that stand still and whose agents let them. */
+export class LeaseWatch {
+  readonly #parts: LeaseWatchParts;
+  /** When this process first saw each lease in force, in monotonic milliseconds: loading gets its time too. */
+  #firstSeen: ReadonlyMap<string, number> = new Map();
+  #excusedUntil: number;
+
+  constructor(parts: LeaseWatchParts) {
+    this.#parts = parts;
+    this.#excusedUntil = parts.clock.monotonic();
+  }
+
+  /** Until now it was nobody's fault when nothing moved: every lease gets its whole time from here on. */
+  excuse(): void {
+    this.#excusedUntil = this.#parts.clock.monotonic();
+  }
+
+  /** Ends what is overdue. @throws what the journal throws when it can't be written */
+  async check(): Promise<void> {
+    const { jobs, nodes, leaseMillis, log } = this.#parts;
+    const leases = jobs.live().flatMap((job) => [...job.leases.values()].map((lease) => ({ job, lease })));
+    for (const { nodeId } of nodes.expire(leaseMillis)) {
+      log.warn({ node_id: nodeId }, 'node lost: no sign of life for a lease time');
+    }
+    const isLost = ({ lease }: HeldLease) => nodes.get(lease.nodeId)?.lost ?? true;
+    await this.#fail(leases.filter(isLost), 'node_lost', `no sign of life from the node for ${leaseMillis / 1000} s`);
+    await this.#endStuck(leases.filter((held) => !isLost(held)));
+  }
+
+  async #endStuck(leases: readonly HeldLease[]): Promise<void> {
+    const { clock, fleet, hangFloorSeconds } = this.#parts;
+    const now = clock.monotonic();
+    this.#firstSeen = new Map(leases.map(({ lease: { leaseId } }) => [leaseId, this.#firstSeen.get(leaseId) ?? now]));
+    for (const held of leases) {
+      const { leaseId, nodeId, slotId } = held.lease;
+      const slot = fleet.slot(nodeId, slotId);
+      if (!slot) continue;
+      const moved = fleet.progressOf(leaseId)?.at ?? this.#firstSeen.get(leaseId) ?? now;
+      const expected = fleet.secondsPerClip(slot, held.job.definition);
+      const limit = stuckSeconds(hangSeconds(expected, slot.warmUpSeconds, hangFloorSeconds));
+      if (now - Math.max(moved, this.#excusedUntil) <= limit * 1000) continue;
+      await this.#fail([held], 'hang', `no progress for ${limit.toFixed(0)} s, and the agent did not end it`);
+    }
+  }
+
+  async #fail(leases: readonly HeldLease[], failureClass: 'node_lost' | 'hang', message: string): Promise<void> {
+    const { jobs, fleet } = this.#parts;
+    const ends = leases.map(({ job, lease: { leaseId, start } }) => {
+      const clip = fleet.progressOf(leaseId)?.clip ?? start;
+      return jobs.execute(job.definition.jobId, { type: 'failLease', leaseId, failureClass, message, clip });
+    });
+    await Promise.all(ends);
+  }
+}

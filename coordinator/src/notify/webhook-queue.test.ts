@@ -1,0 +1,471 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
+import { ManualClock } from '@clipfarm/shared/clock';
+import { createLogger } from '@clipfarm/shared/log';
+import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
+import fc from 'fast-check';
+import type { Journal } from '../journal/journal.ts';
+import { openSqliteJournal } from '../journal/sqlite-journal.ts';
+import type { JobNotice } from './job-notices.ts';
+import { JobNotifier } from './job-notifier.ts';
+import { noticesAfter } from './notice-history.ts';
+import { RESULT, type TestFarm, testEndpoint, testFarm } from './test-notify.ts';
+import type { PostAnswer } from './webhook-post.ts';
+import type { WebhookOutcome } from './webhook-queue.ts';
+import { Webhooks } from './webhooks.ts';
+
+const HOUR = 3_600_000;
+const OK: PostAnswer = { outcome: 'delivered' };
+const DOWN: PostAnswer = { outcome: 'unreachable', reason: 'no answer' };
+const NO: PostAnswer = { outcome: 'refused', reason: 'status 400' };
+
+/** A coordinator's webhooks with a post that the test decides about. */
+interface Stage {
+  readonly farm: TestFarm;
+  readonly webhooks: Webhooks;
+  readonly clock: ManualClock;
+  readonly journal: Journal;
+  /** Everything that was posted, delivered or not. */
+  readonly posted: JobNotice[];
+  readonly counts: Map<WebhookOutcome, number>;
+  readonly log: string[];
+  answer: (notice: JobNotice, endpointId: string) => PostAnswer | Promise<PostAnswer>;
+  /** Lets everything happen that needs no time. */
+  settle(): Promise<void>;
+  /** Lets time pass, second by second. */
+  pass(millis: number): Promise<void>;
+}
+
+interface StageOptions {
+  readonly journal?: Journal;
+  readonly clock?: ManualClock;
+  readonly term?: number;
+  readonly endpoints?: readonly string[];
+  readonly answer?: Stage['answer'];
+}
+
+async function openJournal(t: TestContext): Promise<Journal> {
+  const journal = await openSqliteJournal({ path: join(temporaryDirectory(t), 'journal.db') });
+  t.after(() => journal.close());
+  return journal;
+}
+
+/** Begins to lead; what is told from now on goes to the endpoints. */
+async function lead(t: TestContext, options: StageOptions = {}): Promise<Stage> {
+  const { clock = new ManualClock(), term = 1, endpoints = ['one'] } = options;
+  const journal = options.journal ?? (await openJournal(t));
+  const farm = await testFarm(journal, clock, term);
+  const posted: JobNotice[] = [];
+  const counts = new Map<WebhookOutcome, number>();
+  const log: string[] = [];
+  let inHand = 0;
+  const webhooks = new Webhooks(
+    {
+      journal,
+      jobs: farm.jobs,
+      clock,
+      random: () => 0,
+      post: async (endpoint, { id, body }, _now, signal) => {
+        const notice = JSON.parse(body) as JobNotice;
+        assert.equal(id, notice.id);
+        posted.push(notice);
+        inHand += 1;
+        const stopped = new Promise<PostAnswer>((resolve) => signal.addEventListener('abort', () => resolve(DOWN)));
+        const answer = await Promise.race([stage.answer(notice, endpoint.id), stopped]);
+        inHand -= 1;
+        return answer;
+      },
+      count: (outcome) => counts.set(outcome, (counts.get(outcome) ?? 0) + 1),
+      log: createLogger({ name: 'test', level: 'debug', destination: { write: (line) => void log.push(line) } }),
+    },
+    endpoints.map((id) => testEndpoint(`http://${id}.example/canary?key=canary`, { id })),
+  );
+  const notifier = new JobNotifier(webhooks, null);
+  farm.jobs.onEvent((job, event, at) => notifier.tell(job, event, at));
+  const settle = async () => {
+    for (let still = 0, last = ''; still < 8; ) {
+      await setImmediate();
+      const now = JSON.stringify([posted.length, webhooks.pending, inHand, clock.pending]);
+      still = now === last ? still + 1 : 0;
+      last = now;
+    }
+  };
+  const stage: Stage = {
+    farm,
+    webhooks,
+    clock,
+    journal,
+    posted,
+    counts,
+    log,
+    answer: options.answer ?? (() => OK),
+    settle,
+    pass: async (millis) => {
+      for (let left = millis; left > 0; left -= 1000) {
+        clock.advance(Math.min(1000, left));
+        await settle();
+      }
+    },
+  };
+  notifier.begin(term);
+  t.after(() => notifier.end());
+  await settle();
+  return stage;
+}
+
+const typesOf = (notices: readonly JobNotice[], jobId = 'a') =>
+  notices.filter(({ job }) => job.id === jobId).map(({ type }) => type.slice('job.'.length));
+
+const WHOLE_LIFE = ['accepted', 'started', 'progress', 'progress', 'progress', 'progress', 'completed'];
+
+test('a job is told from its acceptance to its end, in order and once', async (t) => {
+  const stage = await lead(t);
+  await stage.farm.runToEnd('a');
+  await stage.settle();
+  assert.deepEqual(typesOf(stage.posted), WHOLE_LIFE);
+  assert.equal(stage.webhooks.pending, 0);
+  assert.equal(stage.counts.get('delivered'), 7);
+  assert.doesNotMatch(JSON.stringify(stage.posted), /canary/);
+  assert.doesNotMatch(stage.log.join(''), /canary/);
+});
+
+test('a long job whose endpoint is slow is told in full, though little of it is in memory', async (t) => {
+  const stage = await lead(t);
+  const gate = Promise.withResolvers<PostAnswer>();
+  stage.answer = () => gate.promise;
+  await stage.farm.runToEnd('a', 100);
+  await stage.settle();
+  assert.deepEqual(typesOf(stage.posted), ['accepted'], 'one at a time');
+  gate.resolve(OK);
+  await stage.settle();
+  assert.deepEqual(typesOf(stage.posted), ['accepted', 'started', ...Array(20).fill('progress'), 'completed']);
+});
+
+test('the next leader goes on where the last one stopped, and tells what happened in between', async (t) => {
+  const first = await lead(t);
+  const { journal, clock } = first;
+  await first.farm.submit('a');
+  await first.farm.submit('b');
+  await first.farm.runToEnd('done');
+  await first.settle();
+  await first.webhooks.end();
+  await first.farm.render('a', 2);
+
+  const nobody = await testFarm(journal, clock, 2);
+  await nobody.runToEnd('c');
+  await nobody.command('b', { type: 'pause', reason: 'lunch', currentClips: new Map() });
+
+  const next = await lead(t, { journal, clock, term: 3 });
+  assert.deepEqual(typesOf(next.posted, 'a'), ['started', 'progress', 'progress']);
+  assert.deepEqual(typesOf(next.posted, 'b'), ['paused']);
+  assert.deepEqual(typesOf(next.posted, 'c'), WHOLE_LIFE);
+  assert.deepEqual(typesOf(next.posted, 'done'), []);
+  await next.farm.render('a', 2);
+  await next.settle();
+  assert.deepEqual(typesOf(next.posted, 'a').slice(3), ['progress', 'progress']);
+});
+
+test('after a crash what was not recorded yet is delivered again, and nothing is missing', async (t) => {
+  const first = await lead(t);
+  const { journal, clock } = first;
+  await first.farm.submit('a');
+  await first.settle();
+  await first.pass(1000);
+  await first.farm.render('a', 2);
+  await first.settle();
+  // The second is not over: the crash comes before the record.
+  const next = await lead(t, { journal, clock, term: 2 });
+  assert.deepEqual(typesOf(next.posted), ['started', 'progress', 'progress']);
+  assert.deepEqual(next.posted, first.posted.slice(1), 'the same, byte for byte');
+});
+
+test('a job that is retried long after its end is told of it, and not of its past', async (t) => {
+  const stage = await lead(t);
+  await stage.farm.submit('a');
+  await stage.farm.command('a', { type: 'cancel', reason: 'by ann' });
+  await stage.pass(2000);
+  stage.clock.advance(100 * HOUR);
+  await stage.settle();
+  await stage.farm.runToEnd('other');
+  await stage.pass(2000);
+  stage.posted.length = 0;
+  await stage.farm.command('a', { type: 'retry' });
+  await stage.pass(2000);
+  assert.deepEqual(typesOf(stage.posted), ['retried']);
+  await stage.webhooks.end();
+  const next = await lead(t, { journal: stage.journal, clock: stage.clock, term: 2 });
+  assert.deepEqual(next.posted, []);
+});
+
+test('a new endpoint hears of what happens from now on', async (t) => {
+  const journal = await openJournal(t);
+  const clock = new ManualClock();
+  const before = await testFarm(journal, clock);
+  await before.runToEnd('old');
+  await before.submit('a');
+  clock.advance(1);
+  const stage = await lead(t, { journal, clock, term: 2 });
+  assert.deepEqual(stage.posted, []);
+  await stage.farm.render('a', 1);
+  await stage.farm.submit('b');
+  await stage.settle();
+  assert.deepEqual(typesOf(stage.posted, 'a'), ['started', 'progress']);
+  assert.deepEqual(typesOf(stage.posted, 'b'), ['accepted']);
+});
+
+test('a refused notice is repeated, ever more slowly, and holds up no other job', async (t) => {
+  const stage = await lead(t);
+  stage.answer = ({ job }) => (job.id === 'a' ? NO : OK);
+  await stage.farm.submit('a');
+  await stage.farm.render('a', 1);
+  await stage.settle();
+  await stage.farm.runToEnd('b');
+  await stage.settle();
+  assert.deepEqual(typesOf(stage.posted, 'b'), WHOLE_LIFE);
+  assert.deepEqual(typesOf(stage.posted), ['accepted']);
+  await stage.pass(60_000);
+  // After 1, 3, 7, 15 and 31 seconds.
+  assert.deepEqual(typesOf(stage.posted), Array(6).fill('accepted'), 'the order is kept');
+  stage.answer = () => OK;
+  await stage.pass(10_000);
+  assert.deepEqual(typesOf(stage.posted).slice(6), ['accepted', 'started', 'progress']);
+  assert.equal(stage.webhooks.failing, 0);
+});
+
+test('a dead endpoint is tried once in a while, holds up no other, and gets everything when it is back', async (t) => {
+  const stage = await lead(t, { endpoints: ['dead', 'fine'] });
+  let dead = true;
+  let tries = 0;
+  stage.answer = (_, endpointId) => {
+    if (endpointId === 'fine') return OK;
+    tries += 1;
+    return dead ? DOWN : OK;
+  };
+  const ids = Array.from({ length: 20 }, (_, n) => `job-${n}`);
+  for (const id of ids) await stage.farm.runToEnd(id);
+  await stage.settle();
+  assert.equal(stage.posted.length - tries, 20 * 7, 'the other one has everything');
+  assert.ok(tries <= 8, 'those in hand at the same time, twice');
+  assert.equal(stage.webhooks.failing, 1);
+  assert.equal(stage.webhooks.pending, 20);
+  stage.posted.length = tries = 0;
+  await stage.pass(3_600_000 / 4);
+  assert.ok(tries >= 5 && tries <= 12, `${tries} tries in a quarter of an hour`);
+  assert.ok(new Set(stage.posted.map(({ job }) => job.id)).size > 3, 'it is not always the same notice');
+  dead = false;
+  stage.posted.length = 0;
+  await stage.pass(600_000);
+  for (const id of ids) assert.deepEqual(typesOf(stage.posted, id), WHOLE_LIFE);
+  assert.equal(stage.webhooks.failing, 0);
+  const warnings = stage.log.filter((line) => line.includes('"level":40'));
+  assert.equal(warnings.length, 1, 'and one line says so, not thousands');
+});
+
+test('an endpoint that asks for patience gets it, up to ten minutes', async (t) => {
+  const stage = await lead(t);
+  stage.answer = () => ({ outcome: 'unreachable', reason: 'status 429', waitMillis: 100_000 });
+  await stage.farm.submit('a');
+  await stage.settle();
+  await stage.pass(99_000);
+  assert.equal(stage.posted.length, 1);
+  stage.answer = () => ({ outcome: 'unreachable', reason: 'status 429', waitMillis: 10 * HOUR });
+  await stage.pass(2000);
+  assert.equal(stage.posted.length, 2);
+  stage.answer = () => OK;
+  await stage.pass(601_000);
+  assert.equal(stage.posted.length, 3);
+});
+
+test('what a dead endpoint was not told within a day is given up', async (t) => {
+  const stage = await lead(t);
+  stage.answer = () => DOWN;
+  await stage.farm.runToEnd('a');
+  await stage.farm.submit('live');
+  await stage.settle();
+  for (let hour = 0; hour < 23; hour++) {
+    stage.clock.advance(HOUR);
+    await stage.settle();
+  }
+  await stage.farm.runToEnd('young');
+  assert.equal(stage.webhooks.pending, 3);
+  stage.clock.advance(2 * HOUR);
+  await stage.settle();
+  stage.clock.advance(HOUR);
+  await stage.settle();
+  stage.clock.advance(HOUR);
+  await stage.settle();
+  assert.ok(stage.counts.get('expired'));
+  stage.answer = () => OK;
+  stage.posted.length = 0;
+  stage.clock.advance(HOUR);
+  await stage.settle();
+  await stage.farm.render('live', 1);
+  await stage.settle();
+  assert.deepEqual(typesOf(stage.posted), []);
+  assert.deepEqual(typesOf(stage.posted, 'live'), ['started', 'progress'], 'a live job goes on');
+  assert.deepEqual(typesOf(stage.posted, 'young'), WHOLE_LIFE);
+  assert.equal(stage.webhooks.pending, 0);
+});
+
+test('what is refused for a day is given up, and the job’s next notice gets its chance', async (t) => {
+  const stage = await lead(t);
+  stage.answer = ({ type }) => (type === 'job.accepted' ? NO : OK);
+  await stage.farm.runToEnd('a');
+  await stage.settle();
+  for (let step = 0; step < 25 * 6; step++) {
+    stage.clock.advance(HOUR / 6);
+    await stage.settle();
+  }
+  assert.deepEqual([...new Set(typesOf(stage.posted))], [...new Set(WHOLE_LIFE)]);
+  assert.deepEqual(typesOf(stage.posted).slice(-6), WHOLE_LIFE.slice(1));
+  assert.equal(stage.counts.get('expired'), 1);
+});
+
+test('an old notice is tried once when the farm comes back after days', async (t) => {
+  const first = await lead(t);
+  await first.farm.submit('a');
+  await first.pass(1500);
+  await first.webhooks.end();
+  await first.farm.render('a', 4);
+  await first.farm.command('a', { type: 'complete', result: RESULT });
+  first.clock.advance(72 * HOUR);
+  const next = await lead(t, { journal: first.journal, clock: first.clock, term: 2 });
+  assert.deepEqual(typesOf(next.posted), WHOLE_LIFE.slice(1));
+});
+
+test('while the journal can’t be read or written, deliveries wait or go on, and nothing is lost', async (t) => {
+  const journal = await openJournal(t);
+  let broken = true;
+  const flaky = new Proxy(journal, {
+    get(target, name: keyof Journal) {
+      const method = target[name].bind(target);
+      const fails = ['loadSnapshot', 'append'].includes(name);
+      return (...args: unknown[]) => {
+        const [stream] = args;
+        if (broken && fails && String(stream).startsWith('notify/'))
+          return Promise.reject(new Error('the disk is full'));
+        return (method as (...all: unknown[]) => unknown)(...args);
+      };
+    },
+  });
+  const stage = await lead(t, { journal: flaky });
+  await stage.farm.submit('a');
+  await stage.pass(3000);
+  assert.deepEqual(stage.posted, []);
+  broken = false;
+  await stage.pass(5000);
+  assert.deepEqual(typesOf(stage.posted), ['accepted']);
+  broken = true;
+  await stage.farm.render('a', 1);
+  await stage.pass(3000);
+  assert.deepEqual(typesOf(stage.posted), ['accepted', 'started', 'progress']);
+  broken = false;
+  await stage.pass(6000);
+  const next = await lead(t, { journal, clock: stage.clock, term: 2 });
+  assert.deepEqual(next.posted, [], 'it was recorded when that was possible');
+});
+
+test('stopping ends a post in hand, and the next leader repeats it', async (t) => {
+  const first = await lead(t);
+  first.answer = () => new Promise(() => undefined);
+  await first.farm.submit('a');
+  await first.settle();
+  assert.equal(first.posted.length, 1);
+  await first.webhooks.end();
+  await first.webhooks.end();
+  await first.farm.render('a', 1);
+  await first.settle();
+  assert.equal(first.posted.length, 1, 'nothing is told any more');
+  assert.equal(first.clock.pending, 0, 'no timer is left');
+  const next = await lead(t, { journal: first.journal, clock: first.clock, term: 2 });
+  assert.deepEqual(typesOf(next.posted), ['accepted', 'started', 'progress']);
+});
+
+test('recording costs at most one small event a second', async (t) => {
+  const stage = await lead(t);
+  for (let n = 0; n < 30; n++) await stage.farm.runToEnd(`job-${n}`);
+  await stage.pass(3000);
+  assert.equal(stage.counts.get('delivered'), 210);
+  const events: unknown[] = [];
+  for await (const event of stage.journal.read('notify/one', 1)) events.push(event.data);
+  assert.ok(events.length <= 3, `${events.length} events`);
+  assert.ok(JSON.stringify(events).length < 2000);
+});
+
+type Step =
+  | { readonly step: 'submit' | 'pause' | 'resume' | 'cancel' | 'retry' | 'render' | 'complete'; readonly job: number }
+  | { readonly step: 'pass'; readonly millis: number }
+  | { readonly step: 'handOver' | 'crash' };
+
+const work = fc.constantFrom('submit', 'submit', 'pause', 'resume', 'cancel', 'retry', 'render', 'render', 'complete');
+const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 8, arbitrary: fc.record({ step: work, job: fc.nat(3) }) as fc.Arbitrary<Step> },
+  { weight: 2, arbitrary: fc.record({ step: fc.constant('pass' as const), millis: fc.constantFrom(1000, 5000) }) },
+  { weight: 1, arbitrary: fc.record({ step: fc.constantFrom('handOver' as const, 'crash' as const) }) },
+);
+
+async function workOn(farm: TestFarm, { step: asked, job }: Extract<Step, { job: number }>): Promise<void> {
+  const jobId = `job-${job}`;
+  const known = farm.jobs.get(jobId);
+  if (asked === 'submit') return known ? undefined : await farm.submit(jobId, 6);
+  if (!known) return;
+  if (asked === 'render') {
+    if (known.status === 'active' && !known.paused) await farm.render(jobId, 2);
+  } else if (asked === 'pause') {
+    await farm.command(jobId, { type: 'pause', reason: '', currentClips: new Map() });
+  } else if (asked === 'complete') {
+    await farm.command(jobId, { type: 'complete', result: RESULT });
+  } else if (asked === 'cancel') {
+    await farm.command(jobId, { type: 'cancel', reason: '' });
+  } else await farm.command(jobId, { type: asked });
+}
+
+test('whatever fails, and whoever leads, every notice arrives, and none before those that came before it', async (t) => {
+  const run = async (steps: readonly Step[], answers: readonly PostAnswer[]) => {
+    const journal = await openJournal(t);
+    const clock = new ManualClock();
+    const arrived: string[] = [];
+    let posts = 0;
+    let smooth = false;
+    const answer: Stage['answer'] = ({ id }) => {
+      const said = smooth ? OK : (answers[posts++ % answers.length] ?? OK);
+      if (said === OK) arrived.push(id);
+      return said;
+    };
+    const take = (term: number) => lead(t, { journal, clock, term, answer });
+    let term = 1;
+    let stage = await take(term);
+    for (const asked of steps) {
+      if (asked.step === 'pass') await stage.pass(asked.millis);
+      else if ('job' in asked) await workOn(stage.farm, asked);
+      else {
+        if (asked.step === 'handOver') await stage.webhooks.end();
+        else stage.answer = () => new Promise(() => undefined);
+        stage = await take(++term);
+      }
+    }
+    smooth = true;
+    await stage.pass(120_000);
+    assert.equal(stage.webhooks.pending, 0);
+    for (const job of stage.farm.jobs.all()) {
+      const { jobId } = job.definition;
+      const history = { journal, jobId, signal: new AbortController().signal };
+      const all = (await noticesAfter(history, 0, 1000)).notices.map(({ notice }) => notice.id);
+      const first = [...new Set(arrived.filter((id) => id.startsWith(`${jobId}/`)))];
+      assert.deepEqual(first, all);
+    }
+    return arrived.length;
+  };
+  const answer = fc.constantFrom(OK, OK, OK, NO, DOWN);
+  const steps = fc.array(step, { minLength: 5, maxLength: 25, size: 'max' });
+  let delivered = 0;
+  await fc.assert(
+    fc.asyncProperty(steps, fc.array(answer, { minLength: 1, maxLength: 9 }), async (asked, answers) => {
+      delivered += await run(asked, answers);
+    }),
+    { numRuns: 40 },
+  );
+  assert.ok(delivered > 40, 'nothing much was delivered');
+});

@@ -1,0 +1,40 @@
+import { type Clock, systemClock, type Timer } from '@clipfarm/shared/clock';
+
+/** The system's time for one coordinator, whose timers stand still while it is frozen, as those of a stopped process do. */
+export class FreezableClock implements Clock {
+  #frozen = false;
+  readonly #overdue = new Set<() => void>();
+
+  now(): number {
+    return systemClock.now();
+  }
+
+  monotonic(): number {
+    return systemClock.monotonic();
+  }
+
+  setTimeout(fn: () => void, ms: number): Timer {
+    const due = () => {
+      if (this.#frozen) this.#overdue.add(fn);
+      else fn();
+    };
+    const timer = systemClock.setTimeout(due, ms);
+    const cancel = () => {
+      timer.cancel();
+      this.#overdue.delete(fn);
+    };
+    return { cancel, [Symbol.dispose]: cancel };
+  }
+
+  freeze(): void {
+    this.#frozen = true;
+  }
+
+  /** Lets time go on; what fell due meanwhile is called at once. */
+  thaw(): void {
+    this.#frozen = false;
+    const overdue = [...this.#overdue];
+    this.#overdue.clear();
+    for (const fn of overdue) fn();
+  }
+}
