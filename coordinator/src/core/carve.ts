@@ -38,7 +38,7 @@ export function finishTime(clips: number, participants: readonly Participant[]):
 export function carveCount(clips: number, self: Participant, others: readonly Participant[]): number {
   const time = finishTime(clips, [self, ...others]);
   const share = Math.round((time - self.readyIn) / self.secondsPerClip);
-  return Math.min(clips, Math.max(others.length === 0 ? 1 : 0, share));
+  return Math.min(clips, Math.max(0, share));
 }
 
 /** A lease that a free slot could relieve. */

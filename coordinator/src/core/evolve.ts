@@ -148,7 +148,6 @@ function endJob(state: JobState, status: JobState['status'], reason: string, at:
   state.reason = reason;
   state.finishedAt = at;
   state.paused = false;
-  for (const leaseId of [...state.leases.keys()]) endLease(state, leaseId);
 }
 
 function noteFailure(state: JobState, failure: AttemptFailure, retryAt: number): void {

@@ -1,5 +1,5 @@
 import { carveCount, type Participant, secondsLeft } from './carve.ts';
-import { type ClipRange, type ClipSet, countClips, NO_CLIPS, withoutRange } from './clip-ranges.ts';
+import { type ClipRange, type ClipSet, countClips, withoutRange } from './clip-ranges.ts';
 import type { JobState } from './job-model.ts';
 import { pendingClips } from './job-progress.ts';
 import type { ScheduleAction, ScheduledSlot } from './schedule-model.ts';
@@ -56,7 +56,7 @@ export function grantPending(round: Round, job: JobState, free: readonly Schedul
     busy.push(freeParticipant(round, job, slot, round.policy.preRoll, busySeconds));
     actions.push(grantAction(job, slot, range, { preRoll, speculative: false, reason: 'pending clips' }));
     used.add(slot.key);
-    pending = awaitsAnchor(job) ? NO_CLIPS : withoutRange(pending, range);
+    pending = withoutRange(pending, range);
     left = withoutRange(left, range);
   }
   return { actions, used };

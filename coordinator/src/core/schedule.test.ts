@@ -325,6 +325,13 @@ test('between owners of equal priority slots even out, one at a time, and no fur
   assert.deepEqual(plan({ jobs: [anns, bobs], paces, usage }), []);
 });
 
+test('an owner who has as many slots as the other takes none from him, however little he used before', () => {
+  const anns = jobOn('a/0', { jobId: 'anns' });
+  const bobs = jobOn('b/0', { jobId: 'bobs', owner: 'bob' });
+  const farm = { jobs: [anns, bobs], paces: { 'a/0': 1, 'b/0': 1 }, usage: { ann: 5000, bob: 0 } };
+  assert.deepEqual(plan(farm), []);
+});
+
 test('a slot is not taken for an owner whom it would not be given to', () => {
   const anns = submitJob({ jobId: 'anns' });
   for (const [n, key] of ['a/0', 'b/0', 'c/0'].entries()) grantTo(anns, `l${n}`, key, n * 30, n * 30 + 30);
