@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { closeSync, copyFileSync, existsSync, mkdirSync, openSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 
 const launcher = fileURLToPath(new URL('../bin/clipfarm', import.meta.url));
 
@@ -27,6 +30,28 @@ test('a reader that leaves early ends the program quietly', async () => {
   child.stderr.on('data', (part) => (err += String(part)));
   assert.equal(await new Promise((resolve) => child.once('close', resolve)), 0);
   assert.equal(err, '');
+});
+
+const full = { skip: !existsSync('/dev/full') && 'needs /dev/full' };
+
+test('a full disk behind stdout is an error in one line, not a stack', full, async () => {
+  const disk = openSync('/dev/full', 'w');
+  const child = spawn(launcher, ['version'], { stdio: ['ignore', disk, 'pipe'] });
+  closeSync(disk);
+  let err = '';
+  child.stderr?.on('data', (part) => (err += String(part)));
+  assert.equal(await new Promise((resolve) => child.once('close', resolve)), 1);
+  assert.match(err, /^error: cannot write to stdout: ENOSPC.*\n$/);
+});
+
+test('before the first setup the launcher says what to do', async (t) => {
+  const root = temporaryDirectory(t);
+  mkdirSync(join(root, 'cli', 'bin'), { recursive: true });
+  const copy = join(root, 'cli', 'bin', 'clipfarm');
+  copyFileSync(launcher, copy);
+  const { status, stderr } = spawnSync(copy, ['up'], { encoding: 'utf8' });
+  assert.equal(status, 1);
+  assert.match(stderr, /^error: the packages of .* are not installed\ntry: cd .* && npm run setup\n$/);
 });
 
 test('a service runs in place of the program: its output, its exit code', async () => {

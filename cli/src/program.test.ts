@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { FarmError } from '@clipfarm/shared/errors';
@@ -109,6 +109,10 @@ test('bad input is refused with exit code 2 before anything is sent', async (t) 
     [['--image', image, '--audio', audio, '--sample_steps', 'x'], /error: sample_steps is "x"; accepted: a number/],
     [['--image', image, '--audio', audio, '--size', '99*99'], /error: size is "99\*99"; accepted: .*384\*256/],
     [['--image', image, '--audio', audio, '--preset', 'best'], /error: preset is "best"; accepted: preview, social/],
+    [['--image', image, '--audio', audio, '--preset', ''], /error: preset is ""; accepted: preview, social/],
+    [['--image', image, '--audio', audio, '--name', ''], /error: name is ""; accepted: one line of 1 to 200/],
+    [['--image', image, '--audio', audio, '--owner', ''], /error: owner is ""; accepted: one line of 1 to 200/],
+    [['--image', image, '--audio', audio, '--output', ''], /error: output: "" names no file; accepted: /],
     [['--image', image, '--audio', audio, '--output', existing], /error: output: .* exists; .*\ntry: .*--force/],
     [['--image', image, '--audio', audio, '--force'], /error: force has no effect without --output/],
     [
@@ -205,17 +209,53 @@ test('a job that ends without a video gives exit code 6, its reason and the way 
   assert.match(err, /clipfarm job retry job-1/);
 });
 
+test('a job without a video is not downloaded, and the way to one depends on its state', async (t) => {
+  const farm = await startFakeFarm(t);
+  const { dir } = files(t);
+  const output = join(dir, 'x.mp4');
+  const ways: [JobState, RegExp][] = [
+    [JobState.JOB_STATE_RENDERING, /is rendering and has no video yet\ntry: .*job watch job-1/],
+    [JobState.JOB_STATE_PAUSED, /is paused and has no video yet\ntry: .*job resume job-1/],
+    [JobState.JOB_STATE_CANCELLED, /is cancelled and has no video\ntry: .*job retry job-1/],
+  ];
+  for (const [state, message] of ways) {
+    farm.state.jobs = [job(state)];
+    const { code, err } = await cli(farm, 'job', 'download', 'job', '--output', output);
+    assert.equal(code, 7);
+    assert.match(err, message);
+  }
+});
+
+test('a video that cannot be saved is not lost, and the error says so', async (t) => {
+  const farm = await startFakeFarm(t);
+  const { dir, image, audio } = files(t);
+  const output = join(dir, 'out.mp4');
+  farm.state.breakDownload = () => {
+    // Somebody else's file, made while the job was rendered.
+    writeFileSync(output, 'mine');
+    return undefined;
+  };
+  const { code, err } = await cli(farm, 'submit', '--image', image, '--audio', audio, '--output', output);
+  assert.equal(code, 2);
+  assert.match(err, /output: .* exists; .*\ntry: .*The video is kept; fetch it with: clipfarm job download job-1/);
+  assert.equal(readFileSync(output, 'utf8'), 'mine');
+});
+
 test('an interrupt while watching detaches, says how to come back and gives 130', async (t) => {
   const farm = await startFakeFarm(t);
   farm.state.watches = [[job(JobState.JOB_STATE_RENDERING, { clipsCommitted: 10 })]];
   farm.state.holdWatch = true;
   const stderr = new CapturedStream(true);
   const shell = testShell({ CLIPFARM_COORDINATOR: farm.address }, stderr);
-  const running = runCli(['job', 'watch', 'job-1', '--color', 'never'], shell);
+  const { image, audio, dir } = files(t);
+  const output = join(dir, 'a talk.mp4');
+  const submit = ['submit', '--image', image, '--audio', audio, '--output', output];
+  const running = runCli([...submit, '--color', 'never'], shell);
   while (!stderr.text.includes('10/50')) await new Promise((resolve) => setImmediate(resolve));
   shell.interrupt();
   assert.equal(await running, 130);
   assert.match(stderr.text, /no longer watching; the job itself goes on\. Come back with: clipfarm job watch job-1/);
+  assert.match(stderr.text, /save the finished video with: clipfarm job download job-1 --output '.*a talk\.mp4'/);
 });
 
 test('-o json prints the messages of the protocol, one per line where they stream', async (t) => {

@@ -37,6 +37,7 @@ test('a deadline is a span from now or a time to come with its zone', () => {
   assert.equal(parseDeadline('+2d', now).getTime(), now + 172_800_000);
   assert.equal(parseDeadline('2030-05-01T18:00:00+02:00', now).toISOString(), '2030-05-01T16:00:00.000Z');
   for (const text of [
+    '0m',
     '2029-05-01T18:00:00Z',
     '2030-05-01',
     '2030-05-01T18:00:00',

@@ -138,7 +138,7 @@ function isDead(error: FarmError): boolean {
 function withHint(error: FarmError, address: string): FarmError {
   if (noGrpc.test(error.message)) {
     return new FarmError('unavailable', `no coordinator answers at ${address}: ${error.message}`, {
-      hint: 'Another service or a proxy answers there; set NO_PROXY if that is the proxy of https_proxy or http_proxy.',
+      hint: 'Another service or a proxy answers there; no_proxy keeps a host from the proxy of https_proxy.',
       cause: error,
     });
   }

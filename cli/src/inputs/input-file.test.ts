@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, mkdirSync, truncateSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { InputKind } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
@@ -107,4 +107,9 @@ test('an output must be new, in a directory that exists, unless it is to be repl
   await assert.rejects(checkOutput(existing, false), { field: 'output', message: /exists/, hint: /--force/ });
   await assert.rejects(checkOutput(join(dir, 'no', 'out.mp4'), true), { message: /no directory/, hint: /mkdir -p/ });
   await assert.rejects(checkOutput(dir, true), { message: /no regular file/ });
+  for (const path of ['', `${join(dir, 'new')}/`]) {
+    await assert.rejects(checkOutput(path, false), { message: /names no file; accepted: / });
+  }
+  await assert.rejects(checkOutput(join(dir, 'x'.repeat(300)), false), { message: /can't be made \(ENAMETOOLONG/ });
+  assert.deepEqual(readdirSync(dir), ['out.mp4'], 'a check leaves nothing behind');
 });

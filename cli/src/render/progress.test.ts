@@ -31,10 +31,15 @@ test('nothing is drawn beyond the width of the terminal, down to 40 columns', ()
   }
 });
 
-test('a queued job says why it waits', () => {
-  const waiting = job(JobState.JOB_STATE_QUEUED, { stateReason: 'waits for a free slot' });
-  const lines = renderProgress(progressView(waiting, []), { width: 80, slotLines: 8, staleSeconds: 0 }, plain);
-  assert.equal(lines.at(-1), 'waits for a free slot');
+test('a job that does not get on says why, also while it renders', () => {
+  for (const state of [JobState.JOB_STATE_QUEUED, JobState.JOB_STATE_PAUSED, JobState.JOB_STATE_RENDERING]) {
+    const view = progressView(job(state, { stateReason: 'the disk is full' }), []);
+    const lines = renderProgress(view, { width: 80, slotLines: 8, staleSeconds: 0 }, plain);
+    assert.equal(lines.at(-1), 'the disk is full');
+    assert.match(progressSummary(view), / {2}the disk is full$/);
+  }
+  const over = progressView(job(JobState.JOB_STATE_CANCELLED, { stateReason: 'by the user' }), []);
+  assert.doesNotMatch(progressSummary(over), /by the user/);
 });
 
 test('working slots are shown before idle ones when there are too many', () => {

@@ -46,9 +46,10 @@ test('a failed job shows its reason and the evidence', () => {
     ],
   });
   const text = endReport(failed, nodes, plain).join('\n');
+  assert.match(endReport(failed, [], plain).join('\n'), /node-a\/gpu0 +7/, 'without names, by identity');
   assert.match(text, /^failed {2}talk {2}job-1$/m);
   assert.match(text, /clip 7 failed on three nodes/);
-  assert.match(text, /node-a\/gpu0 +7 +out of memory +CUDA out of memory/);
+  assert.match(text, /fast\/gpu0 +7 +out of memory +CUDA out of memory/);
 });
 
 test('a plan says which slots fit and why others do not', (t) => {

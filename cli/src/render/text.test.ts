@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { padEnd, printable, truncate, widthOf } from './text.ts';
-import { age, bytes, duration, percent, speed } from './units.ts';
+import { age, bytes, duration, mediaLength, percent, speed } from './units.ts';
 
 test('text from elsewhere can neither move the cursor nor start a new line', () => {
   assert.equal(printable('a\u001b[2Jb\r\nc\u0007\u009b31md'), 'ab c d');
   assert.equal(printable('plain – text 日本'), 'plain – text 日本');
+  assert.equal(printable('a\u2028b\u202egpj.\u2066x'), 'a bgpj.x');
+  assert.equal(printable('שלום\u200f 👩🏽‍🎤'), 'שלום\u200f 👩🏽‍🎤', 'marks that scripts and emoji need stay');
 });
 
 test('wide characters count as two columns when text is cut or padded', () => {
@@ -23,6 +25,14 @@ test('a duration reaches 0:00 only at the end', () => {
   assert.equal(duration(59.2), '1:00');
   assert.equal(duration(3723), '1:02:03');
   assert.equal(duration(-4), '0:00');
+});
+
+test('the length of a video is told to the nearest second, a short one with tenths', () => {
+  assert.equal(mediaLength(0.04), '0.0 s');
+  assert.equal(mediaLength(5.76), '5.8 s');
+  assert.equal(mediaLength(9.96), '0:10');
+  assert.equal(mediaLength(61.16), '1:01');
+  assert.equal(mediaLength(3723), '1:02:03');
 });
 
 test('bytes, speeds, shares and ages are short and never overstate', () => {

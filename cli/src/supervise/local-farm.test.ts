@@ -103,12 +103,26 @@ function answers(host: string, port: number): Promise<boolean> {
   });
 }
 
-test('a coordinator that cannot start ends up with its own words', async (t) => {
+test('a coordinator that cannot start ends up with its own words, not with those of an earlier start', async (t) => {
   const dataDir = temporaryDirectory(t);
+  const failing = async (...more: string[]) => {
+    const argv = ['up', '--data-dir', dataDir, '--admin', '127.0.0.1:0', ...more];
+    const child = spawn(launcher, argv, { stdio: ['ignore', 'ignore', 'pipe'] });
+    let text = '';
+    child.stderr.on('data', (part) => (text += String(part)));
+    const code = await new Promise((resolve) => child.once('close', resolve));
+    return { code, text };
+  };
   writeFileSync(join(dataDir, 'token'), 'secret token with blanks\n');
-  const argv = ['up', '--data-dir', dataDir, '--listen', '127.0.0.1:0', '--token-file', join(dataDir, 'token')];
-  const child = spawn(launcher, argv, { stdio: ['ignore', 'ignore', 'pipe'] });
-  let text = '';
-  for await (const part of child.stderr) text += String(part);
-  assert.match(text, /error: coordinator ended with status 2; it did not start: token: .*\ntry: .*The whole log is /);
+  const token = await failing('--listen', '127.0.0.1:0', '--token-file', join(dataDir, 'token'));
+  assert.equal(token.code, 2);
+  assert.match(
+    token.text,
+    /error: coordinator ended with status 2; it did not start: token: .*\ntry: .*The whole log is /,
+  );
+  const open = await failing('--listen', '0.0.0.0:0');
+  assert.match(open.text, /it did not start: listen: .*\ntry: Add what is missing/);
+  const listen = await failing('--listen', 'foo');
+  assert.equal(listen.code, 2);
+  assert.match(listen.text, /it did not start: listen: "foo".*\ntry: The whole log is /);
 });

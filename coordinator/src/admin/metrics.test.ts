@@ -52,6 +52,7 @@ test('the farm’s metrics are exactly these', async () => {
     'clipfarm_slots',
     'clipfarm_stale_commits_total',
     'clipfarm_stitched_bytes_total',
+    'clipfarm_storage_full',
   ]);
 });
 

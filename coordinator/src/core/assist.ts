@@ -188,8 +188,8 @@ export function assist(
 function secondsOverdue(round: Round, lease: LeaseState, victim: Victim): number {
   const at = round.progress.get(lease.leaseId);
   const warmUp = slotOf(round, lease)?.warmUpSeconds ?? 0;
-  const since = at ? at.movedAt : lease.grantedAt + warmUp * 1000;
-  return since === undefined ? 0 : Math.max(0, (round.now - since) / 1000 - victim.secondsPerClip);
+  const since = at?.movedAt ?? lease.grantedAt + warmUp * 1000;
+  return Math.max(0, (round.now - since) / 1000 - victim.secondsPerClip);
 }
 
 /** Whether free slots may join in on clips of the job that are leased already. */

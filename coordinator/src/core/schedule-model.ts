@@ -22,8 +22,8 @@ export interface LeaseProgress {
   readonly clip: number;
   /** Share of it that is done, 0 to 1. */
   readonly fraction: number;
-  /** Wall-clock milliseconds at which it last moved; without it, a lease that stands still is not noticed. */
-  readonly movedAt?: number;
+  /** Wall-clock milliseconds at which it last moved. */
+  readonly movedAt: number;
 }
 
 /** Everything that a scheduling decision depends on. */

@@ -23,7 +23,8 @@ export interface Farm {
   /** Seconds per clip by slot key. */
   readonly paces: Readonly<Record<string, number>>;
   readonly slots?: readonly ScheduledSlot[];
-  readonly progress?: Readonly<Record<string, LeaseProgress>>;
+  /** By lease; where nothing else is said it has just moved. */
+  readonly progress?: Readonly<Record<string, Omit<LeaseProgress, 'movedAt'> & Partial<LeaseProgress>>>;
   readonly usage?: Readonly<Record<string, number>>;
   readonly fits?: (slot: ScheduledSlot, job: JobState) => boolean;
   /** Wall-clock milliseconds. */
@@ -40,11 +41,12 @@ export function scheduleInput(farm: Farm): ScheduleInput {
   }
   const slots = farm.slots ?? Object.keys(farm.paces).map((key) => freeSlot(key));
   const { preRoll = DEFAULT_POLICY.preRoll, maxLeaseClips = DEFAULT_POLICY.maxLeaseClips } = farm;
+  const now = farm.now ?? 0;
   return {
-    now: farm.now ?? 0,
+    now,
     jobs: farm.jobs.map((job) => job.state),
     slots: slots.map((slot) => ({ ...slot, leaseId: held.get(slot.key) ?? null })),
-    progress: new Map(Object.entries(farm.progress ?? {})),
+    progress: new Map(Object.entries(farm.progress ?? {}).map(([leaseId, at]) => [leaseId, { movedAt: now, ...at }])),
     usage: new Map(Object.entries(farm.usage ?? {})),
     secondsPerClip: (slot) => farm.paces[slot.key] ?? 1,
     fits: farm.fits ?? (() => true),

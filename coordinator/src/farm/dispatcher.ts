@@ -62,7 +62,8 @@ export class Dispatcher {
   #lastRecheck: number;
   /** Milliseconds that the last decision took. */
   #thought = 0;
-  #stopped = false;
+  /** Between start and stop. */
+  #open = false;
 
   constructor(parts: DispatcherParts) {
     this.#parts = parts;
@@ -72,8 +73,9 @@ export class Dispatcher {
     this.#lastRecheck = now;
   }
 
-  /** Begins. */
+  /** Begins. What was asked for before is done now. */
   start(): void {
+    this.#open = true;
     this.#lastTick = this.#parts.clock.monotonic();
     this.#tickLater();
     this.wake();
@@ -81,7 +83,7 @@ export class Dispatcher {
 
   /** Stops and waits for the round in hand. */
   async stop(): Promise<void> {
-    this.#stopped = true;
+    this.#open = false;
     this.#timer?.cancel();
     await this.#running;
   }
@@ -89,7 +91,7 @@ export class Dispatcher {
   /** Asks for a round soon: something changed. */
   wake(): void {
     this.#dirty = true;
-    if (this.#running || this.#stopped) return;
+    if (this.#running || !this.#open) return;
     this.#running = this.#rounds().finally(() => {
       this.#running = null;
     });
@@ -129,7 +131,7 @@ export class Dispatcher {
   async #rounds(): Promise<void> {
     // Yields first, so that changes of one turn share one round.
     await nextTurn();
-    while (this.#dirty && !this.#stopped) {
+    while (this.#dirty && this.#open) {
       this.#dirty = false;
       try {
         if (this.#ticked) {

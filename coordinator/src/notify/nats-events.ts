@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
 import type { NatsConnection } from 'nats';
 import type { JobNotice } from './job-notices.ts';
@@ -10,7 +9,7 @@ export type NatsOutcome = 'published' | 'dropped';
 /** What {@link NatsEvents} works with. */
 export interface NatsEventsParts {
   readonly connection: Pick<NatsConnection, 'publish' | 'flush'>;
-  /** First tokens of every subject; see {@link checkSubjectPrefix}. */
+  /** First token of every subject: the farm's name on this NATS, as the journal has checked it. */
   readonly prefix: string;
   readonly count: (outcome: NatsOutcome) => void;
   readonly log: Logger;
@@ -21,8 +20,6 @@ const MAX_UNFLUSHED_BYTES = 1024 * 1024;
 
 /** Characters of a token; longer ones become a hash. */
 const MAX_TOKEN = 128;
-
-const subjectPrefix = /^[A-Za-z0-9_-]{1,32}(\.[A-Za-z0-9_-]{1,32}){0,7}$/;
 
 /**
  * Publishes notices on NATS, at most once each: nobody waits for them, and what can't be sent is dropped. The record that
@@ -101,12 +98,4 @@ export function subjectToken(text: string): string {
     })
     .join('');
   return token.length <= MAX_TOKEN ? token : `=h${createHash('sha256').update(text).digest('hex')}`;
-}
-
-/** @throws FarmError `invalid_argument` unless the prefix is 1 to 8 tokens of letters, digits, `_` and `-`. */
-export function checkSubjectPrefix(prefix: string, field: string): void {
-  if (subjectPrefix.test(prefix) && !prefix.startsWith('_')) return;
-  const accepted =
-    'accepted are 1 to 8 parts of 1 to 32 letters, digits, _ and - joined by dots, the first without _ first';
-  throw new FarmError('invalid_argument', `${field}: ${JSON.stringify(prefix.slice(0, 80))}; ${accepted}`, { field });
 }

@@ -8,6 +8,7 @@ import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import fc from 'fast-check';
 import type { Journal } from '../journal/journal.ts';
 import { openSqliteJournal } from '../journal/sqlite-journal.ts';
+import { DeliveryLog } from './delivery-log.ts';
 import type { JobNotice } from './job-notices.ts';
 import { JobNotifier } from './job-notifier.ts';
 import { noticesAfter } from './notice-history.ts';
@@ -141,6 +142,27 @@ test('a long job whose endpoint is slow is told in full, though little of it is 
   gate.resolve(OK);
   await stage.settle();
   assert.deepEqual(typesOf(stage.posted), ['accepted', 'started', ...Array(20).fill('progress'), 'completed']);
+});
+
+test('what happens while a backlog is worked off comes after it', async (t) => {
+  const stage = await lead(t);
+  let release = Promise.withResolvers<PostAnswer>();
+  stage.answer = () => release.promise;
+  const deliverOne = async () => {
+    const { resolve } = release;
+    release = Promise.withResolvers();
+    resolve(OK);
+    await stage.settle();
+  };
+  await stage.farm.submit('a', 40);
+  await stage.farm.render('a', 30);
+  await stage.settle();
+  for (let n = 0; n < 3; n++) await deliverOne();
+  await stage.farm.render('a', 4);
+  stage.answer = () => OK;
+  await deliverOne();
+  const committed = stage.posted.map(({ job }) => job.clips_committed);
+  assert.deepEqual(committed, [0, 0, ...Array.from({ length: 17 }, (_, n) => 2 * n + 2)]);
 });
 
 test('the next leader goes on where the last one stopped, and tells what happened in between', async (t) => {
@@ -392,6 +414,9 @@ test('recording costs at most one small event a second', async (t) => {
   for await (const event of stage.journal.read('notify/one', 1)) events.push(event.data);
   assert.ok(events.length <= 3, `${events.length} events`);
   assert.ok(JSON.stringify(events).length < 2000);
+  const recorded = new DeliveryLog(stage.journal, 'one');
+  await recorded.load();
+  assert.deepEqual([recorded.state.open.size, recorded.state.done.size], [0, 30], 'those that ended are marked to go');
 });
 
 type Step =
