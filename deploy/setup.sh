@@ -77,7 +77,7 @@ has_ffmpeg() { command -v ffmpeg >/dev/null 2>&1 && command -v ffprobe >/dev/nul
 install_ffmpeg() {
   if ! command -v apt-get >/dev/null 2>&1; then
     fail 'ffmpeg and ffprobe are not installed' \
-      'install FFmpeg 5.1 or newer (macOS: brew install ffmpeg; Fedora: sudo dnf install ffmpeg), then run this again'
+      'install FFmpeg 4.4 or newer (macOS: brew install ffmpeg; Fedora: sudo dnf install ffmpeg), then run this again'
   fi
   by_hand='sudo apt-get update && sudo apt-get install -y --no-install-recommends ffmpeg'
   prefix=$(root_prefix) || fail 'ffmpeg and ffprobe are not installed, and installing them needs root' "$by_hand"

@@ -36,7 +36,7 @@ export class DiskGuard {
   /** Something could not be written because the disk is full. */
   full(message: string): void {
     this.#reason = `the disk of the state directory is full: ${message}`;
-    this.#options.log.error({ reason: message }, 'the slot pauses until the disk has room');
+    this.#options.log.error({ reason: message, needed_bytes: ENOUGH_BYTES }, 'the slot pauses until the disk has room');
     this.#watch();
   }
 

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { openAgentState } from './identity.ts';
+import { AgentProcess } from './testing/agent-process.ts';
 
 test('the identity is made once, and the directory is closed to others', async (t) => {
   const dir = join(temporaryDirectory(t), 'a', 'b');
@@ -45,4 +46,14 @@ test('a directory in use is refused with the process that uses it, until that is
   holder.kill('SIGKILL');
   await once(holder, 'exit');
   (await openAgentState(dir)).release();
+});
+
+test('an agent whose state directory is a file says so in one line', async (t) => {
+  const path = join(temporaryDirectory(t), 'file');
+  writeFileSync(path, '');
+  const agent = AgentProcess.start(t, path, '127.0.0.1:1');
+  // Not its exit: what it printed may come after that.
+  const [code] = await once(agent.child, 'close');
+  assert.equal(code, 1);
+  assert.match(agent.output, /^error: cannot use the state directory .*\n$/);
 });

@@ -7,8 +7,6 @@ import { clientChannel } from '@clipfarm/shared/rpc/credentials';
 import { Link } from './link.ts';
 import { FakeCoordinator, until } from './testing/fake-coordinator.ts';
 
-const log = createLogger({ name: 'test', level: 'silent' });
-
 async function coordinator(t: TestContext): Promise<FakeCoordinator> {
   const found = await FakeCoordinator.start();
   t.after(() => found[Symbol.asyncDispose]());
@@ -18,6 +16,9 @@ async function coordinator(t: TestContext): Promise<FakeCoordinator> {
 /** A started link to these coordinators, and what it told its owner. */
 function link(t: TestContext, ...coordinators: readonly FakeCoordinator[]) {
   const told: string[] = [];
+  const warned: string[] = [];
+  const destination = { write: (line: string) => void warned.push(line) };
+  const log = createLogger({ name: 'test', level: 'warn', destination });
   const found = new Link({
     ...{ clock: systemClock, random: () => 0, log },
     addresses: coordinators.map(({ address }) => address),
@@ -33,7 +34,7 @@ function link(t: TestContext, ...coordinators: readonly FakeCoordinator[]) {
   });
   found.start();
   t.after(() => found.close());
-  return { link: found, told };
+  return { link: found, told, warned };
 }
 
 const revoke = (term: number) => ({ $case: 'revoke', value: { term, leaseId: 'l', reason: '' } }) as const;
@@ -76,10 +77,11 @@ test('a coordinator whose term is over is left for the next one', async (t) => {
   const [old, leader] = [await coordinator(t), await coordinator(t)];
   old.term = 8;
   leader.term = 9;
-  const { told } = link(t, leader, old);
+  const { told, warned } = link(t, leader, old);
   await until(() => told.length === 1, 'the welcome of the leader');
   leader.down();
   await until(() => old.hellos.length >= 2, 'the old one is tried again and again');
+  assert.match(warned.join(''), /its term 8 is below one that this agent knows: .*restart this agent/);
   assert.deepEqual(told, ['welcome 9', 'disconnected']);
   await leader.up();
   await until(() => told.length === 3, 'the leader is back');

@@ -26,7 +26,8 @@ try {
   const failure = FarmError.from(error);
   process.stderr.write(`error: ${failure.message}\n`);
   if (failure.hint !== undefined) process.stderr.write(`try: ${failure.hint}\n`);
-  if (failure.code === 'internal' && failure.cause instanceof Error) process.stderr.write(`${failure.cause.stack}\n`);
+  // Where it came from helps only with what nobody expected.
+  if (error instanceof Error && !(error instanceof FarmError)) process.stderr.write(`${error.stack}\n`);
   process.exit(exitCodeOf(failure.code));
 }
 

@@ -79,6 +79,8 @@ export class ChunkCommitter {
     const { jobId, leaseId, clip, sha256 } = manifest;
     const job = this.#jobs.get(jobId);
     if (!job) return { verdict: 'CHUNK_VERDICT_NOT_WANTED', reason: `there is no job ${jobId}` };
+    // A completed job has forgotten its leases, so it can't judge whose chunk this is; it wants none anyway.
+    if (job.status === 'completed') return { verdict: 'CHUNK_VERDICT_NOT_WANTED', reason: 'the job is completed' };
     const lease = job.leases.get(leaseId) ?? job.pastLeases.get(leaseId);
     if (!lease || lease.nodeId !== nodeId) {
       return { verdict: 'CHUNK_VERDICT_REJECTED', reason: `lease ${leaseId} was never given to this node` };

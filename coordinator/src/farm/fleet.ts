@@ -1,5 +1,5 @@
 import type { Clock } from '@clipfarm/shared/clock';
-import type { SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import type { SlotInfo, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { fitSlot } from '@clipfarm/shared/model/profiles';
 import { type ForecastSlot, type Geometry, newForecast, noteMeasured, secondsPerClip } from '../core/forecast.ts';
 import { type JobDefinition, type JobState, slotKey } from '../core/job-model.ts';
@@ -11,7 +11,7 @@ import { SlotFactsCache } from './slot-facts.ts';
 import { UsageMeter } from './usage-meter.ts';
 
 /** States in which a slot takes nothing, although its node is online. */
-const UNAVAILABLE: ReadonlySet<string> = new Set(['SLOT_STATE_RECOVERING', 'SLOT_STATE_DRAINING']);
+const UNAVAILABLE: ReadonlySet<SlotState | undefined> = new Set(['SLOT_STATE_RECOVERING', 'SLOT_STATE_DRAINING']);
 
 /** A lease's progress and when it last moved. */
 export interface TimedProgress extends LeaseProgress {
@@ -131,7 +131,7 @@ export class Fleet {
     const { nodeId } = node;
     const { slotId, profile, warmUpSeconds, declaredSecondsPerClip } = info;
     const key = slotKey(nodeId, slotId);
-    const available = takesWork && !UNAVAILABLE.has(node.statuses.get(slotId)?.state ?? '');
+    const available = takesWork && !UNAVAILABLE.has(node.statuses.get(slotId)?.state);
     const leaseId = this.#leases.onSlot(key);
     return { key, nodeId, slotId, profile, available, leaseId, warmUpSeconds, declaredSecondsPerClip, node, info };
   }

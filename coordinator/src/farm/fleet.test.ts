@@ -1,0 +1,184 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ManualClock } from '@clipfarm/shared/clock';
+import type { SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { GIB } from '@clipfarm/shared/model/gpu-cost';
+import { DEFAULT_POLICY } from '../core/schedule-model.ts';
+import { attach, commit, grant, memoryFarm, submit } from './farm-fixture.ts';
+import { Fleet } from './fleet.ts';
+import { Jobs } from './jobs.ts';
+
+/** A node `n` with two slots, and a lease of clips 10 to 20 on slot `n/0`. */
+async function farmWithLease() {
+  const farm = await memoryFarm(new ManualClock());
+  await attach(farm, 'n', [{}, {}]);
+  const job = await submit(farm);
+  const leaseId = await grant(farm, job, { nodeId: 'n', slotId: '0', start: 10, end: 20 });
+  const note = (clip: number, fraction: number) => farm.fleet.noteProgress('n', leaseId, { clip, fraction });
+  const at = () => {
+    const { clip, fraction } = farm.fleet.progressOf(leaseId) ?? {};
+    return [clip, fraction];
+  };
+  return { ...farm, job, leaseId, note, at };
+}
+
+test('progress counts for a lease in force, from the node that has it', async () => {
+  const { fleet, leaseId, note, at } = await farmWithLease();
+  fleet.noteProgress('another', leaseId, { clip: 12, fraction: 0 });
+  fleet.noteProgress('n', 'no such lease', { clip: 12, fraction: 0 });
+  assert.equal(fleet.progressOf(leaseId), undefined);
+  assert.equal(fleet.progressOf('no such lease'), undefined);
+  note(12, 0.25);
+  assert.deepEqual(at(), [12, 0.25]);
+});
+
+test('progress of a lease that is over is forgotten, and what comes late is not kept', async () => {
+  const { fleet, jobs, leaseId, note } = await farmWithLease();
+  note(12, 0);
+  await jobs.execute('job-1', { type: 'endLease', leaseId, cause: 'returned', reason: '' });
+  assert.equal(fleet.progressOf(leaseId), undefined);
+  note(13, 0);
+  assert.equal(fleet.progressOf(leaseId), undefined);
+  assert.equal(fleet.scheduleInput().progress.size, 0);
+});
+
+test('progress stays within the lease, pre-roll included, and never goes back', async () => {
+  const { note, at } = await farmWithLease();
+  note(3, -1);
+  assert.deepEqual(at(), [9, 0]);
+  note(12, 7);
+  assert.deepEqual(at(), [12, 1]);
+  for (const [clip, fraction] of [
+    [12, 0.5],
+    [11, 0.9],
+    [Number.NaN, 0],
+    [15, Number.NaN],
+  ] as const) {
+    note(clip, fraction);
+    assert.deepEqual(at(), [12, 1], `${clip} ${fraction}`);
+  }
+  note(4_000_000_000, 0);
+  assert.deepEqual(at(), [20, 0]);
+});
+
+test('progress carries when it last moved, by both clocks; a repetition is no movement', async () => {
+  const { fleet, clock, leaseId, note } = await farmWithLease();
+  clock.advance(1000);
+  note(12, 0.5);
+  const [movedAt, at] = [clock.now(), clock.monotonic()];
+  clock.advance(1000);
+  note(12, 0.5);
+  assert.deepEqual(fleet.progressOf(leaseId), { clip: 12, fraction: 0.5, movedAt, at });
+  assert.equal(fleet.scheduleInput().progress.get(leaseId)?.movedAt, movedAt);
+});
+
+test('a slot is found by its name and is the same as in the list, with the lease that it holds', async () => {
+  const { fleet, leaseId } = await farmWithLease();
+  assert.deepEqual([fleet.slot('n', '0'), fleet.slot('n', '1')], fleet.slots());
+  assert.deepEqual(
+    fleet.slots().map((slot) => slot.leaseId),
+    [leaseId, null],
+  );
+  assert.equal(fleet.slot('n', '2'), undefined);
+  assert.equal(fleet.slot('m', '0'), undefined);
+});
+
+test('leases are found as long as they are in force, with their ends as they are', async () => {
+  const { fleet, jobs, job, leaseId } = await farmWithLease();
+  assert.deepEqual(fleet.holder(leaseId), { job, lease: job.leases.get(leaseId) });
+  await jobs.execute('job-1', { type: 'shrink', leaseId, end: 15, reason: '' });
+  assert.equal(fleet.holder(leaseId)?.lease.end, 15);
+  await jobs.execute('job-1', { type: 'cancel', reason: '' });
+  assert.equal(fleet.holder(leaseId), null);
+  assert.equal(fleet.slot('n', '0')?.leaseId, null);
+});
+
+test('a slot that got a new lease keeps it when the end of the old one is told', async () => {
+  const farm = await farmWithLease();
+  const { fleet, job } = farm;
+  await commit(farm, job, farm.leaseId, 10, 20);
+  const next = await grant(farm, job, { nodeId: 'n', slotId: '0', start: 30, end: 40 });
+  assert.equal(fleet.slot('n', '0')?.leaseId, next);
+});
+
+test('a coordinator that starts finds the leases that the journal holds', async () => {
+  const { journal, office, nodes, clock, leaseId } = await farmWithLease();
+  const jobs = await Jobs.load(journal, clock, office);
+  const fleet = new Fleet(jobs, nodes, clock, DEFAULT_POLICY);
+  assert.equal(fleet.holder(leaseId)?.lease.leaseId, leaseId);
+  assert.equal(fleet.slot('n', '0')?.leaseId, leaseId);
+});
+
+test('slots that recover or drain take nothing, nor do those of a node that hands in its spool', async () => {
+  const { fleet, nodes } = await farmWithLease();
+  const available = (state: SlotState) => {
+    nodes.seen('n', [{ slotId: '1', state, leaseId: '', currentClip: 0, clipProgress: 0 }]);
+    return fleet.slot('n', '1')?.available;
+  };
+  assert.equal(available('SLOT_STATE_IDLE'), true);
+  assert.equal(available('SLOT_STATE_LOADING'), true);
+  assert.equal(available('SLOT_STATE_RECOVERING'), false);
+  assert.equal(available('SLOT_STATE_DRAINING'), false);
+  nodes.disconnected('n');
+  assert.equal(available('SLOT_STATE_IDLE'), false);
+});
+
+test('what fits is what the slot says of itself since it last attached', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const job = await submit(farm);
+  const fits = () => {
+    const input = farm.fleet.scheduleInput();
+    return input.slots.map((slot) => input.fits(slot, job));
+  };
+  await attach(farm, 'n', [{ profile: 'single-80g', memoryBytes: 79.6 * GIB, maxUnits: 70 }]);
+  assert.deepEqual([...fits(), ...fits()], [true, true]);
+  await attach(farm, 'n', [{ profile: 'single-80g', memoryBytes: 40 * GIB, maxUnits: 70 }]);
+  assert.deepEqual(fits(), [false]);
+  assert.match(farm.fleet.fits(job.definition)[0]?.detail ?? '', /GiB per GPU/);
+});
+
+test('a slot starts from a prior and then goes by what it measured; nonsense is no measurement', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const { definition } = await submit(farm);
+  await attach(farm, 'n', [{ profile: 'single-80g', declaredSecondsPerClip: 0 }]);
+  const slot = farm.fleet.slot('n', '0') ?? assert.fail('no slot');
+  const prior = farm.fleet.secondsPerClip(slot, definition);
+  assert.ok(prior > 1 && prior < 20);
+  for (const nonsense of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {
+    farm.fleet.noteClipSeconds(slot, definition, nonsense);
+    assert.equal(farm.fleet.secondsPerClip(slot, definition), prior);
+  }
+  farm.fleet.noteClipSeconds(slot, definition, 7);
+  assert.equal(farm.fleet.secondsPerClip(slot, definition), 7);
+  assert.equal(farm.fleet.scheduleInput().secondsPerClip(slot, definition), 7);
+});
+
+test('who holds slots is charged for them, and is forgotten some time after the last one', async () => {
+  const { fleet, clock, jobs, leaseId } = await farmWithLease();
+  const used = () => fleet.scheduleInput().usage.get('ann');
+  for (let n = 0; n < 40; n++) {
+    clock.advance(250);
+    fleet.tickUsage();
+  }
+  assert.ok(Math.abs((used() ?? 0) - 10) < 0.1, `${used()}`);
+  await jobs.execute('job-1', { type: 'endLease', leaseId, cause: 'returned', reason: '' });
+  clock.advance(600_000);
+  fleet.tickUsage();
+  assert.ok(Math.abs((used() ?? 0) - 5) < 0.1, `${used()}`);
+  clock.advance(2_400_000);
+  fleet.tickUsage();
+  assert.equal(used(), undefined);
+});
+
+test('a new term begins without progress, and charges nobody for the time before', async () => {
+  const { fleet, clock, leaseId, note } = await farmWithLease();
+  note(12, 0.5);
+  clock.advance(3_600_000);
+  fleet.takeOver();
+  assert.equal(fleet.progressOf(leaseId), undefined);
+  clock.advance(250);
+  fleet.tickUsage();
+  assert.equal(fleet.scheduleInput().usage.get('ann'), 0.25);
+  note(11, 0);
+  assert.equal(fleet.progressOf(leaseId)?.clip, 11);
+});

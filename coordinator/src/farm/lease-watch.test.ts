@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ManualClock } from '@clipfarm/shared/clock';
+import { createLogger } from '@clipfarm/shared/log';
+import { attach, grant, memoryFarm, submit } from './farm-fixture.ts';
+import { LeaseWatch } from './lease-watch.ts';
+
+const LEASE_MILLIS = 5000;
+/** Three times what the agent gets, and that is the floor for slots that take a second per clip. */
+const STUCK_MILLIS = 60_000;
+
+/** A job with a lease on each of two nodes. */
+async function watchedFarm() {
+  const farm = await memoryFarm(new ManualClock());
+  const job = await submit(farm);
+  const leases: string[] = [];
+  for (const [n, nodeId] of ['a', 'b'].entries()) {
+    await attach(farm, nodeId);
+    leases.push(await grant(farm, job, { nodeId, slotId: '0', start: 50 * n, end: 50 * n + 50 }));
+  }
+  const log = createLogger({ name: 'test', level: 'silent' });
+  const watch = new LeaseWatch({ ...farm, leaseMillis: LEASE_MILLIS, hangFloorSeconds: 20, log });
+  /** Lets time pass with signs of life from these nodes at the end of it, and looks. */
+  const pass = async (millis: number, alive: readonly string[] = ['a', 'b']) => {
+    farm.clock.advance(millis);
+    for (const nodeId of alive) farm.nodes.seen(nodeId);
+    await watch.check();
+    return [...job.leases.values()].map((lease) => lease.nodeId);
+  };
+  return { ...farm, job, watch, pass, leaseOnA: leases[0] ?? '' };
+}
+
+test('a node that is silent for a lease time loses its leases, the others keep theirs', async () => {
+  const { job, pass } = await watchedFarm();
+  assert.deepEqual(await pass(10_000), ['a', 'b'], 'heard of just now');
+  assert.deepEqual(await pass(5000, ['b']), ['a', 'b'], 'not longer than a lease time');
+  assert.deepEqual(await pass(1, ['b']), ['b']);
+  const [failure] = job.failures;
+  assert.deepEqual([failure?.failureClass, failure?.nodeId], ['node_lost', 'a']);
+});
+
+test('a lease that stands still ends at three times its agent’s limit and not before', async () => {
+  const { job, pass } = await watchedFarm();
+  await pass(0);
+  assert.deepEqual(await pass(STUCK_MILLIS), ['a', 'b']);
+  assert.deepEqual(await pass(1), []);
+  assert.deepEqual(
+    job.failures.map((failure) => failure.failureClass),
+    ['hang', 'hang'],
+  );
+  assert.match(job.failures[0]?.message ?? '', /no progress for 60 s/);
+});
+
+test('progress gives a lease its whole time again, and a repetition of it does not', async () => {
+  const { fleet, pass, leaseOnA } = await watchedFarm();
+  await pass(0);
+  await pass(40_000);
+  fleet.noteProgress('a', leaseOnA, { clip: 3, fraction: 0.5 });
+  assert.deepEqual(await pass(40_000), ['a']);
+  fleet.noteProgress('a', leaseOnA, { clip: 3, fraction: 0.5 });
+  assert.deepEqual(await pass(20_001), []);
+});
+
+test('while it was nobody’s fault no time runs, and all of it runs again afterwards', async () => {
+  const { watch, pass } = await watchedFarm();
+  await pass(0);
+  await pass(STUCK_MILLIS - 1);
+  watch.excuse();
+  assert.deepEqual(await pass(STUCK_MILLIS), ['a', 'b']);
+  assert.deepEqual(await pass(1), []);
+});
