@@ -27,6 +27,10 @@ Runs the coordinator: accepts jobs, schedules clips onto node agents, stitches t
   --election-millis N       lifetime of the lead without renewal, with NATS (default 5000; fixed when first opened)
   --artifacts WHERE         where files are kept; several coordinators must share it (default DIR/artifacts):
                             ${ARTIFACT_STORE_FORMS}
+  --webhook-url URL         where to post what happens to jobs; up to eight times (docs/events.md)
+  --webhook-secret-file FILE
+                            what signs: one file for all URLs, or one for each in the same order
+  --webhook-allow-private   also post to this machine and to private networks
   --token-file FILE         bearer token that every caller must present
   --tls-cert FILE, --tls-key FILE, --tls-client-ca FILE
                             PEM files; beyond loopback TLS and a token or client certificates are required
@@ -67,6 +71,9 @@ const schema = z
     'nats-allow-unsafe': z.boolean().default(false),
     'election-millis': millis(1000, 60_000).default(5000),
     artifacts: z.string().optional(),
+    'webhook-url': z.array(z.string()).default([]),
+    'webhook-secret-file': z.array(z.string()).default([]),
+    'webhook-allow-private': z.boolean().default(false),
     'token-file': z.string().optional(),
     'tls-cert': z.string().optional(),
     'tls-key': z.string().optional(),
@@ -132,6 +139,9 @@ export function coordinatorConfig(argv: readonly string[], env: NodeJS.ProcessEn
   const booleans = {
     insecure: { type: 'boolean' },
     'nats-allow-unsafe': { type: 'boolean' },
+    'webhook-allow-private': { type: 'boolean' },
+    'webhook-url': { type: 'string', multiple: true },
+    'webhook-secret-file': { type: 'string', multiple: true },
     'log-pretty': { type: 'boolean' },
     help: { type: 'boolean' },
   } as const;

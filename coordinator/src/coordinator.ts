@@ -36,6 +36,11 @@ import { StorageHealth } from './farm/storage-health.ts';
 import { Submissions } from './farm/submissions.ts';
 import { govern } from './govern.ts';
 import { LeaderDuties } from './leader-duties.ts';
+import { JobNotifier } from './notify/job-notifier.ts';
+import { NatsEvents, type NatsOutcome } from './notify/nats-events.ts';
+import { webhookEndpoints } from './notify/webhook-endpoint.ts';
+import { postNotice } from './notify/webhook-post.ts';
+import { Webhooks } from './notify/webhooks.ts';
 import { openJournal } from './open-journal.ts';
 
 /** A coordinator that is up. */
@@ -70,7 +75,12 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
   const metrics = createMetrics();
   await using undo = new AsyncDisposableStack();
-  const { journal, election } = await openJournal(config, metrics, log);
+  const endpoints = webhookEndpoints({
+    urls: config['webhook-url'],
+    secretFiles: config['webhook-secret-file'],
+    allowPrivate: config['webhook-allow-private'],
+  });
+  const { journal, election, connection } = await openJournal(config, metrics, log);
   undo.defer(() => journal.close());
   undo.defer(() => election.close());
   const id = await ownIdentity(dataDir);
@@ -103,7 +113,35 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   const changes = new Changes(clock);
   collectFarmGauges(metrics, jobs, nodes, fleet, storage);
   const base = { jobs, nodes, fleet, links, office, timings, store, storage, metrics, clock, log };
-  const duties = new LeaderDuties({ ...base, anchors, audio, ffmpeg, workDir: join(dataDir, 'work'), speed, changes });
+  const webhooks = new Webhooks(
+    {
+      journal,
+      jobs,
+      clock,
+      random: Math.random,
+      post: postNotice,
+      count: (outcome) => metrics.webhookDeliveries.inc({ outcome }),
+      log,
+    },
+    endpoints,
+  );
+  metrics.onCollect(() => {
+    metrics.webhookJobsPending.set(webhooks.pending);
+    metrics.webhookEndpointsFailing.set(webhooks.failing);
+  });
+  const count = (outcome: NatsOutcome) => metrics.natsNotices.inc({ outcome });
+  const subjects = connection && new NatsEvents({ connection, prefix: config['nats-prefix'], count, log });
+  const notifier = new JobNotifier(webhooks, subjects);
+  const duties = new LeaderDuties({
+    ...base,
+    anchors,
+    notifier,
+    audio,
+    ffmpeg,
+    workDir: join(dataDir, 'work'),
+    speed,
+    changes,
+  });
 
   const rpc = rpcHandlers(log);
   const server = createFarmServer({ token: access.token });

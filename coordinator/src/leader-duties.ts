@@ -14,6 +14,7 @@ import type { Office } from './farm/office.ts';
 import type { Speedometer } from './farm/speedometer.ts';
 import { Stitcher, type StitcherParts } from './farm/stitcher.ts';
 import type { StorageHealth } from './farm/storage-health.ts';
+import type { JobNotifier } from './notify/job-notifier.ts';
 
 /** What only a leader does: schedules, speaks to agents, stitches. */
 export interface DutyParts extends StitcherParts {
@@ -22,6 +23,7 @@ export interface DutyParts extends StitcherParts {
   readonly fleet: Fleet;
   readonly links: Links;
   readonly anchors: AnchorKeeper;
+  readonly notifier: JobNotifier;
   readonly office: Office;
   readonly speed: Speedometer;
   readonly changes: Changes;
@@ -43,12 +45,13 @@ export class LeaderDuties {
     this.#parts = parts;
     const { jobs, office, links, changes, speed } = parts;
     const announcer = { ...parts, hangFloorSeconds: parts.timings.hangFloorSeconds };
-    jobs.onEvent((job, event) => {
+    jobs.onEvent((job, event, at) => {
       changes.notify(job.definition.jobId);
       if (isOver(job)) speed.forget(job.definition.jobId);
       else if (event.type === 'ClipCommitted') speed.note(job.definition.jobId, event.record.frames);
       if (!office.leads || !this.#active) return;
       announceJobEvent({ ...announcer, links, term: office.term }, job, event);
+      parts.notifier.tell(job, event, at);
       this.#active.stitcher.advance(job);
       this.#active.dispatcher.wake();
     });
@@ -67,6 +70,7 @@ export class LeaderDuties {
     await jobs.takeOver();
     for (const job of jobs.live()) await anchors.ensure(job);
     await stitcher.start();
+    this.#parts.notifier.begin(term);
     dispatcher.start();
     log.info({ term, jobs: jobs.live().length }, 'leading');
   }
@@ -79,6 +83,7 @@ export class LeaderDuties {
     links.closeAll(reason);
     const active = this.#active;
     this.#active = null;
+    await this.#parts.notifier.end();
     await active?.dispatcher.stop();
     await active?.stitcher.stop();
     log.info({ reason }, 'no longer leading');

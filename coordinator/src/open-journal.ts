@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { backoffDelay } from '@clipfarm/shared/backoff';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
+import type { NatsConnection } from 'nats';
 import type { Metrics } from './admin/metrics.ts';
 import type { CoordinatorConfig } from './config.ts';
 import type { Election } from './journal/election.ts';
@@ -18,6 +19,8 @@ const OPENING = { firstMillis: 500, maxMillis: 10_000 } as const;
 export interface OpenJournal {
   readonly journal: Journal;
   readonly election: Election;
+  /** The connection, where the journal is in NATS. */
+  readonly connection: NatsConnection | null;
 }
 
 /**
@@ -29,7 +32,7 @@ export async function openJournal(config: CoordinatorConfig, metrics: Metrics, l
   const onAppend = (seconds: number) => metrics.journalAppendSeconds.observe(seconds);
   if (config.journal === 'sqlite') {
     const journal = await openSqliteJournal({ path: join(config['data-dir'], 'journal.db'), onAppend });
-    return { journal, election: sqliteElection(journal) };
+    return { journal, election: sqliteElection(journal), connection: null };
   }
   // Loaded only where it is used: a farm on one machine needs no NATS.
   const { openJetStreamJournal } = await import('./journal/open-jetstream-journal.ts');

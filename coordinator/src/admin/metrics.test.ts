@@ -47,12 +47,16 @@ test('the farm’s metrics are exactly these', async () => {
     'clipfarm_journal_append_seconds',
     'clipfarm_leases_active',
     'clipfarm_leases_total',
+    'clipfarm_nats_events_total',
     'clipfarm_nodes',
     'clipfarm_schedule_seconds',
     'clipfarm_slots',
     'clipfarm_stale_commits_total',
     'clipfarm_stitched_bytes_total',
     'clipfarm_storage_full',
+    'clipfarm_webhook_deliveries_total',
+    'clipfarm_webhook_endpoints_failing',
+    'clipfarm_webhook_jobs_pending',
   ]);
 });
 

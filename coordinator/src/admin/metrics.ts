@@ -85,6 +85,11 @@ export function createMetrics() {
     attemptFailures,
     stitchedBytes: counter('stitched_bytes', 'Bytes of chunks written to finished or growing videos.'),
 
+    webhookDeliveries: counter('webhook_deliveries', 'Notices posted to webhooks, by how it ended.', ['outcome']),
+    webhookJobsPending: gauge('webhook_jobs_pending', 'Jobs with something left to be told, over all endpoints.'),
+    webhookEndpointsFailing: gauge('webhook_endpoints_failing', 'Webhook endpoints that could not be reached last.'),
+    natsNotices: counter('nats_events', 'Notices for NATS subjects, by what became of them.', ['outcome']),
+
     clipRenderSeconds: histogram('clip_render', 'Time to render one clip, by profile.', SLOW_BUCKETS, ['profile']),
     chunkCommitSeconds: histogram('chunk_commit', 'Time from ChunkReady to its answer.', FAST_BUCKETS),
     finishSeconds: histogram('finish', 'Time from the last commit of a job to its finished file.', SLOW_BUCKETS),

@@ -93,7 +93,7 @@ test('leases are found as long as they are in force, with their ends as they are
   assert.equal(fleet.slot('n', '0')?.leaseId, null);
 });
 
-test('a slot that got a new lease keeps it when the end of the old one is told', async () => {
+test('a slot that has finished its lease shows the next one', async () => {
   const farm = await farmWithLease();
   const { fleet, job } = farm;
   await commit(farm, job, farm.leaseId, 10, 20);

@@ -52,7 +52,7 @@ interface Turn {
 const BACKOFF: Backoff = { firstMillis: 1000, maxMillis: 600_000 };
 
 /** A notice older than this is given up when it, or the endpoint, could not be reached. */
-export const GIVE_UP_MILLIS = 24 * 3_600_000;
+const GIVE_UP_MILLIS = 24 * 3_600_000;
 
 /** Failures in a row after which it is said: one that loses a connection now and then is no news. */
 const SAID_AFTER = 3;

@@ -1,0 +1,92 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ManualClock } from '@clipfarm/shared/clock';
+import { createLogger } from '@clipfarm/shared/log';
+import { forecastFinish, forecastLease } from '../core/schedule.ts';
+import { attach, commit, grant, type MemoryFarm, memoryFarm, submit } from '../farm/farm-fixture.ts';
+import { Speedometer } from '../farm/speedometer.ts';
+import { StorageHealth } from '../farm/storage-health.ts';
+import { Views } from './views.ts';
+
+function viewsOf(farm: MemoryFarm) {
+  const storage = new StorageHealth(createLogger({ name: 'test', level: 'silent' }));
+  const speed = new Speedometer(() => farm.clock.monotonic());
+  return { storage, views: new Views(farm.fleet, farm.nodes, speed, storage) };
+}
+
+test('a job shows its leases, where they are and when they will be done', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  await attach(farm, 'n', [{}, { declaredSecondsPerClip: 2 }]);
+  const job = await submit(farm, { clips: 60 });
+  const first = await grant(farm, job, { nodeId: 'n', slotId: '0', start: 0, end: 30 });
+  await grant(farm, job, { nodeId: 'n', slotId: '1', start: 30, end: 60 });
+  await commit(farm, job, first, 0, 10);
+  farm.fleet.noteProgress('n', first, { clip: 10, fraction: 0.5 });
+  const shown = viewsOf(farm).views.job(job);
+  assert.deepEqual(
+    shown.leases.map(({ currentClip, etaSeconds }) => [currentClip, etaSeconds]),
+    [
+      [10, 19.5],
+      [29, 62],
+    ],
+  );
+  assert.equal(shown.etaSeconds, 62);
+  assert.deepEqual([shown.clipsCommitted, shown.clipsPrefix, shown.state], [10, 10, 'JOB_STATE_RENDERING']);
+  assert.deepEqual(shown.spans, [{ start: 0, end: 10, nodeId: 'n', slotId: '0' }]);
+  const input = farm.fleet.scheduleInput([job]);
+  assert.equal(shown.etaSeconds, forecastFinish(input, job));
+  assert.deepEqual(
+    shown.leases.map((lease) => lease.etaSeconds),
+    [...job.leases.values()].map((lease) => forecastLease(input, job, lease)),
+  );
+});
+
+test('several jobs at once look like each one by itself', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  await attach(farm, 'n', [{}, {}]);
+  const jobs = [await submit(farm, { jobId: 'a' }), await submit(farm, { jobId: 'b' }), await submit(farm)];
+  for (const [n, job] of jobs.slice(0, 2).entries()) {
+    await grant(farm, job, { nodeId: 'n', slotId: `${n}`, start: 0, end: 50 });
+  }
+  const { views } = viewsOf(farm);
+  assert.deepEqual(
+    views.jobs(jobs),
+    jobs.map((job) => views.job(job)),
+  );
+});
+
+test('a job that waits says what for', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const { views, storage } = viewsOf(farm);
+  const job = await submit(farm);
+  const reason = () => views.job(job).stateReason;
+  assert.equal(reason(), 'waits for a node: none is online');
+  await attach(farm, 'small', [{ profile: 'single-48g-fp8' }]);
+  assert.match(reason(), /^no online slot fits: 704x384 .* needs 60\.8 GiB per GPU/);
+  await attach(farm, 'large', [{ profile: 'single-80g' }]);
+  assert.equal(reason(), 'waits for a free slot');
+  farm.nodes.disconnected('large');
+  assert.match(reason(), /^no online slot fits/);
+  storage.failed(Object.assign(new Error('no space left'), { code: 'ENOSPC' }));
+  assert.match(reason(), /disk is full/);
+});
+
+test('a node shows what each of its slots does', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const node = await attach(farm, 'n', [{}, { declaredSecondsPerClip: 3 }]);
+  const job = await submit(farm);
+  const leaseId = await grant(farm, job, { nodeId: 'n', slotId: '0', start: 0, end: 50 });
+  const slot = farm.fleet.slot('n', '0') ?? assert.fail('no slot');
+  farm.fleet.noteClipSeconds(slot, job.definition, 1.5);
+  const status = { slotId: '0', state: 'SLOT_STATE_RENDERING', leaseId, currentClip: 4, clipProgress: 0.25 } as const;
+  farm.nodes.seen('n', [status]);
+  const shown = viewsOf(farm).views.node(node);
+  assert.equal(shown.state, 'NODE_STATE_ONLINE');
+  assert.deepEqual(
+    shown.slots.map((s) => [s.jobId, s.leaseId, s.state, s.currentClip, s.clipProgress, s.secondsPerClip]),
+    [
+      ['job-1', leaseId, 'SLOT_STATE_RENDERING', 4, 0.25, 1.5],
+      ['', '', 'SLOT_STATE_UNSPECIFIED', 0, 0, 3],
+    ],
+  );
+});
