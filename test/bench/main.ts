@@ -1,5 +1,6 @@
 import { cpus } from 'node:os';
 import { benchFleet } from './fleet.ts';
+import { benchScale } from './scale.ts';
 import { benchStitch } from './stitch.ts';
 
 /** Prints rows as a table, columns named as the keys. */
@@ -29,6 +30,12 @@ table(
     'coordinator RSS MB': Math.round(row.rssMegabytes),
     'coordinator CPU ms/clip': row.cpuMillisPerClip.toFixed(1),
   })),
+);
+
+const scale = await benchScale();
+table(
+  'Coordinator in memory: 1000 slots, 200 jobs of 2000 clips',
+  scale.map(({ what, millis }) => ({ what, ms: millis.toFixed(2) })),
 );
 
 const clips = 400;

@@ -80,7 +80,7 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
     getJob: rpc.unary(({ jobId }) => ({ job: views.job(jobs.find(jobId)) })),
     listJobs: rpc.unary(({ pageSize, pageToken, states }) => {
       const { page, next } = pageOf(jobs.all().reverse(), pageSize, pageToken, states);
-      return { jobs: page.map((job) => views.job(job)), nextPageToken: next };
+      return { jobs: views.jobs(page), nextPageToken: next };
     }),
     watchJob: rpc.serverStream(async ({ jobId }, responses, context) => {
       const job = jobs.find(jobId);

@@ -193,7 +193,7 @@ function secondsOverdue(round: Round, lease: LeaseState, victim: Victim): number
 }
 
 /** Whether free slots may join in on clips of the job that are leased already. */
-export function mayBeAssisted(job: JobState): boolean {
+function mayBeAssisted(job: JobState): boolean {
   return job.status === 'active' && !job.paused && !awaitsAnchor(job);
 }
 

@@ -6,7 +6,7 @@ import { framesInClip } from '@clipfarm/shared/model/clip';
 import type { Metrics } from '../admin/metrics.ts';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
 import { type Decision, isOver } from '../core/decide.ts';
-import { type JobState, slotKey } from '../core/job-model.ts';
+import type { JobState } from '../core/job-model.ts';
 import type { AnchorKeeper } from './anchor-keeper.ts';
 import { artifactKeys } from './artifact-keys.ts';
 import type { Fleet } from './fleet.ts';
@@ -162,7 +162,7 @@ export class ChunkCommitter {
     if (!record) return;
     const { nodeId, slotId } = record;
     this.#nodes.noteSuccess(nodeId);
-    const slot = this.#fleet.slots().find((s) => s.key === slotKey(nodeId, slotId));
+    const slot = this.#fleet.slot(nodeId, slotId);
     if (!slot) return;
     this.#fleet.noteClipSeconds(slot, job.definition, manifest.renderSeconds);
     this.#metrics.clipsCommitted.inc({ profile: slot.profile });
