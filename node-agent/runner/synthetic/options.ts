@@ -35,7 +35,7 @@ function decimal(min: number, max: number) {
   const accepted = `accepted: a number of ${min} to ${max}`;
   return z
     .string()
-    .regex(/^\d{1,9}(\.\d{1,9})?$/, accepted)
+    .regex(/^\d{1,9}(\.\d{1,18})?$/, accepted)
     .transform(Number)
     .refine((value) => value >= min && value <= max, accepted);
 }
