@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { FarmError } from '@clipfarm/shared/errors';
 import { Anchor, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { runCli } from './program.ts';
 import { completed, type FakeFarm, startFakeFarm } from './testing/fake-farm.ts';
@@ -391,6 +392,13 @@ test('doctor says what to do about each failed check', async (t) => {
     ['node', 'ffmpeg', 'disk', 'coordinator', 'slots'],
   );
   assert.ok(checks.filter(({ name }) => name === 'coordinator' || name === 'slots').every(({ ok }) => ok));
+  const [one] = farm.state.nodes;
+  const broken = { state: SlotState.SLOT_STATE_RECOVERING, stateReason: 'the runner did not start: no python3' };
+  farm.state.nodes = [{ ...(one ?? assert.fail()), slots: (one?.slots ?? []).map((slot) => ({ ...slot, ...broken })) }];
+  const noRunner = await cli(farm, 'doctor');
+  assert.equal(noRunner.code, 1);
+  assert.match(noRunner.out, /failed {2}slots .*is recovering: the runner did not start: no python3\n +try: /);
+  assert.match((await cli(farm, 'nodes')).out, /recovering .*the runner did not start: no python3$/m);
   farm.state.nodes = [];
   const noSlots = await cli(farm, 'doctor');
   assert.equal(noSlots.code, 1);

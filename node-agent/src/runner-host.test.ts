@@ -75,8 +75,8 @@ test('a runner that was killed is told once and comes back by itself', async (t)
   found.kill();
   await until(() => gone.length === 1, 'the end is told');
   assert.match(gone[0] ?? '', /the runner ended with signal SIGKILL/);
-  assert.equal(found.recovering, true);
-  await until(() => !found.recovering, 'it is back');
+  assert.notEqual(found.trouble, null);
+  await until(() => found.trouble === null, 'it is back');
   assert.notEqual(processesOf(dir)[0]?.pid, before?.pid);
 });
 
@@ -85,7 +85,7 @@ test('a runner that can not start is reported with its own words and tried again
   const failure = await found.ready();
   assert.equal(failure?.failureClass, 'crash');
   assert.match(failure?.message ?? '', /the runner did not start: .*--drift/);
-  assert.equal(found.recovering, true);
+  assert.equal(found.trouble, failure?.message);
   const missing = host(t, { node: '/nowhere/node' });
   const other = await missing.host.ready();
   assert.equal(other?.failureClass, 'environment');
@@ -98,7 +98,7 @@ test('it works again as soon as what was missing is there', async (t) => {
   const { host: found } = host(t, { node });
   assert.equal((await found.ready())?.failureClass, 'environment');
   writeFileSync(node, `#!/bin/sh\nexec ${process.execPath} "$@"\n`, { mode: 0o755 });
-  await until(() => !found.recovering, 'the runner is up');
+  await until(() => found.trouble === null, 'the runner is up');
   assert.equal(await found.ready(), null);
   assert.ok(existsSync(node));
 });
@@ -132,7 +132,7 @@ test('a runner that had work, or lived for ten seconds, is replaced after 0.5 s 
     const { length } = gone;
     found.kill();
     await until(() => gone.length > length, 'the end is told');
-    await until(() => !found.recovering, 'it is back');
+    await until(() => found.trouble === null, 'it is back');
   };
   await found.ready();
   for (let round = 0; round < 3; round += 1) await end();

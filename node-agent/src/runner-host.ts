@@ -46,7 +46,7 @@ export class RunnerHost {
   #loading: { readonly done: (failure: RunnerFailure | null) => void; touch(): void } | null = null;
   /** The start under way, or the last one while its process lives. */
   #up: Promise<RunnerFailure | null> | null = null;
-  #recovering = false;
+  #trouble: string | null = null;
   /** Failures in a row. */
   #failures = 0;
   /** Whether the loaded runner was given a span. */
@@ -57,9 +57,9 @@ export class RunnerHost {
     this.#options = options;
   }
 
-  /** True while a failed runner is being restarted. */
-  get recovering(): boolean {
-    return this.#recovering;
+  /** Why a failed runner is being restarted; null when it is usable or not needed yet. */
+  get trouble(): string | null {
+    return this.#trouble;
   }
 
   /** Resolves with null once the runner is up and loaded, or with the reason why it is not. */
@@ -166,7 +166,7 @@ export class RunnerHost {
     this.#failures += 1;
     if (!this.#closed.signal.aborted) {
       this.#options.log.error({ class: failure.failureClass, reason: failure.message }, 'runner is not usable');
-      this.#recover();
+      this.#recover(failure.message);
     }
     return failure;
   }
@@ -180,16 +180,16 @@ export class RunnerHost {
     const message = this.#evidence(exit);
     if (!this.#closed.signal.aborted) {
       this.#options.log.warn({ runner_pid: ended.pid, reason: message }, 'runner is gone');
-      this.#recover();
+      this.#recover(message);
     }
     this.#options.onGone(message);
   }
 
   /** Brings the runner up again without waiting for a lease, so that the slot offers itself only when it can render. */
-  #recover(): void {
-    this.#recovering = true;
+  #recover(reason: string): void {
+    this.#trouble = reason;
     this.ready().then((failure) => {
-      if (failure === null) this.#recovering = false;
+      if (failure === null) this.#trouble = null;
     });
   }
 

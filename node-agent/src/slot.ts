@@ -53,6 +53,9 @@ export interface SlotEvents {
   readonly runnerGone: () => void;
 }
 
+/** Most characters of {@link SlotStatus.stateReason}. */
+const MAX_REASON = 2000;
+
 /** Milliseconds that a runner may take to confirm a cancel. */
 const CANCEL_MILLIS = 10_000;
 
@@ -107,6 +110,7 @@ export class Slot {
       leaseId: state.kind === 'idle' ? '' : state.lease.leaseId,
       currentClip: currentClip(state),
       clipProgress: state.kind === 'rendering' ? state.fraction : 0,
+      stateReason: (this.#leaving ?? this.#trouble ?? '').slice(0, MAX_REASON),
     };
   }
 
@@ -187,14 +191,17 @@ export class Slot {
     this.#runner.kill();
   }
 
+  /** Why the slot can't render now; null when it can. */
+  get #trouble(): string | null {
+    return this.#disk.reason ?? this.#runner.trouble;
+  }
+
   #publicState(): SlotState {
     // Also while a clip is being finished: what counts for the coordinator is that nothing new is taken.
     if (this.#leaving !== null) return SlotState.SLOT_STATE_DRAINING;
     switch (this.#state.kind) {
       case 'idle':
-        return this.#runner.recovering || this.#disk.reason !== null
-          ? SlotState.SLOT_STATE_RECOVERING
-          : SlotState.SLOT_STATE_IDLE;
+        return this.#trouble === null ? SlotState.SLOT_STATE_IDLE : SlotState.SLOT_STATE_RECOVERING;
       case 'loading':
         return SlotState.SLOT_STATE_LOADING;
       default:

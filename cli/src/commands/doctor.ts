@@ -1,11 +1,12 @@
 import { statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { FarmError } from '@clipfarm/shared/errors';
-import type { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { type Node, NodeState, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
 import type { Context } from '../context.ts';
 import { exitCode } from '../exit-code.ts';
 import { onlineNodes } from '../farm/wait-for-nodes.ts';
+import { slotLabel } from '../render/progress-view.ts';
 import type { Style } from '../render/style.ts';
 import { padEnd, printable } from '../render/text.ts';
 import { bytes, count } from '../render/units.ts';
@@ -106,13 +107,23 @@ function checkSlots(nodes: readonly Node[]): Check {
   const online = onlineNodes(nodes);
   const slots = online.reduce((sum, node) => sum + node.slots.length, 0);
   const detail = `${count(slots, 'slot')} on ${count(online.length, 'node')} online`;
+  const troubles = nodes.flatMap(troublesOf);
+  if (troubles.length > 0) {
+    const fix = 'Mend it on that host; what its agent logs says more. A slot is tried again by itself.';
+    return { name: 'slots', ok: false, detail: [detail, ...troubles].join('; '), fix };
+  }
   if (slots > 0) return { name: 'slots', ok: true, detail };
-  return {
-    name: 'slots',
-    ok: false,
-    detail,
-    fix: 'Start an agent: clipfarm agent --help, or a whole farm: clipfarm up',
-  };
+  const fix = 'Start an agent: clipfarm agent --help, or a whole farm: clipfarm up';
+  return { name: 'slots', ok: false, detail, fix };
+}
+
+/** What keeps a node, or slots of it, from working though it is there. */
+function troublesOf(node: Node): string[] {
+  if (node.state === NodeState.NODE_STATE_QUARANTINED) return [`${node.name} is quarantined: ${node.stateReason}`];
+  if (node.state !== NodeState.NODE_STATE_ONLINE) return [];
+  return node.slots
+    .filter(({ state }) => state === SlotState.SLOT_STATE_RECOVERING)
+    .map(({ info, stateReason }) => `${slotLabel(node.name, info?.slotId ?? '?')} is recovering: ${stateReason}`);
 }
 
 function failed(name: string, thrown: unknown, fallback: string): Check {

@@ -87,7 +87,7 @@ function nodeTable(context: Context, nodes: readonly Node[]): string[] {
       { title: 'DOES', cell: ({ slot }) => doing(slot), max: 40 },
       { title: 'CLIPS', cell: ({ node }) => String(node.clipsCommitted), align: 'right' },
       { title: 'SEEN', cell: ({ node }) => seen(node, now), align: 'right' },
-      { title: 'REASON', cell: ({ node }) => node.stateReason, max: 60 },
+      { title: 'REASON', cell: ({ node, slot }) => node.stateReason || (slot?.stateReason ?? ''), max: 90 },
     ],
     style,
   );

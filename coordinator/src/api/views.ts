@@ -123,6 +123,7 @@ export class Views {
           leaseId: slot?.leaseId ?? '',
           currentClip: status?.currentClip ?? 0,
           clipProgress: status?.clipProgress ?? 0,
+          stateReason: status?.stateReason ?? '',
           secondsPerClip:
             held && slot ? this.#fleet.secondsPerClip(slot, held.job.definition) : info.declaredSecondsPerClip,
         };
@@ -153,13 +154,25 @@ export class Views {
     const online = slots.filter((slot) => this.#nodes.status(slot.node) === 'online');
     const [first] = online;
     if (!first) return 'waits for a node: none is online';
-    if (!online.some((slot) => this.#fleet.canRender(slot, job.definition))) {
+    const fitting = online.filter((slot) => this.#fleet.canRender(slot, job.definition));
+    if (fitting.length === 0) {
       return `no online slot fits: ${fitSlot(first.info, job.definition).detail}`;
     }
     if (job.failures.length > 0)
       return `waits before the next attempt; last failure: ${job.failures.at(-1)?.message ?? ''}`;
-    return 'waits for a free slot';
+    return unusable(fitting) ?? 'waits for a free slot';
   }
+}
+
+/** Why none of the slots can take work, by the word of the first; undefined where one can, or none says why. */
+function unusable(slots: readonly FleetSlot[]): string | undefined {
+  const troubles = slots.map(({ node, slotId }) => ({
+    label: `${node.name}/${slotId}`,
+    reason: node.statuses.get(slotId)?.stateReason ?? '',
+  }));
+  const [first] = troubles;
+  if (first === undefined || troubles.some(({ reason }) => reason === '')) return undefined;
+  return `waits for a slot that works; ${first.label}: ${first.reason}`;
 }
 
 /** The farm at one instant. */

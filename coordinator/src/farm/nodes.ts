@@ -48,6 +48,14 @@ const STREAM = 'farm';
 /** Agents wait up to three seconds between attempts to attach; a new leader gives them this much on top of a lease. */
 const REATTACH_MILLIS = 5000;
 
+/** Most characters of a reason that an agent gives. */
+const MAX_REASON = 2000;
+
+/** What an agent said of a slot, no longer than the protocol allows. */
+function bounded(status: SlotStatus): SlotStatus {
+  return { ...status, stateReason: status.stateReason.slice(0, MAX_REASON) };
+}
+
 /** All nodes that ever attached. Presence is in memory; identity and decisions are in the journal. */
 export class Nodes {
   readonly #clock: Clock;
@@ -145,7 +153,7 @@ export class Nodes {
     record.lastSeen = this.#clock.monotonic();
     record.lastSeenAt = this.#clock.now();
     record.lost = false;
-    if (statuses) record.statuses = new Map(statuses.map((status) => [status.slotId, status]));
+    if (statuses) record.statuses = new Map(statuses.map((status) => [status.slotId, bounded(status)]));
   }
 
   /** Notes that the spool which a node attached with is dealt with. */

@@ -481,6 +481,8 @@ export interface SlotStatus {
   currentClip: number;
   /** Share of that clip that is done, 0 to 1. */
   clipProgress: number;
+  /** Why the slot takes no work, in words, at most 2000 characters; empty when it does. */
+  stateReason: string;
 }
 
 /** A step forward. */
@@ -1644,7 +1646,14 @@ export const Heartbeat: MessageFns<Heartbeat> = {
 };
 
 function createBaseSlotStatus(): SlotStatus {
-  return { slotId: "", state: SlotState.SLOT_STATE_UNSPECIFIED, leaseId: "", currentClip: 0, clipProgress: 0 };
+  return {
+    slotId: "",
+    state: SlotState.SLOT_STATE_UNSPECIFIED,
+    leaseId: "",
+    currentClip: 0,
+    clipProgress: 0,
+    stateReason: "",
+  };
 }
 
 export const SlotStatus: MessageFns<SlotStatus> = {
@@ -1663,6 +1672,9 @@ export const SlotStatus: MessageFns<SlotStatus> = {
     }
     if (message.clipProgress !== 0) {
       writer.uint32(41).double(message.clipProgress);
+    }
+    if (message.stateReason !== "") {
+      writer.uint32(50).string(message.stateReason);
     }
     return writer;
   },
@@ -1720,6 +1732,14 @@ export const SlotStatus: MessageFns<SlotStatus> = {
             message.clipProgress = reader.double();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.stateReason = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1755,6 +1775,11 @@ export const SlotStatus: MessageFns<SlotStatus> = {
         : isSet(object.clip_progress)
         ? globalThis.Number(object.clip_progress)
         : 0,
+      stateReason: isSet(object.stateReason)
+        ? globalThis.String(object.stateReason)
+        : isSet(object.state_reason)
+        ? globalThis.String(object.state_reason)
+        : "",
     };
   },
 
@@ -1775,6 +1800,9 @@ export const SlotStatus: MessageFns<SlotStatus> = {
     if (message.clipProgress !== 0) {
       obj.clipProgress = floatToJson(message.clipProgress);
     }
+    if (message.stateReason !== "") {
+      obj.stateReason = message.stateReason;
+    }
     return obj;
   },
 
@@ -1788,6 +1816,7 @@ export const SlotStatus: MessageFns<SlotStatus> = {
     message.leaseId = object.leaseId ?? "";
     message.currentClip = object.currentClip ?? 0;
     message.clipProgress = object.clipProgress ?? 0;
+    message.stateReason = object.stateReason ?? "";
     return message;
   },
 };

@@ -228,6 +228,8 @@ export interface Slot {
   clipProgress: number;
   /** Measured seconds per clip, the latest forecast. */
   secondsPerClip: number;
+  /** Why it takes no work, in words; empty when it does. */
+  stateReason: string;
 }
 
 /** A host that runs a node agent. */
@@ -577,6 +579,7 @@ function createBaseSlot(): Slot {
     currentClip: 0,
     clipProgress: 0,
     secondsPerClip: 0,
+    stateReason: "",
   };
 }
 
@@ -602,6 +605,9 @@ export const Slot: MessageFns<Slot> = {
     }
     if (message.secondsPerClip !== 0) {
       writer.uint32(57).double(message.secondsPerClip);
+    }
+    if (message.stateReason !== "") {
+      writer.uint32(66).string(message.stateReason);
     }
     return writer;
   },
@@ -675,6 +681,14 @@ export const Slot: MessageFns<Slot> = {
             message.secondsPerClip = reader.double();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.stateReason = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -716,6 +730,11 @@ export const Slot: MessageFns<Slot> = {
         : isSet(object.seconds_per_clip)
         ? globalThis.Number(object.seconds_per_clip)
         : 0,
+      stateReason: isSet(object.stateReason)
+        ? globalThis.String(object.stateReason)
+        : isSet(object.state_reason)
+        ? globalThis.String(object.state_reason)
+        : "",
     };
   },
 
@@ -742,6 +761,9 @@ export const Slot: MessageFns<Slot> = {
     if (message.secondsPerClip !== 0) {
       obj.secondsPerClip = floatToJson(message.secondsPerClip);
     }
+    if (message.stateReason !== "") {
+      obj.stateReason = message.stateReason;
+    }
     return obj;
   },
 
@@ -757,6 +779,7 @@ export const Slot: MessageFns<Slot> = {
     message.currentClip = object.currentClip ?? 0;
     message.clipProgress = object.clipProgress ?? 0;
     message.secondsPerClip = object.secondsPerClip ?? 0;
+    message.stateReason = object.stateReason ?? "";
     return message;
   },
 };
