@@ -62,6 +62,8 @@ export class LeaderDuties {
     const { office, jobs, nodes, fleet, anchors, log } = this.#parts;
     const dispatcher = new Dispatcher(this.#parts);
     const stitcher = new Stitcher(this.#parts);
+    // Before any event can make it begin a file there.
+    await stitcher.clear();
     office.enter(term);
     fleet.takeOver();
     // Events from here on are announced; before, nobody could have asked for any.
@@ -69,7 +71,7 @@ export class LeaderDuties {
     await nodes.takeOver();
     await jobs.takeOver();
     for (const job of jobs.live()) await anchors.ensure(job);
-    await stitcher.start();
+    stitcher.start();
     this.#parts.notifier.begin(term);
     dispatcher.start();
     log.info({ term, jobs: jobs.live().length }, 'leading');

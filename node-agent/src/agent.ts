@@ -227,7 +227,7 @@ export class Agent {
     });
   }
 
-  #hello(): Omit<Hello, 'term'> {
+  #hello(): Omit<Hello, 'term' | 'farmId'> {
     const { nodeId, name, pool, version, gpus, spool } = this.#options;
     return {
       ...{ nodeId, name, pool, version, protocol: PROTOCOL, gpus: [...gpus] },

@@ -119,9 +119,9 @@ export class LinkSession {
     }
     this.#timer.cancel();
     if (!onWelcome(message.value)) {
-      // No wait ends this one when the journal is gone: terms count from the beginning again.
       const known = `its term ${message.value.term} is below one that this agent knows`;
-      this.end(`${known}: another coordinator leads; if its journal was replaced, restart this agent`);
+      // No wait ends this one when an old copy of the journal was restored.
+      this.end(`${known}: another coordinator leads; if its journal is a restored copy, restart this agent`);
       return;
     }
     this.#welcomed = true;

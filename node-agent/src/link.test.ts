@@ -88,6 +88,29 @@ test('a coordinator whose term is over is left for the next one', async (t) => {
   assert.equal(told[2], 'welcome 9');
 });
 
+test('a coordinator with a new journal is another farm, whose terms count from the beginning', async (t) => {
+  const farm = await coordinator(t);
+  farm.term = 8;
+  const { told, warned } = link(t, farm);
+  await until(() => told.length === 1, 'a welcome');
+  farm.down();
+  farm.term = 1;
+  farm.farmId = 'farm-2';
+  await farm.up();
+  await until(() => told.length === 3, 'the welcome of the new farm');
+  farm.say(revoke(1));
+  await until(() => told.includes('revoke'), 'a message of the new farm');
+  assert.deepEqual(told, ['welcome 8', 'disconnected', 'welcome 1', 'revoke']);
+  assert.match(warned.join(''), /the coordinator has another journal/);
+  assert.deepEqual(
+    farm.hellos.map(({ farmId, term }) => [farmId, term]),
+    [
+      ['', 0],
+      ['farm-1', 8],
+    ],
+  );
+});
+
 test('a follower sends the agent to the leader, which it does not have to know beforehand', async (t) => {
   const [follower, leader] = [await coordinator(t), await coordinator(t)];
   follower.leader = leader.address;

@@ -11,8 +11,8 @@ export interface LinkOptions {
   readonly addresses: readonly string[];
   /** Makes a client; may throw for an address that a coordinator named. */
   readonly dial: (address: string) => AgentServiceClient;
-  /** The first message of every connection, less the term, which the link knows. */
-  readonly hello: () => Omit<Hello, 'term'>;
+  /** The first message of every connection, less farm and term, which the link knows. */
+  readonly hello: () => Omit<Hello, 'term' | 'farmId'>;
   readonly heartbeat: () => Promise<Heartbeat>;
   readonly onWelcome: (welcome: Welcome) => void;
   /** A message of the coordinator that is not void. */
@@ -32,7 +32,8 @@ const CLOSE_MILLIS = 2000;
 
 /**
  * The link to the coordinator: one connection at a time, dialled anew after a backoff when it ends for whatever reason.
- * Messages below the highest term seen are void.
+ * Messages below the highest term seen are void. Terms are a farm's own: a coordinator whose journal was begun anew is
+ * another farm, which counts from the beginning.
  */
 export class Link {
   readonly #options: LinkOptions;
@@ -41,6 +42,7 @@ export class Link {
   #session: LinkSession | null = null;
   #connected = false;
   #term = 0;
+  #farmId = '';
   #closing = false;
   #cutBackoffShort: (() => void) | null = null;
   #running: Promise<void> = Promise.resolve();
@@ -129,7 +131,7 @@ export class Link {
     }
     this.#session = new LinkSession({
       client,
-      hello: { ...hello(), term: this.#term },
+      hello: { ...hello(), term: this.#term, farmId: this.#farmId },
       heartbeat,
       clock,
       onWelcome: (welcome) => this.#welcome(welcome, address),
@@ -151,11 +153,18 @@ export class Link {
   }
 
   #welcome(welcome: Welcome, address: string): boolean {
-    if (welcome.term < this.#term) return false;
-    this.#term = welcome.term;
+    const { log, onWelcome } = this.#options;
+    const { term, farmId } = welcome;
+    if (farmId !== this.#farmId) {
+      if (this.#farmId !== '') log.warn({ farm_id: farmId, was: this.#farmId }, 'the coordinator has another journal');
+      this.#farmId = farmId;
+      this.#term = 0;
+    }
+    if (term < this.#term) return false;
+    this.#term = term;
     this.#connected = true;
-    this.#options.log.info({ coordinator: address, term: welcome.term }, 'linked to the coordinator');
-    this.#options.onWelcome(welcome);
+    log.info({ coordinator: address, farm_id: farmId, term }, 'linked to the coordinator');
+    onWelcome(welcome);
     return true;
   }
 

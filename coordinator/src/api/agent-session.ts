@@ -19,6 +19,7 @@ import type { Jobs } from '../farm/jobs.ts';
 import { Mutex } from '../farm/mutex.ts';
 import type { Nodes } from '../farm/nodes.ts';
 import type { Office } from '../farm/office.ts';
+import { checkTerm } from './hello-check.ts';
 
 /** What a session works with. */
 export interface SessionParts {
@@ -91,10 +92,15 @@ export class AgentSession {
     this.#log = parts.log.child({ node_id: hello.nodeId, node: hello.name });
   }
 
-  /** Registers the node, tells the agent which of its leases still hold, and finds out which ones it lost. */
+  /**
+   * Registers the node, tells the agent which of its leases still hold, and finds out which ones it lost.
+   *
+   * @throws FarmError as {@link checkTerm} does; what the journal throws
+   */
   async welcome(hello: Hello): Promise<void> {
     const { nodes, fleet, timings, office } = this.#parts;
     const { term } = office;
+    checkTerm(hello, nodes.farmId, term);
     await nodes.register(hello);
     const held = new Map(hello.leases.map((lease) => [lease.leaseId, lease.currentClip]));
     const inForce = this.#leasesInForce();
@@ -111,6 +117,7 @@ export class AgentSession {
         leaseMillis: timings.leaseMillis,
         graceMillis: timings.graceMillis,
         validLeaseIds: valid.map((lease) => lease.leaseId),
+        farmId: nodes.farmId,
       },
     });
     // A shrink that was sent into a broken stream is said again.

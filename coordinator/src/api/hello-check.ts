@@ -47,3 +47,16 @@ export function checkHello(hello: Hello): void {
   const field = `hello.${issue.path.join('.')}`;
   throw new FarmError('invalid_argument', `${field}: ${issue.message}`, { field });
 }
+
+/**
+ * Refuses an agent that knows a later leader: whatever it was told here, it would not do.
+ *
+ * @throws FarmError `unavailable`
+ */
+export function checkTerm(hello: Pick<Hello, 'farmId' | 'term'>, farmId: string, term: number): void {
+  if (hello.farmId !== farmId || hello.term <= term) return;
+  const message = `the agent knows term ${hello.term} of this farm, this coordinator leads in term ${term}`;
+  throw new FarmError('unavailable', message, {
+    hint: 'Stop the coordinator that is out of date; where an old copy of the journal was restored, restart the agent.',
+  });
+}

@@ -1,14 +1,15 @@
 import { type ClipSet, clipSet, hasClip, withoutRange, withoutSet } from './clip-ranges.ts';
 import { judgeFailure } from './failure-policy.ts';
 import type { JobEvent, LeaseEndCause } from './job-events.ts';
-import type {
-  AttemptFailure,
-  CommittedClip,
-  ContentRef,
-  FailureClass,
-  JobResultRecord,
-  JobState,
-  LeaseState,
+import {
+  type AttemptFailure,
+  type CommittedClip,
+  type ContentRef,
+  type FailureClass,
+  type JobResultRecord,
+  type JobState,
+  type LeaseState,
+  slotKey,
 } from './job-model.ts';
 import { begunClip, pendingClips, uncommittedClips } from './job-progress.ts';
 
@@ -250,7 +251,8 @@ function failLease(state: JobState, command: Extract<JobCommand, { type: 'failLe
     message: command.message.slice(0, MAX_MESSAGE),
     at: now,
   };
-  const verdict = judgeFailure(failure, state.troubles.get(blamed));
+  const unfit = state.unfitSlots.has(slotKey(lease.nodeId, lease.slotId));
+  const verdict = judgeFailure(failure, state.troubles.get(blamed), unfit);
   const cause = command.failureClass === 'node_lost' ? 'lost' : 'failed';
   const ended = { type: 'LeaseEnded', leaseId: lease.leaseId, cause, reason: failure.message, failure } as const;
   if (verdict.action === 'fail_job') {

@@ -25,7 +25,7 @@ function attemptsUntilGivenUp(classOf: (attempt: number) => FailureClass, nodeOf
   let known = trouble();
   for (let attempt = 1; attempt <= 1000; attempt++) {
     const f = failure({ failureClass: classOf(attempt), nodeId: nodeOf(attempt) });
-    if (judgeFailure(f, known).action === 'fail_job') return attempt;
+    if (judgeFailure(f, known, false).action === 'fail_job') return attempt;
     const blamed = blamesClip(f.failureClass);
     const nodes = blamed ? [...new Set([...known.nodes, f.nodeId])] : known.nodes;
     const attempts = known.attempts + (blamed ? 1 : 0);
@@ -37,18 +37,18 @@ function attemptsUntilGivenUp(classOf: (attempt: number) => FailureClass, nodeOf
 }
 
 test('bad input fails the job at once and says where and why', () => {
-  const verdict = judgeFailure(failure({ failureClass: 'bad_input', message: 'no face' }), undefined);
+  const verdict = judgeFailure(failure({ failureClass: 'bad_input', message: 'no face' }), undefined, false);
   assert.deepEqual(verdict, { action: 'fail_job', reason: 'bad_input at clip 7 on node n1: no face' });
 });
 
 test('a lost node is retried at once', () => {
-  const verdict = judgeFailure(failure({ failureClass: 'node_lost' }), trouble({ attempts: 5 }));
+  const verdict = judgeFailure(failure({ failureClass: 'node_lost' }), trouble({ attempts: 5 }), false);
   assert.deepEqual(verdict, { action: 'retry', retryAt: 1000 });
 });
 
 test('other failures back off, longer each time, up to a minute', () => {
   const waits = [0, 1, 2, 3, 7, 8].map((attempts) => {
-    const verdict = judgeFailure(failure(), trouble({ attempts, nodes: ['n1'] }));
+    const verdict = judgeFailure(failure(), trouble({ attempts, nodes: ['n1'] }), false);
     return verdict.action === 'retry' ? verdict.retryAt - 1000 : null;
   });
   assert.deepEqual(waits, [500, 1000, 2000, 4000, 60_000, 60_000]);
@@ -62,20 +62,36 @@ test('a clip that fails on three different nodes fails the job with the evidence
     ),
     POISON_NODES,
   );
-  const verdict = judgeFailure(failure({ nodeId: 'n3' }), trouble({ attempts: 2, nodes: ['n1', 'n2'] }));
+  const verdict = judgeFailure(failure({ nodeId: 'n3' }), trouble({ attempts: 2, nodes: ['n1', 'n2'] }), false);
   const reason = 'clip 7 failed on 3 different nodes; last: crash at clip 7 on node n3: gone';
   assert.deepEqual(verdict, { action: 'fail_job', reason });
 });
 
 test('a host that lacks something is not held against the nodes that are lost later', () => {
   const many = trouble({ shortages: 100, losses: 1 });
-  assert.equal(judgeFailure(failure({ failureClass: 'node_lost' }), many).action, 'retry');
+  assert.equal(judgeFailure(failure({ failureClass: 'node_lost' }), many, false).action, 'retry');
+});
+
+test('a slot that runs out of memory again and again gets time to recover, and then the job ends', () => {
+  const outOfMemory = failure({ failureClass: 'out_of_memory', message: 'needs 80 GiB' });
+  const first = judgeFailure(outOfMemory, undefined, false);
+  assert.deepEqual(first, { action: 'retry', retryAt: 1500 });
+  const again = [1, 2].map((attempts) => judgeFailure(outOfMemory, trouble({ attempts, nodes: ['n1'] }), true));
+  assert.deepEqual(again, [
+    { action: 'retry', retryAt: 16_000 },
+    { action: 'retry', retryAt: 31_000 },
+  ]);
+  const last = judgeFailure(outOfMemory, trouble({ attempts: 3, nodes: ['n1'] }), true);
+  const reason =
+    'every slot that is left has run out of memory; 4 attempts at clip 7; last: out_of_memory at clip 7 on node n1: needs 80 GiB';
+  assert.deepEqual(last, { action: 'fail_job', reason });
 });
 
 test('out of memory on many nodes is no evidence against the clip', () => {
   const verdict = judgeFailure(
     failure({ failureClass: 'out_of_memory', nodeId: 'n4' }),
     trouble({ attempts: 3, nodes: ['n1', 'n2', 'n3'] }),
+    false,
   );
   assert.equal(verdict.action, 'retry');
 });
@@ -109,10 +125,13 @@ test('whatever happens to a clip, the job is given up after a bounded number of 
 
 test('a retry never lies in the past', () => {
   fc.assert(
-    fc.property(fc.constantFrom(...failureClasses), fc.integer({ min: 0, max: 50 }), fc.nat(), (cls, attempts, at) => {
-      const verdict = judgeFailure(failure({ failureClass: cls, at }), trouble({ attempts }));
-      if (verdict.action === 'retry') assert.ok(verdict.retryAt >= at && verdict.retryAt <= at + 60_000);
-    }),
+    fc.property(
+      ...[fc.constantFrom(...failureClasses), fc.nat(50), fc.nat(), fc.boolean()],
+      (failureClass, attempts, at, unfit) => {
+        const verdict = judgeFailure(failure({ failureClass, at }), trouble({ attempts }), unfit);
+        if (verdict.action === 'retry') assert.ok(verdict.retryAt >= at && verdict.retryAt <= at + 60_000);
+      },
+    ),
   );
 });
 

@@ -14,8 +14,14 @@ export const MAX_ATTEMPTS = 10;
 /** Nodes lost at the same clip before the job is given up: by then it is more likely the clip than the nodes. */
 export const MAX_LOSSES = 20;
 
+/** Attempts at the same clip after which a slot that runs out of memory again ends the job. */
+export const MAX_MEMORY_ATTEMPTS = 4;
+
 const FIRST_BACKOFF_MILLIS = 500;
 const MAX_BACKOFF_MILLIS = 60_000;
+
+/** First pause before a slot is tried again that ran out of memory: time for another program to free it. */
+const MEMORY_BACKOFF_MILLIS = 15_000;
 
 /** Whether a failure may be the clip's fault: a lost node and a host that lacks something never are. */
 export function blamesClip(failureClass: FailureClass): boolean {
@@ -28,9 +34,17 @@ export function blamesClip(failureClass: FailureClass): boolean {
  * evidence; a lost node is retried at once, up to {@link MAX_LOSSES} times at the same clip; a host that lacks something
  * is retried for as long as it takes; all but a lost node back off exponentially.
  *
+ * Out of memory sends the clip elsewhere. A slot that runs out of it again was asked because no other was left: it gets
+ * longer pauses, and after {@link MAX_MEMORY_ATTEMPTS} attempts the job ends.
+ *
  * @param trouble what was known against the clip before
+ * @param unfit whether the slot had run out of memory on this job's picture before
  */
-export function judgeFailure(failure: AttemptFailure, trouble: ClipTrouble | undefined): FailureVerdict {
+export function judgeFailure(
+  failure: AttemptFailure,
+  trouble: ClipTrouble | undefined,
+  unfit: boolean,
+): FailureVerdict {
   const { failureClass, clip, nodeId, at } = failure;
   const evidence = `${failureClass} at clip ${clip} on node ${nodeId}: ${failure.message}`;
   const losses = (trouble?.losses ?? 0) + 1;
@@ -47,6 +61,12 @@ export function judgeFailure(failure: AttemptFailure, trouble: ClipTrouble | und
     default:
       if (nodes >= POISON_NODES && failureClass !== 'out_of_memory') {
         return { action: 'fail_job', reason: `clip ${clip} failed on ${nodes} different nodes; last: ${evidence}` };
+      }
+      if (failureClass === 'out_of_memory' && unfit) {
+        const pause = MEMORY_BACKOFF_MILLIS * 2 ** Math.max(0, attempts - 2);
+        if (attempts < MAX_MEMORY_ATTEMPTS) return { action: 'retry', retryAt: at + pause };
+        const reason = `every slot that is left has run out of memory; ${attempts} attempts at clip ${clip}`;
+        return { action: 'fail_job', reason: `${reason}; last: ${evidence}` };
       }
       if (attempts >= MAX_ATTEMPTS) {
         return { action: 'fail_job', reason: `clip ${clip} failed ${attempts} times; last: ${evidence}` };

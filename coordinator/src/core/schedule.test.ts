@@ -373,7 +373,10 @@ test('a job that ran out of memory everywhere tries again, and fails in the end 
     now += 60_000;
     assert.ok(now < 3_600_000, 'it waits for ever');
   }
-  assert.match(job.state.reason, /clip 0 failed 10 times; last: out_of_memory/);
+  assert.match(
+    job.state.reason,
+    /every slot that is left has run out of memory; 4 attempts at clip 0; last: out_of_memory/,
+  );
 });
 
 test('a clip that failed on a node goes to another node that could try it', () => {

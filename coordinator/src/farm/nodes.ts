@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { Clock } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Hello, SlotStatus } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
@@ -10,7 +11,8 @@ import { Stream } from './stream.ts';
 
 /** What the journal keeps of nodes: who they are and what operators and the farm decided about them. */
 export type NodeEvent =
-  | { readonly type: 'TermOpened'; readonly term: number }
+  /** `farmId` is the first one for ever. */
+  | { readonly type: 'TermOpened'; readonly term: number; readonly farmId: string }
   | { readonly type: 'NodeRegistered'; readonly nodeId: string; readonly name: string; readonly pool: string }
   | { readonly type: 'NodeDrained'; readonly nodeId: string; readonly reason: string }
   | { readonly type: 'NodeUndrained'; readonly nodeId: string }
@@ -63,6 +65,7 @@ export class Nodes {
   readonly #records = new Map<string, NodeRecord>();
   readonly #stream: Stream<NodeEvent>;
   readonly #mutex = new Mutex();
+  #farmId = '';
 
   private constructor(journal: Journal, clock: Clock, office: Office) {
     this.#clock = clock;
@@ -88,11 +91,19 @@ export class Nodes {
     // Before anything is awaited: agents may attach while the rest goes on.
     for (const node of this.#records.values()) this.#arm(node);
     await this.#stream.catchUp();
-    await this.#append({ type: 'TermOpened', term: this.#office.term });
+    await this.#append({ type: 'TermOpened', term: this.#office.term, farmId: this.#farmId || randomUUID() });
+  }
+
+  /** Identity of the farm, as old as its journal; empty before anybody has led. */
+  get farmId(): string {
+    return this.#farmId;
   }
 
   #fold(event: NodeEvent): void {
-    if (event.type === 'TermOpened') return;
+    if (event.type === 'TermOpened') {
+      this.#farmId ||= event.farmId;
+      return;
+    }
     const record = this.#records.get(event.nodeId);
     if (event.type === 'NodeRegistered') {
       if (record) Object.assign(record, { name: event.name, pool: event.pool });

@@ -83,10 +83,14 @@ export class Stitcher {
     this.#log = parts.log;
   }
 
-  /** Clears what an earlier process left and takes up every live job. */
-  async start(): Promise<void> {
+  /** Clears what an earlier process left; to be called before the first job is advanced. */
+  async clear(): Promise<void> {
     await rm(this.#workDir, { recursive: true, force: true });
     await mkdir(this.#workDir, { recursive: true });
+  }
+
+  /** Takes up every live job. */
+  start(): void {
     for (const job of this.#jobs.live()) this.advance(job);
   }
 
@@ -172,12 +176,15 @@ export class Stitcher {
   /** Appends a chunk. @returns false when it is gone or damaged; then the clip is given up and rendered again */
   async #append(job: JobState, video: GrowingMp4, { clip, chunk }: CommittedClip): Promise<boolean> {
     const { jobId } = job.definition;
+    const key = artifactKeys.chunk(jobId, clip, chunk.sha256);
     try {
-      await video.append(await this.#store.localFile(artifactKeys.chunk(jobId, clip, chunk.sha256)));
+      await video.append(await this.#store.localFile(key), chunk.sha256);
       return true;
     } catch (error) {
       const { code, message } = FarmError.from(error);
       if (code !== 'not_found' && code !== 'invalid_argument') throw error;
+      // First, because the clip may come again with equal bytes, and what is stored under their key is not replaced.
+      await this.#store.remove(key);
       await this.#jobs.execute(jobId, { type: 'loseClip', clip, reason: `its chunk can't be used: ${message}` });
       return false;
     }

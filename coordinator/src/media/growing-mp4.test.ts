@@ -3,6 +3,8 @@ import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { hashFile } from '@clipfarm/shared/hash-file';
+import { inspectChunk } from '@clipfarm/shared/media/chunk';
 import { type Ffmpeg, findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
 import { readMp4 } from '@clipfarm/shared/media/mp4-read';
 import { runTool } from '@clipfarm/shared/process';
@@ -55,8 +57,13 @@ async function decodedSound(path: string): Promise<Buffer> {
   return (await runTool(ffmpeg.ffmpeg, argv, { timeoutMs: 20_000 })).stdout;
 }
 
+/** Appends a chunk that is what it is expected to be. */
+async function append(video: GrowingMp4, chunk: string): Promise<void> {
+  await video.append(chunk, await hashFile(chunk));
+}
+
 async function appendAll(video: GrowingMp4): Promise<void> {
-  for (const chunk of chunks) await video.append(chunk);
+  for (const chunk of chunks) await append(video, chunk);
 }
 
 test('the video holds exactly the frames of its chunks and exactly the sound', async () => {
@@ -154,8 +161,8 @@ test('mono sound, and a video that is cut before the sound ends', async () => {
   const out = join(dir, 'mono.m4a');
   await encodeDeliveryAudio(ffmpeg, mono, { frames: 96, out });
   const { video, path } = await begin({ totalFrames: 96, clips: 2, audio: Promise.resolve(out) });
-  await video.append(chunks[0] ?? '');
-  await video.append(chunks[1] ?? '');
+  await append(video, chunks[0] ?? '');
+  await append(video, chunks[1] ?? '');
   await video.finish();
   assert.equal((await decodedSound(path)).length, 96 * 1920 * 2, '180 packets of 1024 samples');
   const { checks } = await verifyVideo(ffmpeg, path, { ...size, frames: 96, audioSamples: 9 * 48_000 });
@@ -171,7 +178,7 @@ test('a video of one frame', async () => {
   await encodeDeliveryAudio(ffmpeg, short, { frames: 1, out });
   const chunk = await makeChunk(ffmpeg, join(dir, 'one.mp4'), { ...size, frames: 1 });
   const { video, path } = await begin({ totalFrames: 1, clips: 1, audio: Promise.resolve(out) });
-  await video.append(chunk);
+  await append(video, chunk);
   await video.finish();
   const { checks } = await verifyVideo(ffmpeg, path, { ...size, frames: 1, audioSamples: 1440 });
   assert.deepEqual(
@@ -183,13 +190,16 @@ test('a video of one frame', async () => {
 test('a chunk that does not fit is refused, and the right one can still be appended', async () => {
   const { video, path } = await begin();
   const [first = '', second = '', third = ''] = chunks;
-  await video.append(first);
-  await assert.rejects(video.append(third), { field: 'chunk', message: 'the chunk has 17 frames instead of 48' });
+  await append(video, first);
+  await assert.rejects(append(video, third), { field: 'chunk', message: 'the chunk has 17 frames instead of 48' });
   const large = await makeChunk(ffmpeg, join(dir, 'large.mp4'), { width: 128, height: 64, frames: 48 });
-  await assert.rejects(video.append(large), { field: 'chunk', message: 'the chunk is 128x64 pixels instead of 64x64' });
+  await assert.rejects(append(video, large), {
+    field: 'chunk',
+    message: 'the chunk is 128x64 pixels instead of 64x64',
+  });
   const cut = join(dir, 'cut.mp4');
   await writeFile(cut, (await readFile(second)).subarray(0, -100));
-  await assert.rejects(video.append(cut), { code: 'invalid_argument' });
+  await assert.rejects(append(video, cut), { code: 'invalid_argument' });
   const other = join(dir, 'other.mp4');
   const recode = [
     '-v',
@@ -207,13 +217,13 @@ test('a chunk that does not fit is refused, and the right one can still be appen
     '12800',
   ];
   await runTool(ffmpeg.ffmpeg, [...recode, other], { timeoutMs: 20_000 });
-  await assert.rejects(video.append(other), {
+  await assert.rejects(append(video, other), {
     field: 'chunk',
     message: /has the stream header [0-9a-f]{64} instead of/,
   });
-  await video.append(second);
-  await video.append(third);
-  await assert.rejects(video.append(third), {
+  await append(video, second);
+  await append(video, third);
+  await assert.rejects(append(video, third), {
     code: 'failed_precondition',
     message: 'all 3 clips are appended already',
   });
@@ -221,15 +231,32 @@ test('a chunk that does not fit is refused, and the right one can still be appen
   assert.deepEqual(await frameHashes(ffmpeg, path), chunkFrames);
 });
 
+test('a chunk whose bytes changed on the disk is refused, although every frame of it still has its place', async () => {
+  const { video } = await begin();
+  const [path = ''] = chunks;
+  const rotten = join(dir, 'rotten.mp4');
+  const bytes = await readFile(path);
+  const { payload } = await inspectChunk(path);
+  const at = payload.offset + payload.bytes - 20;
+  bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
+  await writeFile(rotten, bytes);
+  await inspectChunk(rotten);
+  await assert.rejects(video.append(rotten, await hashFile(path)), {
+    code: 'invalid_argument',
+    message: /the chunk has the SHA-256 [0-9a-f]{64} instead of [0-9a-f]{64}/,
+  });
+  await video.close();
+});
+
 test('finishing needs every clip', async () => {
   const { video, path } = await begin();
   await assert.rejects(video.finish(), { code: 'failed_precondition', message: 'only 0 of 3 clips are appended' });
-  await video.append(chunks[0] ?? '');
+  await append(video, chunks[0] ?? '');
   await assert.rejects(video.finish(), { code: 'failed_precondition', message: 'only 1 of 3 clips are appended' });
   await video.close();
   assert.equal(await isThere(path), false);
   assert.equal(await isThere(`${path}.part`), false);
-  await assert.rejects(video.append(chunks[1] ?? ''), { code: 'failed_precondition', message: /it is closed/ });
+  await assert.rejects(append(video, chunks[1] ?? ''), { code: 'failed_precondition', message: /it is closed/ });
 });
 
 test('a finished file stays when it is closed', async () => {
@@ -243,8 +270,10 @@ test('a finished file stays when it is closed', async () => {
 
 test('two calls at a time are refused', async () => {
   const { video } = await begin();
-  const first = video.append(chunks[0] ?? '');
-  await assert.rejects(video.append(chunks[1] ?? ''), { code: 'failed_precondition', message: /another call/ });
+  const [path = ''] = chunks;
+  const sha256 = await hashFile(path);
+  const first = video.append(path, sha256);
+  await assert.rejects(video.append(path, sha256), { code: 'failed_precondition', message: /another call/ });
   await first;
   await video.close();
 });

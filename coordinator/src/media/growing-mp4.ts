@@ -115,18 +115,19 @@ export class GrowingMp4 {
   /**
    * Appends the chunk of the next clip, and the audio up to its end as far as it is there.
    *
-   * @throws FarmError `invalid_argument` (field `chunk`) when the chunk is damaged or does not fit the others,
+   * @param sha256 hex digest of the whole chunk.
+   * @throws FarmError `invalid_argument` (field `chunk`) when the chunk is another one, damaged or does not fit the others,
    *   `failed_precondition` when every clip is there or another call is going on, `resource_exhausted` when the disk is
    *   full; whatever made the audio fail.
    */
-  append(chunkPath: string): Promise<void> {
+  append(chunkPath: string, sha256: string): Promise<void> {
     return this.#exclusively(`append clip ${this.#videoRuns.length}`, async () => {
       const { width, height, totalFrames, clips } = this.#options;
       const clip = this.#videoRuns.length;
       if (clip === clips) throw new FarmError('failed_precondition', `all ${clips} clips are appended already`);
       if (this.#audioArrived) await this.#audioKnown;
       if (this.#audioFailure !== undefined) throw this.#audioFailure;
-      const { info, payload } = await readChunk(chunkPath);
+      const { info, payload } = await readChunk(chunkPath, sha256);
       const frames = framesInClip(clip, totalFrames);
       checkChunk(info, { width, height, frames, ...(this.#first && { headerHash: this.#first.headerHash }) });
       await this.#copyAudio(clip + 1 === clips ? undefined : (this.#frames + frames) * SAMPLES_PER_FRAME);

@@ -49,6 +49,7 @@ export class FakeCoordinator implements AsyncDisposable {
   /** Where a file is to be sent; null: here. */
   presign: (header: ArtifactHeader) => PresignedUpload | null = () => null;
   term = 1;
+  farmId = 'farm-1';
   graceMillis = 60_000;
   /** Set: this coordinator follows, and sends whoever attaches to the leader at that address. */
   leader: string | null = null;
@@ -198,7 +199,7 @@ export class FakeCoordinator implements AsyncDisposable {
     if (message.$case === 'hello') {
       const validLeaseIds = message.value.leases.map((l) => l.leaseId).filter((leaseId) => this.valid.has(leaseId));
       const millis = { heartbeatMillis: 100, leaseMillis: 5000, graceMillis: this.graceMillis };
-      this.say({ $case: 'welcome', value: { term: this.term, ...millis, validLeaseIds } });
+      this.say({ $case: 'welcome', value: { term: this.term, farmId: this.farmId, ...millis, validLeaseIds } });
     } else if (message.$case === 'chunkReady' && message.value.manifest !== undefined) {
       const { jobId, leaseId, clip } = message.value.manifest;
       const verdict = this.judge(message.value.manifest);

@@ -57,12 +57,21 @@ const NON_IDR_SLICE = 1;
  * @throws FarmError `invalid_argument` with what is wrong; the system's error when the file can't be read.
  */
 export async function inspectChunk(path: string): Promise<ChunkInfo> {
-  return (await readChunk(path)).info;
+  return parseChunk(await readSmallFile(path));
 }
 
-/** {@link inspectChunk} that also hands out the frames, so that a stitcher reads the file once. */
-export async function readChunk(path: string): Promise<{ readonly info: ChunkInfo; readonly payload: Buffer }> {
+/**
+ * {@link inspectChunk} that also hands out the frames, so that a stitcher reads the file once.
+ *
+ * @param sha256 hex digest that the whole file must have: a disk may have altered what was checked before.
+ */
+export async function readChunk(
+  path: string,
+  sha256: string,
+): Promise<{ readonly info: ChunkInfo; readonly payload: Buffer }> {
   const data = await readSmallFile(path);
+  const found = createHash('sha256').update(data).digest('hex');
+  if (found !== sha256) throw wrong(`has the SHA-256 ${found} instead of ${sha256}`);
   const info = parseChunk(data);
   return { info, payload: data.subarray(info.payload.offset, info.payload.offset + info.payload.bytes) };
 }

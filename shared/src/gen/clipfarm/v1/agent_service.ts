@@ -443,8 +443,10 @@ export interface Hello {
   spooledChunks: number;
   /** Version of this protocol; 1. */
   protocol: number;
-  /** Highest term that the agent has seen. */
+  /** Highest term that the agent has seen of that farm. */
   term: number;
+  /** Farm that the agent was last welcomed to; empty since its start. */
+  farmId: string;
 }
 
 /** A lease that an agent still works on. */
@@ -569,6 +571,8 @@ export interface Welcome {
   graceMillis: number;
   /** Leases of this agent that still hold. All others must be stopped. */
   validLeaseIds: string[];
+  /** Identity of the farm, as old as its journal. Terms of different farms can't be compared. */
+  farmId: string;
 }
 
 /** A new lease. */
@@ -1183,6 +1187,7 @@ function createBaseHello(): Hello {
     spooledChunks: 0,
     protocol: 0,
     term: 0,
+    farmId: "",
   };
 }
 
@@ -1217,6 +1222,9 @@ export const Hello: MessageFns<Hello> = {
     }
     if (message.term !== 0) {
       writer.uint32(80).uint64(message.term);
+    }
+    if (message.farmId !== "") {
+      writer.uint32(90).string(message.farmId);
     }
     return writer;
   },
@@ -1314,6 +1322,14 @@ export const Hello: MessageFns<Hello> = {
             message.term = longToNumber(reader.uint64());
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.farmId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1346,6 +1362,11 @@ export const Hello: MessageFns<Hello> = {
         : 0,
       protocol: isSet(object.protocol) ? globalThis.Number(object.protocol) : 0,
       term: isSet(object.term) ? globalThis.Number(object.term) : 0,
+      farmId: isSet(object.farmId)
+        ? globalThis.String(object.farmId)
+        : isSet(object.farm_id)
+        ? globalThis.String(object.farm_id)
+        : "",
     };
   },
 
@@ -1381,6 +1402,9 @@ export const Hello: MessageFns<Hello> = {
     if (message.term !== 0) {
       obj.term = Math.round(message.term);
     }
+    if (message.farmId !== "") {
+      obj.farmId = message.farmId;
+    }
     return obj;
   },
 
@@ -1399,6 +1423,7 @@ export const Hello: MessageFns<Hello> = {
     message.spooledChunks = object.spooledChunks ?? 0;
     message.protocol = object.protocol ?? 0;
     message.term = object.term ?? 0;
+    message.farmId = object.farmId ?? "";
     return message;
   },
 };
@@ -2573,7 +2598,7 @@ export const LogLine: MessageFns<LogLine> = {
 };
 
 function createBaseWelcome(): Welcome {
-  return { term: 0, heartbeatMillis: 0, leaseMillis: 0, graceMillis: 0, validLeaseIds: [] };
+  return { term: 0, heartbeatMillis: 0, leaseMillis: 0, graceMillis: 0, validLeaseIds: [], farmId: "" };
 }
 
 export const Welcome: MessageFns<Welcome> = {
@@ -2592,6 +2617,9 @@ export const Welcome: MessageFns<Welcome> = {
     }
     for (const v of message.validLeaseIds) {
       writer.uint32(42).string(v!);
+    }
+    if (message.farmId !== "") {
+      writer.uint32(50).string(message.farmId);
     }
     return writer;
   },
@@ -2649,6 +2677,14 @@ export const Welcome: MessageFns<Welcome> = {
             message.validLeaseIds.push(reader.string());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.farmId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2684,6 +2720,11 @@ export const Welcome: MessageFns<Welcome> = {
         : globalThis.Array.isArray(object?.valid_lease_ids)
         ? object.valid_lease_ids.map((e: any) => globalThis.String(e))
         : [],
+      farmId: isSet(object.farmId)
+        ? globalThis.String(object.farmId)
+        : isSet(object.farm_id)
+        ? globalThis.String(object.farm_id)
+        : "",
     };
   },
 
@@ -2704,6 +2745,9 @@ export const Welcome: MessageFns<Welcome> = {
     if (message.validLeaseIds?.length) {
       obj.validLeaseIds = message.validLeaseIds;
     }
+    if (message.farmId !== "") {
+      obj.farmId = message.farmId;
+    }
     return obj;
   },
 
@@ -2717,6 +2761,7 @@ export const Welcome: MessageFns<Welcome> = {
     message.leaseMillis = object.leaseMillis ?? 0;
     message.graceMillis = object.graceMillis ?? 0;
     message.validLeaseIds = object.validLeaseIds?.map((e) => e) || [];
+    message.farmId = object.farmId ?? "";
     return message;
   },
 };
