@@ -53,7 +53,7 @@ it(`${FAULTS} faults in a cluster of three coordinators and three NATS servers (
         const name = pick(names);
         await farm.agent(name).kill();
         await sleep(random() * 3000);
-        farm.startAgent(agentOf(name));
+        await farm.startAgent(agentOf(name));
         return true;
       },
       runner: async () => killOneRunner(farm.agent(pick(names)).child.pid),

@@ -32,7 +32,7 @@ it(`${KILLS} kills at random moments (seed ${SEED}) lose nothing and cost at mos
     if (victim === 'agent') {
       await farm.agent(name).kill();
       await sleep(random() * 3000);
-      farm.startAgent(agentOf(name));
+      await farm.startAgent(agentOf(name));
     } else if (victim === 'coordinator') {
       await farm.coordinator.kill();
       await sleep(random() * 2500);

@@ -25,7 +25,7 @@ it('a job survives kill -9 of an agent, of a runner and of the coordinator', asy
   await farm.coordinator.kill();
   await sleep(700);
   await farm.startCoordinator();
-  farm.startAgent({ name: 'one', pace: 0.5 });
+  await farm.startAgent({ name: 'one', pace: 0.5 });
   await prove(farm, jobId);
   const twice = (clipsRendered(farm).get(jobId) ?? 0) - 30;
   assert.ok(twice >= 0 && twice <= 3, `${twice} clips were rendered twice for three kills`);
@@ -68,7 +68,7 @@ it('a runner that always fails on one clip fails the job with the evidence, and 
   assert.match(failed.stateReason, /clip 2/);
   assert.ok(failed.failures.length >= 3);
   for (const agent of farm.agents.values()) await agent.kill();
-  farm.startAgent({ name: 'good', pace: 0 });
+  await farm.startAgent({ name: 'good', pace: 0 });
   await new Promise<void>((resolve, reject) =>
     farm.client.retryJob({ jobId }, (error) => (error ? reject(error) : resolve())),
   );

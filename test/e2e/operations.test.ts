@@ -85,7 +85,7 @@ it('an agent that joins halfway gets work at once, and a slow one does not hold 
   const audio = await cutAudio(join(farm.dir, 'talk.wav'), { seconds: 57 });
   const { jobId } = await farm.submit(audio);
   await farm.committed(jobId, 4);
-  farm.startAgent({ name: 'late', pace: 0.2 });
+  await farm.startAgent({ name: 'late', pace: 0.2 });
   await until(async () => {
     const late = (await farm.nodes()).find((node) => node.name === 'late');
     return (await farm.job(jobId)).leases.some((lease) => lease.nodeId === late?.nodeId);

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -12,7 +11,11 @@ import type { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { callUnary, callUpload, responsesOf } from '@clipfarm/shared/rpc/client-call';
 import { clientChannel } from '@clipfarm/shared/rpc/credentials';
 import { pipeFileToCall } from '@clipfarm/shared/rpc/stream';
+import { type Host, thisMachine } from './host.ts';
+import type { Network } from './network.ts';
+import { ownDirPrefix } from './owner.ts';
 import { TestProcess } from './process.ts';
+import { sweep } from './small-disk.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -43,12 +46,15 @@ export interface SpecFields {
 export interface FarmOptions {
   /** Coordinators; several need a shared journal. */
   readonly coordinators?: number;
-  /** Further flags of every coordinator. */
-  readonly args?: readonly string[];
+  /** Further flags of every coordinator; a function gives each its own, by its host. */
+  readonly args?: readonly string[] | ((host: Host) => Promise<readonly string[]>);
+  /** Gives every coordinator and agent a host of its own. @default all on this machine, nothing between them */
+  readonly network?: Network;
 }
 
 /** One coordinator of a farm under test, which keeps its address and data over restarts. */
 interface Coordinator {
+  readonly host: Host;
   process: TestProcess;
   address: string;
   admin: string;
@@ -60,21 +66,24 @@ export class Farm implements AsyncDisposable {
   readonly dir: string;
   readonly agents = new Map<string, TestProcess>();
   readonly coordinators: Coordinator[] = [];
-  readonly #args: readonly string[];
+  readonly #options: FarmOptions;
+  readonly #agentHosts = new Map<string, Host>();
   #current = 0;
 
-  private constructor(args: readonly string[]) {
-    this.dir = mkdtempSync(join(tmpdir(), 'clipfarm-test-'));
-    this.#args = args;
+  private constructor(options: FarmOptions) {
+    sweep();
+    this.dir = mkdtempSync(ownDirPrefix());
+    this.#options = options;
   }
 
   /** Starts coordinators and agents, and waits until every slot is online. */
   static async start(agents: readonly AgentOptions[], options: FarmOptions | readonly string[] = {}): Promise<Farm> {
-    const { coordinators = 1, args = [] }: FarmOptions = 'length' in options ? { args: options } : options;
-    const farm = new Farm(args);
+    const given: FarmOptions = 'length' in options ? { args: options } : options;
+    const farm = new Farm(given);
     try {
+      const { coordinators = 1 } = given;
       await Promise.all(Array.from({ length: coordinators }, (_, index) => farm.startCoordinator(index)));
-      for (const agent of agents) farm.startAgent(agent);
+      for (const agent of agents) await farm.startAgent(agent);
       await farm.waitForNodes(agents.length);
     } catch (error) {
       await farm[Symbol.asyncDispose]();
@@ -83,22 +92,36 @@ export class Farm implements AsyncDisposable {
     return farm;
   }
 
-  /** Starts a coordinator, after the first time on the same address and data. */
-  async startCoordinator(index = 0): Promise<void> {
+  /** Starts a coordinator, after the first time on the same host, address and data, and waits until it is ready. */
+  async startCoordinator(index = 0, seconds = 60): Promise<void> {
+    const { network } = this.#options;
     const known = this.coordinators[index];
     const name = index === 0 ? 'coordinator' : `coordinator-${index}`;
+    const host = known?.host ?? (await network?.host(name, 'coordinator')) ?? thisMachine;
     const ready = join(this.dir, `${name}-ready.json`);
     rmSync(ready, { force: true });
-    const args = ['--listen', known?.address ?? '127.0.0.1:0', '--admin', '127.0.0.1:0', '--ready-file', ready];
-    const data = ['--data-dir', join(this.dir, name), '--log-level', 'debug', ...this.#args];
+    const listen = known?.address ?? `${host.address}:${(await network?.freePort(host)) ?? 0}`;
+    const args = ['--listen', listen, '--admin', `${host.address}:0`, '--ready-file', ready, ...this.#accessArgs];
+    const data = ['--data-dir', join(this.dir, name), '--log-level', 'debug', ...(await this.#argsOf(host, listen))];
     const main = join(root, 'coordinator/src/main.ts');
-    const child = TestProcess.start(main, [...args, ...data], join(this.dir, `${name}.log`));
-    await until(() => existsSync(ready) || !child.running, 'the coordinator is ready');
-    assert.ok(child.running, `the coordinator ended:\n${child.output().slice(-2000)}`);
+    const child = TestProcess.start(main, [...args, ...data], join(this.dir, `${name}.log`), host);
+    await until(() => existsSync(ready) || !child.running, `${name} is ready`, seconds);
+    assert.ok(child.running, `${name} ended:\n${child.output().slice(-2000)}`);
     const bound = JSON.parse(readFileSync(ready, 'utf8')) as { listen: string; admin: string };
-    const { address, credentials, options } = clientChannel({ address: bound.listen });
+    const { address, credentials, options } = clientChannel({ address: bound.listen, insecure: true });
     const client = known?.client ?? new FarmServiceClient(address, credentials, options);
-    this.coordinators[index] = { process: child, address: bound.listen, admin: bound.admin, client };
+    this.coordinators[index] = { host, process: child, address: bound.listen, admin: bound.admin, client };
+  }
+
+  /** Hosts in a test's network are other machines, and it is nobody else's. */
+  get #accessArgs(): readonly string[] {
+    return this.#options.network === undefined ? [] : ['--insecure'];
+  }
+
+  async #argsOf(host: Host, listen: string): Promise<readonly string[]> {
+    const { network, args = [] } = this.#options;
+    const own = typeof args === 'function' ? await args(host) : args;
+    return network === undefined ? own : [...own, '--advertise', await network.advertised(host, portOf(listen))];
   }
 
   /** The coordinator that is asked. */
@@ -142,16 +165,33 @@ export class Farm implements AsyncDisposable {
   }
 
   /** Starts (or starts again, with the same state) an agent. */
-  startAgent(agent: AgentOptions): TestProcess {
+  async startAgent(agent: AgentOptions): Promise<TestProcess> {
     const { name, pace = 0.2, slots = 1, args = [] } = agent;
-    const addresses = this.coordinators.map((coordinator) => coordinator.address).join(',');
-    const flags = ['--coordinator', addresses, '--name', name, '--state-dir', join(this.dir, `agent-${name}`)];
+    const host = await this.#agentHost(name);
+    const addresses = await Promise.all(this.coordinators.map((coordinator) => this.#reach(host, coordinator)));
+    const flags = ['--coordinator', addresses.join(','), '--name', name, ...this.#accessArgs];
+    const state = ['--state-dir', join(this.dir, `agent-${name}`), '--log-level', 'debug'];
     const profile = ['--profile', 'synthetic', '--slots', String(slots), '--seconds-per-clip', String(pace)];
     const main = join(root, 'node-agent/src/main.ts');
-    const all = [...flags, ...profile, '--log-level', 'debug', ...args];
-    const child = TestProcess.start(main, all, join(this.dir, `agent-${name}.log`));
+    const all = [...flags, ...state, ...profile, ...args];
+    const child = TestProcess.start(main, all, join(this.dir, `agent-${name}.log`), host);
     this.agents.set(name, child);
     return child;
+  }
+
+  /** The host that an agent runs on. */
+  agentHost(name: string): Host {
+    return this.#agentHosts.get(name) ?? assert.fail(`no agent ${name}`);
+  }
+
+  async #agentHost(name: string): Promise<Host> {
+    const host = this.#agentHosts.get(name) ?? (await this.#options.network?.host(name, 'agent')) ?? thisMachine;
+    this.#agentHosts.set(name, host);
+    return host;
+  }
+
+  async #reach(from: Host, { host, address }: Coordinator): Promise<string> {
+    return (await this.#options.network?.reach(from, host, portOf(address))) ?? address;
   }
 
   /** The agent's process. */
@@ -260,6 +300,10 @@ export class Farm implements AsyncDisposable {
     await Promise.all(this.coordinators.map(({ process: child }) => child.stop()));
     if (!process.env.CLIPFARM_KEEP) rmSync(this.dir, { recursive: true, force: true });
   }
+}
+
+function portOf(address: string): number {
+  return Number(address.slice(address.lastIndexOf(':') + 1));
 }
 
 /** Polls until the condition holds. Fails with what was waited for. */

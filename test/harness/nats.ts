@@ -2,10 +2,11 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { type Host, thisMachine, tiedToThisProcess } from './host.ts';
+import { freePorts } from './ports.ts';
 
 /** What a test asks of its NATS servers. */
 export interface NatsClusterOptions {
@@ -16,10 +17,17 @@ export interface NatsClusterOptions {
   readonly config?: string;
   /** @default always: an acknowledged write survives a power cut. */
   readonly syncInterval?: string;
+  /** Where each server runs. @default all on this machine */
+  readonly hosts?: readonly Host[];
+  /** Whether servers tell clients of each other; not, where clients have to go through proxies. @default true */
+  readonly advertise?: boolean;
 }
 
 /** One server of a cluster, which keeps its ports and its store over restarts. */
 export interface NatsServer {
+  readonly host: Host;
+  /** For clients. */
+  readonly port: number;
   readonly url: string;
   /** HTTP address of its monitoring. */
   readonly monitor: string;
@@ -30,8 +38,10 @@ export interface NatsServer {
   /** Freezes it; its connections stay open. */
   pause(): void;
   resume(): void;
-  /** Starts it again and waits until it is ready. */
+  /** Starts it again and waits until it is ready, which in a cluster needs most of the others. */
   start(): Promise<void>;
+  /** Starts it again without waiting. */
+  launch(): void;
 }
 
 /** NATS servers under test. */
@@ -67,9 +77,11 @@ export async function startNatsCluster(options: NatsClusterOptions): Promise<Nat
   const binary = natsServerBinary();
   const ports = await freePorts(options.size * 3);
   const routes = ports.slice(0, options.size);
+  const hosts = routes.map((_, index) => options.hosts?.[index] ?? thisMachine);
+  const peers = routes.map((route, index) => `${hosts[index]?.address}:${route}`);
   const servers = routes.map((route, index) => {
     const [client, monitor] = ports.slice(options.size + 2 * index) as [number, number];
-    return new Server(binary, options, `n${index + 1}`, { client, monitor, route, routes });
+    return new Server(binary, options, `n${index + 1}`, hosts[index] ?? thisMachine, { client, monitor, route, peers });
   });
   const close = async () => {
     await Promise.all(servers.map((server) => server.kill()));
@@ -89,10 +101,13 @@ interface Ports {
   readonly monitor: number;
   /** For the other servers of the cluster. */
   readonly route: number;
-  readonly routes: readonly number[];
+  /** `host:port` for each other of every server. */
+  readonly peers: readonly string[];
 }
 
 class Server implements NatsServer {
+  readonly host: Host;
+  readonly port: number;
   readonly url: string;
   readonly monitor: string;
   readonly #binary: string;
@@ -100,27 +115,32 @@ class Server implements NatsServer {
   readonly #logPath: string;
   #child: ChildProcess | undefined;
 
-  constructor(binary: string, options: NatsClusterOptions, name: string, ports: Ports) {
-    this.url = `nats://127.0.0.1:${ports.client}`;
-    this.monitor = `http://127.0.0.1:${ports.monitor}`;
+  constructor(binary: string, options: NatsClusterOptions, name: string, host: Host, ports: Ports) {
+    this.host = host;
+    this.port = ports.client;
+    this.url = `nats://${host.address}:${ports.client}`;
+    this.monitor = `http://${host.address}:${ports.monitor}`;
     this.#binary = binary;
     mkdirSync(options.dir, { recursive: true });
     this.#configPath = join(options.dir, `${name}.conf`);
     this.#logPath = join(options.dir, `${name}.log`);
-    writeFileSync(this.#configPath, configText(options, name, ports));
+    writeFileSync(this.#configPath, configText(options, name, host.address, ports));
+  }
+
+  launch(): void {
+    const log = openSync(this.#logPath, 'a');
+    const argv = tiedToThisProcess([this.#binary, '-c', this.#configPath]);
+    const [file = '', ...args] = this.host.command(argv);
+    this.#child = spawn(file, args, { stdio: ['ignore', log, log] });
+    closeSync(log);
   }
 
   async start(): Promise<void> {
-    const log = openSync(this.#logPath, 'a');
-    // The kernel ends the server should this process be killed before it can do so itself.
-    const argv = ['--pdeathsig', 'KILL', this.#binary, '-c', this.#configPath];
-    const child = spawn('setpriv', argv, { stdio: ['ignore', log, log] });
-    closeSync(log);
-    this.#child = child;
+    this.launch();
     const deadline = performance.now() + READY_MILLIS;
     while (!(await this.#ready())) {
       const late = performance.now() > deadline;
-      if (late || child.exitCode !== null || child.signalCode !== null) {
+      if (late || this.#child?.exitCode !== null || this.#child.signalCode !== null) {
         const tail = readFileSync(this.#logPath, 'utf8').split('\n').slice(-15).join('\n');
         assert.fail(`the NATS server did not become ready:\n${tail}`);
       }
@@ -163,32 +183,22 @@ class Server implements NatsServer {
   }
 }
 
-function configText(options: NatsClusterOptions, name: string, ports: Ports): string {
+function configText(options: NatsClusterOptions, name: string, address: string, ports: Ports): string {
   const lines = [
     `server_name: ${name}`,
-    `listen: "127.0.0.1:${ports.client}"`,
-    `http: "127.0.0.1:${ports.monitor}"`,
+    `listen: "${address}:${ports.client}"`,
+    `http: "${address}:${ports.monitor}"`,
     `jetstream { store_dir: ${JSON.stringify(join(options.dir, name))}, max_file_store: 4GB, max_memory_store: 256MB,`,
     `  sync_interval: ${options.syncInterval ?? 'always'} }`,
     options.config ?? '',
   ];
-  if (ports.routes.length > 1) {
-    const routes = ports.routes.map((port) => `"nats://127.0.0.1:${port}"`);
-    lines.push(`cluster { name: test, listen: "127.0.0.1:${ports.route}", routes: [${routes.join(', ')}] }`);
+  if (ports.peers.length > 1) {
+    const routes = ports.peers.map((peer) => `"nats://${peer}"`);
+    const quiet = options.advertise === false ? ', no_advertise: true' : '';
+    const listen = `"${address}:${ports.route}"`;
+    lines.push(`cluster { name: test, listen: ${listen}, routes: [${routes.join(', ')}]${quiet} }`);
   }
   return `${lines.join('\n')}\n`;
-}
-
-/** Ports that nobody listened on a moment ago. */
-async function freePorts(count: number): Promise<readonly number[]> {
-  const listeners = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(listeners.map((listener) => once(listener, 'listening')));
-  const ports = listeners.map((listener) => {
-    const address = listener.address();
-    return typeof address === 'object' && address !== null ? address.port : assert.fail('no port');
-  });
-  await Promise.all(listeners.map((listener) => once(listener.close(), 'close')));
-  return ports;
 }
 
 /** The server program: the one that CLIPFARM_NATS_SERVER names, else of those on PATH and from set-up the first from 2.10 on. */

@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createWriteStream, readFileSync } from 'node:fs';
+import { type Host, thisMachine, tiedToThisProcess } from './host.ts';
+import { atEnd } from './owner.ts';
 
 /** A child process under test, in its own process group, its output in a file. */
 export class TestProcess {
@@ -15,12 +17,9 @@ export class TestProcess {
   }
 
   /** Starts a program of the product on the Node that runs the tests. */
-  static start(main: string, args: readonly string[], logPath: string, env: NodeJS.ProcessEnv = {}): TestProcess {
-    const child = spawn(process.execPath, [main, ...args], {
-      detached: true,
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...env },
-    });
+  static start(main: string, args: readonly string[], logPath: string, host: Host = thisMachine): TestProcess {
+    const [file = '', ...argv] = host.command(tiedToThisProcess([process.execPath, main, ...args]));
+    const child = spawn(file, argv, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
     const log = createWriteStream(logPath, { flags: 'a' });
     child.stdout.pipe(log, { end: false });
     child.stderr.pipe(log, { end: false });
@@ -67,7 +66,7 @@ export class TestProcess {
 const live = new Set<TestProcess>();
 
 // Whatever happens to a test run, nothing it started survives it.
-process.on('exit', () => {
+atEnd(() => {
   for (const { child } of live) {
     if (child.pid === undefined) continue;
     try {
