@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { inspectChunk } from '@clipfarm/shared/media/chunk';
 import { jobHash, readStamp } from '../runner/synthetic/stamp.ts';
 import { grayFrames, processesOf } from './testing/agent-process.ts';
-import { until } from './testing/fake-coordinator.ts';
+import { type GrantFields, until } from './testing/fake-coordinator.ts';
 import { BASE_SEED, type Scene, SIDE, scene, slowly } from './testing/scene.ts';
 
 /** Frame numbers that the stamps of a chunk show, after checking everything else in them. */
@@ -70,6 +70,38 @@ test('leases are delivered with exactly the right frames, the anchor first, on o
   assert.equal(agent.lines('"runner is loaded"').length, 1);
   assert.equal(new Set(coordinator.fetched).size, coordinator.fetched.length, 'every input is fetched once');
   assert.deepEqual(now.spooled(), []);
+});
+
+test('a lease that follows on the last one goes on in its model call and says so with every chunk', async (t) => {
+  const now = await scene(t);
+  const { coordinator, task } = now;
+  now.start();
+  await until(() => coordinator.attached, 'the agent attaches');
+  const granted = async (fields: GrantFields & { readonly leaseId: string }): Promise<readonly unknown[]> => {
+    coordinator.grant({ task, ...fields });
+    await until(() => coordinator.ended(fields.leaseId) !== undefined, `lease ${fields.leaseId} ends`);
+    return coordinator.offers.filter(({ leaseId }) => leaseId === fields.leaseId).map(({ clip, span }) => [clip, span]);
+  };
+  assert.deepEqual(await granted({ leaseId: 'a', span: 0, start: 0, end: 2 }), [
+    [0, 0],
+    [1, 0],
+  ]);
+  const open = () => coordinator.said.findLast((sent) => sent.$case === 'heartbeat')?.value.slots[0]?.openLeaseId;
+  await until(() => open() === 'a', 'the slot tells which call is open');
+  // Its own span is 1, and it has pre-roll in case that the call is open no longer.
+  const follows = { span: 1, start: 2, end: 3, preRoll: 1, continues: 'a' };
+  assert.deepEqual(await granted({ leaseId: 'b', ...follows }), [[2, 0]]);
+  assert.deepEqual(await granted({ leaseId: 'c', ...follows, span: 2, start: 3, end: 4, continues: 'b' }), [[3, 0]]);
+  assert.deepEqual(await stampedFrames(now, 2, 0), range(96, 48));
+  assert.deepEqual(await stampedFrames(now, 3, 0), range(144, 48));
+  // Lease a is not the last one any more.
+  assert.deepEqual(await granted({ leaseId: 'd', ...follows, span: 3, start: 6, end: 7 }), [[6, 3]]);
+  assert.deepEqual(await stampedFrames(now, 6, 3), range(288, 48));
+  const changed = coordinator.received.flatMap((sent) => (sent.$case === 'slotChanged' ? [sent.value.slot] : []));
+  assert.partialDeepStrictEqual(changed, [
+    { slotId: 'slot-1', runnerKind: 'synthetic', continues: true, fixedEnd: false },
+  ]);
+  assert.match(changed[0]?.runnerVersions.node ?? '', /^2/);
 });
 
 test('a shrink ends the lease at the new end, a revoke at once, and the slot goes on', async (t) => {

@@ -223,6 +223,7 @@ export class Agent {
         clipRendered: (lease, clip, seconds) => this.#clipRendered(lease, clip, seconds, log),
         spooled: (seconds) => this.metrics.encodeSeconds.observe(seconds),
         runnerGone: () => this.metrics.runnersGone.inc(),
+        changed: (slot) => this.#link.send({ $case: 'slotChanged', value: { slot } }),
       },
     });
   }
@@ -384,6 +385,10 @@ export class Agent {
 function offerOf({ manifest }: SpoolEntry): ToCoordinator {
   const { jobId, leaseId, sha256, bytes } = manifest;
   if (manifest.kind === 'anchor') return { $case: 'anchorReady', value: { jobId, leaseId, sha256, bytes } };
-  const { clip, frames, renderSeconds } = manifest;
-  return { $case: 'chunkReady', value: { manifest: { jobId, leaseId, clip, sha256, bytes, frames, renderSeconds } } };
+  const { clip, frames, renderSeconds, span, peakMemoryBytes, hostBytes } = manifest;
+  const figures = { renderSeconds, peakMemoryBytes, hostBytes };
+  return {
+    $case: 'chunkReady',
+    value: { manifest: { jobId, leaseId, clip, sha256, bytes, frames, span, ...figures } },
+  };
 }

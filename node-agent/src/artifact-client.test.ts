@@ -49,7 +49,8 @@ async function scene(t: TestContext) {
   const sha256 = createHash('sha256').update(content).digest('hex');
   const path = join(temporaryDirectory(t), '00000001.mp4');
   writeFileSync(path, content);
-  const chunk = { jobId: 'job-1', leaseId: 'lease-1', clip: 3, frames: 48, renderSeconds: 1, sha256 };
+  const figures = { renderSeconds: 1, peakMemoryBytes: 0, hostBytes: 0 };
+  const chunk = { jobId: 'job-1', leaseId: 'lease-1', clip: 3, frames: 48, ...figures, sha256 };
   const entry = { sequence: 1, path, manifest: { kind: 'chunk' as const, ...chunk, bytes: content.length } };
   coordinator.presign = (header) => ({
     url: `http://127.0.0.1:${address.port}/clips/${header.clip}?${SIGNATURE}`,

@@ -16,7 +16,18 @@ const FRAME_BYTES = SIDE * SIDE * 3;
 const ref = { sha256: 'a'.repeat(64), bytes: 1 };
 
 const lease: LeaseTask = {
-  ...{ leaseId: 'l', jobId: 'j', slotId: 's', span: 0, start: 1, end: 4, preRoll: 1, clips: 4, frames: 180 },
+  ...{
+    leaseId: 'l',
+    jobId: 'j',
+    slotId: 's',
+    span: 0,
+    start: 1,
+    end: 4,
+    preRoll: 1,
+    continues: null,
+    clips: 4,
+    frames: 180,
+  },
   ...{ width: SIDE, height: SIDE, sampleSteps: 4, baseSeed: 0, prompt: '', reference: ref, audio: ref },
   ...{ anchor: null, makeAnchor: false, hangSeconds: 10 },
 };
@@ -31,7 +42,7 @@ interface Bench {
 
 async function bench(
   t: TestContext,
-  options: { lease?: LeaseTask; dir?: string; ffmpeg?: string; maxBytes?: number } = {},
+  options: { lease?: LeaseTask; continued?: boolean; dir?: string; ffmpeg?: string; maxBytes?: number } = {},
 ) {
   const dir = join(options.dir ?? temporaryDirectory(t), 'spool');
   const spool = await Spool.open({ dir, maxBytes: options.maxBytes ?? 2 ** 30, log });
@@ -47,12 +58,15 @@ async function bench(
       onFailed: (error, fault) => failures.push({ error, fault }),
     }),
   };
+  found.pipeline.started({ continued: options.continued ?? false, span: 9 });
   t.after(async () => {
     found.pipeline.close();
     await found.pipeline.flushed();
   });
   return found;
 }
+
+const figures = { renderSeconds: 0.5, peakMemoryBytes: 7, hostBytes: 8 };
 
 /** Frames of different brightness, so that encoding is not trivial. */
 function frames(count: number): Uint8Array {
@@ -65,7 +79,7 @@ async function render({ pipeline }: Bench, clip: number, nth: number): Promise<v
   const count = nth === 0 ? 45 : 48;
   for (let at = 0; at < count; at += 15)
     await pipeline.frames(produced + at, Math.min(15, count - at), frames(Math.min(15, count - at)));
-  await pipeline.clipDone(clip, 0.5);
+  await pipeline.clipDone(clip, figures);
 }
 
 function manifests({ spooled }: Bench): (readonly [number, number])[] {
@@ -164,7 +178,7 @@ test('a runner that leaves frames out, sends too few bytes or skips a clip is at
   const missing = await bench(t);
   await render(missing, 0, 0);
   await missing.pipeline.frames(45, 40, frames(40));
-  await missing.pipeline.clipDone(1, 0.5);
+  await missing.pipeline.clipDone(1, figures);
   const short = await bench(t);
   await short.pipeline.frames(45, 2, frames(1));
   const skipped = await bench(t);

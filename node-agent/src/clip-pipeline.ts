@@ -9,6 +9,21 @@ import { ClipEncoder } from './clip-encoder.ts';
 import type { LeaseTask } from './lease-task.ts';
 import type { Spool, SpoolEntry } from './spool.ts';
 
+/** What the runner says of a finished clip: seconds that it took, and memory in bytes. */
+export interface ClipFigures {
+  readonly renderSeconds: number;
+  readonly peakMemoryBytes: number;
+  readonly hostBytes: number;
+}
+
+/** The model call that renders a lease. */
+export interface ModelCall {
+  /** It was open already. */
+  readonly continued: boolean;
+  /** Number of its span. */
+  readonly span: number;
+}
+
 /** What a {@link ClipPipeline} works with. */
 export interface ClipPipelineOptions {
   readonly lease: LeaseTask;
@@ -43,6 +58,7 @@ const ANCHOR_MILLIS = 60_000;
 export class ClipPipeline {
   readonly #options: ClipPipelineOptions;
   readonly #closed = new AbortController();
+  #call: ModelCall | null = null;
   #inHand: ClipInHand | null = null;
   #finishing: Promise<void> = Promise.resolve();
   #cleaning: Promise<void> = Promise.resolve();
@@ -52,15 +68,24 @@ export class ClipPipeline {
     this.#options = options;
   }
 
+  /** The runner has begun: what it sends from now on comes from this call. */
+  started(call: ModelCall): void {
+    this.#call = call;
+  }
+
   /**
    * Takes frames of the runner. Never rejects; faults go to `onFailed`.
    *
-   * @param produced index of the first frame within the model call
+   * @param produced index of the first frame as the runner counts
    * @param payload `count` frames of height x width x 3 bytes
    */
   async frames(produced: number, count: number, payload: Uint8Array): Promise<void> {
     const { lease } = this.#options;
     const frameBytes = lease.width * lease.height * 3;
+    if (this.#call === null) {
+      this.#runnerFault('frames before it said which model call they are of');
+      return;
+    }
     if (payload.length !== count * frameBytes) {
       this.#runnerFault(`${payload.length} bytes for ${count} frames of ${lease.width}x${lease.height}`);
       return;
@@ -77,10 +102,8 @@ export class ClipPipeline {
 
   /**
    * Every frame of a clip came. Resolves once the clip before it is in the spool. Never rejects.
-   *
-   * @param renderSeconds what the runner took for it
    */
-  async clipDone(clip: number, renderSeconds: number): Promise<void> {
+  async clipDone(clip: number, figures: ClipFigures): Promise<void> {
     const { lease, wantedEnd } = this.#options;
     if (clip < lease.start || this.#closed.signal.aborted) return;
     if (clip >= wantedEnd()) {
@@ -99,7 +122,7 @@ export class ClipPipeline {
     if (this.#inHand !== inHand) return;
     this.#inHand = null;
     // Even when the lease is over by then, a finished clip that is lost must be known.
-    this.#finishing = this.#finish(inHand, renderSeconds).catch((error) => this.#fail(FarmError.from(error), 'host'));
+    this.#finishing = this.#finish(inHand, figures).catch((error) => this.#fail(FarmError.from(error), 'host'));
   }
 
   /** Throws the clip in hand away and takes nothing more. A clip that is being finished still gets into the spool. */
@@ -116,7 +139,8 @@ export class ClipPipeline {
 
   async #take(produced: number, frame: Uint8Array): Promise<void> {
     const { lease, wantedEnd } = this.#options;
-    const route = routeProduced(lease, lease.frames, produced);
+    const continued = this.#call?.continued ?? false;
+    const route = routeProduced({ ...lease, continued }, lease.frames, produced);
     if (route === null || route.clip >= wantedEnd()) return;
     if (lease.makeAnchor && isAnchor(lease, produced)) await this.#spoolAnchor(frame);
     const inHand = await this.#clipInHand(route.clip);
@@ -141,14 +165,18 @@ export class ClipPipeline {
     return this.#inHand;
   }
 
-  async #finish({ clip, encoder, output, frames }: ClipInHand, renderSeconds: number): Promise<void> {
+  async #finish({ clip, encoder, output, frames }: ClipInHand, figures: ClipFigures): Promise<void> {
     const { lease, spool, clock, onSpooled } = this.#options;
     const { jobId, leaseId, width, height } = lease;
     const began = clock.monotonic();
     try {
       await encoder.finish();
       checkChunk(await inspectChunk(output), { width, height, frames });
-      const entry = await spool.add(output, { kind: 'chunk', jobId, leaseId, clip, frames, renderSeconds });
+      const entry = await spool.add(output, {
+        kind: 'chunk',
+        ...{ jobId, leaseId, clip, frames, ...figures },
+        span: this.#call?.span ?? lease.span,
+      });
       onSpooled(entry, (clock.monotonic() - began) / 1000);
     } catch (error) {
       await encoder.abort();

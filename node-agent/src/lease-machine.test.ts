@@ -15,6 +15,7 @@ function lease(id: string, start: number, end: number): LeaseTask {
     start,
     end,
     preRoll: start === 0 ? 0 : 1,
+    continues: null,
     clips: 20,
     frames: 960,
     width: 256,
@@ -42,7 +43,7 @@ function run(events: readonly LeaseEvent[], from: LeaseState = idle) {
 }
 
 const granted: LeaseEvent = { type: 'grant', lease: lease('l1', 4, 8) };
-const ready: LeaseEvent = { type: 'ready', leaseId: 'l1' };
+const ready: LeaseEvent = { type: 'ready', leaseId: 'l1', setEnd: true };
 const settled: LeaseEvent = { type: 'settled', leaseId: 'l1' };
 const spanEnded = (end: number): LeaseEvent => ({ type: 'spanEnded', leaseId: 'l1', end });
 const clipDone = (clip: number): LeaseEvent => ({ type: 'clipDone', leaseId: 'l1', clip });
@@ -86,7 +87,7 @@ test('a grant that overtakes the last acknowledgement begins as soon as the leas
     spanEnded(8),
     { type: 'grant', lease: lease('l2', 0, 2) },
     settled,
-    { type: 'ready', leaseId: 'l2' },
+    { type: 'ready', leaseId: 'l2', setEnd: true },
   ]);
   assert.deepEqual(names, ['prepare', 'render', 'settle', 'report', 'prepare', 'render']);
   assert.equal(state.kind === 'rendering' && state.lease.leaseId, 'l2');
@@ -151,6 +152,30 @@ test('a stop finishes the clip in hand and hands back the rest', () => {
   assert.deepEqual(outcomes(actions), [{ reason: 'stopped', message: 'draining' }]);
 });
 
+test('a lease that goes on in the open call begins at its first clip and has no pre-roll to throw away', () => {
+  const goesOn: LeaseEvent = { type: 'spanStarted', leaseId: 'l1', continued: true };
+  const { state } = run([granted, ready, goesOn]);
+  assert.equal(currentClip(state), 4);
+  assert.deepEqual(run([stop], state).names, ['setEnd']);
+  assert.equal(currentClip(run([granted, ready, { ...goesOn, continued: false }]).state), 3);
+});
+
+test('a runner that stops only at its own end is cut off behind the last clip that is wanted', () => {
+  const fixed: LeaseEvent = { ...ready, setEnd: false };
+  const shrunk = run([granted, fixed, clipDone(3), shrink(6), clipDone(4)]);
+  assert.deepEqual(shrunk.names, ['prepare', 'render']);
+  const { actions, names } = run([clipDone(5), spanEnded(6), settled], shrunk.state);
+  assert.deepEqual(names, ['cancel', 'discardClip', 'settle', 'report']);
+  assert.deepEqual(outcomes(actions), [{ reason: 'completed' }]);
+});
+
+test('a stop of a runner that stops only at its own end waits for it', () => {
+  const fixed: LeaseEvent = { ...ready, setEnd: false };
+  const { actions, names } = run([granted, fixed, clipDone(4), stop, clipDone(7), spanEnded(8), settled]);
+  assert.deepEqual(names, ['prepare', 'render', 'settle', 'report']);
+  assert.deepEqual(outcomes(actions), [{ reason: 'completed' }]);
+});
+
 test('a stop in the last clip completes the lease; a stop in the pre-roll does not finish it', () => {
   const last = run([granted, ready, clipDone(6), stop, clipDone(7), spanEnded(8), settled]);
   assert.deepEqual(outcomes(last.actions), [{ reason: 'completed' }]);
@@ -200,9 +225,11 @@ const anyEvent: fc.Arbitrary<LeaseEvent> = fc.oneof(
       .map(([id, start, length]) => lease(id, start, start + length)),
   }),
   fc.record({
-    type: fc.constantFrom('ready' as const, 'cancelTimeout' as const, 'settled' as const),
+    type: fc.constantFrom('cancelTimeout' as const, 'settled' as const),
     leaseId: leaseIds,
   }),
+  fc.record({ type: fc.constant('ready' as const), leaseId: leaseIds, setEnd: fc.boolean() }),
+  fc.record({ type: fc.constant('spanStarted' as const), leaseId: leaseIds, continued: fc.boolean() }),
   fc.record({
     type: fc.constant('progress' as const),
     leaseId: leaseIds,

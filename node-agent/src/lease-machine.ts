@@ -16,8 +16,9 @@ export type LeaseOutcome =
  *
  * - `idle`: no lease.
  * - `loading`: inputs are fetched and the runner is made ready. `end` is the lease's end after shrinks.
- * - `rendering`: the runner renders `clip` (pre-roll included), of which `fraction` is done. `stopAt` is set once the
- *   lease must stop after the clip in hand; the reason is reported.
+ * - `rendering`: the runner renders `clip` (pre-roll included), of which `fraction` is done, and will stop by itself at
+ *   `runnerEnd`, which only moves with a runner that `canStop`. `stopAt` is set once the lease must stop after the clip
+ *   in hand; the reason is reported.
  * - `ending`: nothing more is wanted from the runner. The lease is reported when the runner is `quiet` and the finished
  *   clips are `settled`; then `next`, a lease granted meanwhile, begins.
  */
@@ -30,6 +31,8 @@ export type LeaseState =
       readonly end: number;
       readonly clip: number;
       readonly fraction: number;
+      readonly runnerEnd: number;
+      readonly canStop: boolean;
       readonly stopAt: { readonly end: number; readonly reason: string } | null;
     }
   | {
@@ -46,8 +49,10 @@ export type LeaseState =
 /** What happens to a slot. Everything but `grant` names its lease and is void for another one. */
 export type LeaseEvent =
   | { readonly type: 'grant'; readonly lease: LeaseTask }
-  /** Inputs and runner are ready. */
-  | { readonly type: 'ready'; readonly leaseId: string }
+  /** Inputs and runner are ready. `setEnd`: the end of what it renders can be moved. */
+  | { readonly type: 'ready'; readonly leaseId: string; readonly setEnd: boolean }
+  /** The runner has begun; `continued`: without pre-roll, in the model call of the lease before. */
+  | { readonly type: 'spanStarted'; readonly leaseId: string; readonly continued: boolean }
   | { readonly type: 'progress'; readonly leaseId: string; readonly clip: number; readonly fraction: number }
   /** Every frame of a clip came from the runner. */
   | { readonly type: 'clipDone'; readonly leaseId: string; readonly clip: number }
@@ -149,7 +154,10 @@ function whileLoading(state: Loading, event: OwnEvent): LeaseStep {
     case 'ready': {
       const clip = firstRendered(lease);
       return {
-        state: { kind: 'rendering', lease, end, clip, fraction: 0, stopAt: null },
+        state: {
+          kind: 'rendering',
+          ...{ lease, end, clip, fraction: 0, runnerEnd: end, canStop: event.setEnd, stopAt: null },
+        },
         actions: [{ do: 'render', lease, end }],
       };
     }
@@ -185,12 +193,14 @@ function whileRendering(state: Rendering, event: OwnEvent): LeaseStep {
   const { lease } = state;
   const { leaseId } = lease;
   switch (event.type) {
+    case 'spanStarted':
+      return stay(event.continued && state.clip < lease.start ? { ...state, clip: lease.start } : state);
     case 'progress': {
       const forward = event.clip > state.clip || (event.clip === state.clip && event.fraction > state.fraction);
       return stay(forward ? { ...state, clip: event.clip, fraction: event.fraction } : state);
     }
     case 'clipDone':
-      return stay(event.clip >= state.clip ? { ...state, clip: event.clip + 1, fraction: 0 } : state);
+      return clipDone(state, event.clip);
     case 'shrink':
       return shrink(state, event.end);
     case 'revoke':
@@ -215,22 +225,32 @@ function whileRendering(state: Rendering, event: OwnEvent): LeaseStep {
   }
 }
 
+function clipDone(state: Rendering, done: number): LeaseStep {
+  if (done < state.clip) return stay(state);
+  const next = { ...state, clip: done + 1, fraction: 0 };
+  // A runner that can't be told where to stop is cut off behind the last clip that is still wanted.
+  const cutOff = next.clip >= next.end && next.runnerEnd > next.end;
+  return cutOff ? breakOff(next, { reason: 'completed' }, true) : stay(next);
+}
+
 function shrink(state: Rendering, end: number): LeaseStep {
   if (end >= state.end) return stay(state);
   const shorter = { ...state, end };
   // Clips before the new end are all rendered, so nothing is missing from what is still wanted.
   if (end <= state.clip || end <= state.lease.start) return breakOff(shorter, { reason: 'completed' }, true);
-  if (state.stopAt !== null && state.stopAt.end <= end) return stay(shorter);
-  return { state: shorter, actions: [{ do: 'setEnd', leaseId: state.lease.leaseId, end }] };
+  if (!state.canStop || (state.stopAt !== null && state.stopAt.end <= end)) return stay(shorter);
+  return { state: { ...shorter, runnerEnd: end }, actions: [{ do: 'setEnd', leaseId: state.lease.leaseId, end }] };
 }
 
 function stop(state: Rendering, reason: string): LeaseStep {
   if (state.stopAt !== null) return stay(state);
   // A pre-roll clip is worth nothing to anyone else, so it is not finished.
   if (state.clip < state.lease.start) return breakOff(state, { reason: 'stopped', message: reason }, true);
+  // What it has rendered comes at its end, so all of it would be lost.
+  if (!state.canStop) return stay({ ...state, stopAt: { end: state.end, reason } });
   const end = Math.min(state.end, state.clip + 1);
   return {
-    state: { ...state, stopAt: { end, reason } },
+    state: { ...state, runnerEnd: end, stopAt: { end, reason } },
     actions: [{ do: 'setEnd', leaseId: state.lease.leaseId, end }],
   };
 }

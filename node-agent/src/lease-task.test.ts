@@ -12,7 +12,7 @@ const fields = { leaseId: 'l', jobId: 'j', slotId: 's', span: 2, start: 3, end: 
 
 test('a grant becomes a task with everything in it', () => {
   const lease = leaseTaskFromGrant(Grant.fromPartial({ ...fields, task }));
-  assert.deepEqual(lease, { ...fields, ...task, anchor: null, makeAnchor: false });
+  assert.deepEqual(lease, { ...fields, ...task, continues: null, anchor: null, makeAnchor: false });
 });
 
 for (const [name, change, message] of [

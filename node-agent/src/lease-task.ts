@@ -35,6 +35,8 @@ const leaseTask = z
     start: count,
     end: count,
     preRoll: count,
+    /** Lease of this slot whose model call goes on, if the runner still has it open; otherwise a new one is begun. */
+    continues: identity.nullable(),
     /** Clips of the job. */
     clips: z.number().int().positive(),
     /** Frames of the job. */
@@ -69,12 +71,13 @@ const leaseTask = z
  * @throws FarmError `invalid_argument` naming every field that is wrong.
  */
 export function leaseTaskFromGrant(grant: Grant): LeaseTask {
-  const { task, start, end, preRoll, span, leaseId, jobId, slotId, hangSeconds } = grant;
+  const { task, start, end, preRoll, continues, span, leaseId, jobId, slotId, hangSeconds } = grant;
   if (task === undefined) throw new FarmError('invalid_argument', 'task: is missing from the grant', { field: 'task' });
   const { width, height, clips, frames, sampleSteps, baseSeed, prompt, makeAnchor } = task;
   const found = leaseTask.safeParse({
     ...{ leaseId, jobId, slotId, span, start, end, preRoll, hangSeconds },
     ...{ width, height, clips, frames, sampleSteps, baseSeed, prompt, makeAnchor },
+    continues: continues === '' ? null : continues,
     reference: plainRef(task.reference),
     audio: plainRef(task.audio),
     anchor: plainRef(task.anchor) ?? null,

@@ -43,7 +43,7 @@ async function outbox(t: TestContext) {
       scratch,
       clip === null
         ? { kind: 'anchor', jobId: 'j', leaseId }
-        : { kind: 'chunk', jobId: 'j', leaseId, clip, frames: 48, renderSeconds: 1 },
+        : { kind: 'chunk', jobId: 'j', leaseId, clip, frames: 48, renderSeconds: 1, peakMemoryBytes: 0, hostBytes: 0 },
     );
     box.add(entry);
     return entry;

@@ -1,4 +1,5 @@
 import type { SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import type { RunnerCapabilities } from './runner/protocol.ts';
 
 /** How a slot runs the model: which process, with which patience, and what the slot tells about itself. */
 export interface RunnerProfile {
@@ -8,10 +9,12 @@ export interface RunnerProfile {
     readonly args: readonly string[];
     readonly env: Readonly<Record<string, string>>;
   };
+  /** What its runner can do, as far as is known before it has started. */
+  readonly capabilities: RunnerCapabilities;
   /** Milliseconds from the start of the process to its first message. */
   readonly helloMillis: number;
   /** Milliseconds without a sign of life while the model is loaded. */
   readonly loadSilenceMillis: number;
   /** What the coordinator is told about a slot, less its name. */
-  readonly slot: Omit<SlotInfo, 'slotId'>;
+  readonly slot: Omit<SlotInfo, 'slotId' | 'runnerVersions' | 'fixedEnd' | 'continues'>;
 }

@@ -29,6 +29,7 @@ function host(
   const found = new RunnerHost({
     ...{ profile, socketDir: dir, clock, log },
     onMessage: async () => {},
+    onLoaded: () => {},
     onGone: (message) => gone.push(message),
   });
   t.after(() => found.close(1000));
@@ -53,7 +54,18 @@ function hurried(now: () => number = () => 0) {
 const LOAD_MILLIS = 30_000;
 
 const span: SpanRequest = {
-  ...{ leaseId: 'l', jobId: 'j', span: 0, start: 0, end: 1, preRoll: 0, clips: 1, width: 256, height: 256 },
+  ...{
+    leaseId: 'l',
+    jobId: 'j',
+    span: 0,
+    start: 0,
+    end: 1,
+    preRoll: 0,
+    continues: null,
+    clips: 1,
+    width: 256,
+    height: 256,
+  },
   ...{ sampleSteps: 4, baseSeed: 0, prompt: '', referencePath: '/nowhere', anchored: false, audioPath: '/nowhere' },
 };
 

@@ -5,7 +5,7 @@ import type { Logger } from '@clipfarm/shared/log';
 import { pause } from './pause.ts';
 import type { RunnerProfile } from './profile.ts';
 import type { FromRunner, RunnerErrorClass, ToRunner } from './runner/protocol.ts';
-import { type RunnerExit, RunnerProcess } from './runner/runner-process.ts';
+import { type RunnerExit, type RunnerHello, RunnerProcess } from './runner/runner-process.ts';
 
 /** Why a runner could not be made ready. */
 export interface RunnerFailure {
@@ -20,6 +20,8 @@ export interface RunnerHostOptions {
   readonly socketDir: string;
   /** Messages of a loaded runner; nothing more is read until the promise is settled. */
   readonly onMessage: (message: FromRunner, payload: Uint8Array) => Promise<void>;
+  /** The runner is up and loaded. */
+  readonly onLoaded: (hello: RunnerHello) => void;
   /** A loaded runner is gone, wanted or not; it is being restarted unless the host is closed. */
   readonly onGone: (message: string) => void;
   readonly clock: Clock;
@@ -126,6 +128,7 @@ export class RunnerHost {
     const seconds = (loadedAt - began) / 1000;
     log.info({ runner, version, runner_pid: started.pid, load_seconds: seconds }, 'runner is loaded');
     this.#used = false;
+    this.#options.onLoaded(started.hello);
     started.exited.then((exit) => this.#gone(started, exit, loadedAt));
     return null;
   }

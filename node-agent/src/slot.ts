@@ -3,7 +3,7 @@ import { FarmError } from '@clipfarm/shared/errors';
 import type { HeldLease, SlotStatus } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { type SlotInfo, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import type { Logger } from '@clipfarm/shared/log';
-import { ClipPipeline } from './clip-pipeline.ts';
+import { type ClipFigures, ClipPipeline } from './clip-pipeline.ts';
 import { DiskGuard } from './disk-guard.ts';
 import { HangWatch } from './hang-watch.ts';
 import type { InputCache } from './input-cache.ts';
@@ -20,7 +20,7 @@ import {
 import type { LeaseTask } from './lease-task.ts';
 import type { Outbox } from './outbox.ts';
 import type { RunnerProfile } from './profile.ts';
-import type { FromRunner, RunnerErrorClass } from './runner/protocol.ts';
+import type { FromRunner, RunnerCapabilities, RunnerErrorClass } from './runner/protocol.ts';
 import { RunnerHost } from './runner-host.ts';
 import type { Spool } from './spool.ts';
 
@@ -51,6 +51,14 @@ export interface SlotEvents {
   /** A file was spooled; encoding took so long beyond the last frame. */
   readonly spooled: (encodeSeconds: number) => void;
   readonly runnerGone: () => void;
+  /** The slot is no longer what it said of itself. */
+  readonly changed: (slot: SlotInfo) => void;
+}
+
+/** A model call that was begun for a lease, or in which it went on. */
+interface OpenCall {
+  readonly leaseId: string;
+  readonly span: number;
 }
 
 /** Most characters of {@link SlotStatus.stateReason}. */
@@ -78,17 +86,28 @@ export class Slot {
   #cancelTimer: Timer | null = null;
   readonly #disk: DiskGuard;
   #hang: HangWatch = HangWatch.none;
+  #capabilities: RunnerCapabilities;
+  #versions: Readonly<Record<string, string>> = {};
+  /** Model call of the lease in hand, or the one that the runner keeps open after its last lease. */
+  #call: OpenCall | null = null;
   #leaving: string | null = null;
   readonly #whenIdle = new Set<() => void>();
 
   constructor(options: SlotOptions) {
     this.#options = options;
     const { profile, socketDir, clock, log, spool } = options;
+    this.#capabilities = profile.capabilities;
     this.#disk = new DiskGuard({ clock, log, freeBytes: () => spool.freeBytes() });
     this.#runner = new RunnerHost({
       ...{ profile, socketDir, clock, log },
       onMessage: (message, payload) => this.#take(message, payload),
+      onLoaded: ({ capabilities, versions }) => {
+        this.#capabilities = capabilities;
+        this.#versions = versions;
+        options.events.changed(this.info);
+      },
       onGone: (message) => {
+        this.#call = null;
         options.events.runnerGone();
         if (this.#state.kind !== 'idle')
           this.#step({ type: 'runnerGone', leaseId: this.#state.lease.leaseId, message });
@@ -98,7 +117,9 @@ export class Slot {
 
   /** What the coordinator is told about the slot itself. */
   get info(): SlotInfo {
-    return { ...this.#options.profile.slot, slotId: this.#options.slotId };
+    const { setEnd, continues } = this.#capabilities;
+    const told = { runnerVersions: { ...this.#versions }, fixedEnd: !setEnd, continues };
+    return { ...this.#options.profile.slot, slotId: this.#options.slotId, ...told };
   }
 
   /** What the slot does now. */
@@ -111,6 +132,7 @@ export class Slot {
       currentClip: currentClip(state),
       clipProgress: state.kind === 'rendering' ? state.fraction : 0,
       stateReason: (this.#leaving ?? this.#trouble ?? '').slice(0, MAX_REASON),
+      openLeaseId: state.kind === 'idle' ? (this.#call?.leaseId ?? '') : '',
     };
   }
 
@@ -266,7 +288,7 @@ export class Slot {
       ]);
       if (signal.aborted) return files.release();
       this.#inputs = files;
-      if (failure === null) this.#step({ type: 'ready', leaseId });
+      if (failure === null) this.#step({ type: 'ready', leaseId, setEnd: this.#capabilities.setEnd });
       else this.#step({ type: 'failed', leaseId, ...failure, runner: 'quiet' });
     } catch (error) {
       if (signal.aborted) return;
@@ -305,10 +327,12 @@ export class Slot {
     if (this.#inputs === null) throw new FarmError('internal', `lease ${leaseId} has no inputs`);
     const { reference, audio } = this.#inputs;
     const { jobId, span, start, preRoll, clips, width, height, sampleSteps, baseSeed, prompt } = lease;
+    const open = this.#capabilities.continues ? this.#call : null;
     this.#runner.send({
       type: 'render',
       request: {
         ...{ leaseId, jobId, span, start, end, preRoll, clips, width, height, sampleSteps, baseSeed, prompt },
+        continues: open?.leaseId === lease.continues ? lease.continues : null,
         referencePath: reference.path,
         anchored: lease.anchor !== null,
         audioPath: audio.path,
@@ -335,25 +359,43 @@ export class Slot {
         this.#step({ type: 'progress', leaseId, clip: message.clip, fraction: message.fraction });
         events.progress(leaseId, message.clip, message.fraction);
         break;
+      case 'spanStarted':
+        this.#started(lease, message.continued);
+        break;
       case 'frames':
         await this.#pipeline?.frames(message.produced, message.count, payload);
         this.#hang.progressed();
         break;
       case 'clip':
         events.clipRendered(lease, message.clip, message.renderSeconds);
-        await this.#pipeline?.clipDone(message.clip, message.renderSeconds);
+        await this.#pipeline?.clipDone(message.clip, figuresOf(message));
         this.#step({ type: 'clipDone', leaseId, clip: message.clip });
         break;
       case 'spanEnded':
+        if (message.reason === 'cancelled') this.#call = null;
         this.#step({ type: 'spanEnded', leaseId, end: message.end });
         break;
       case 'error': {
+        this.#call = null;
         const runner = message.leaseId === undefined || mustRestart.has(message.class) ? 'unusable' : 'quiet';
         const { class: failureClass, message: text } = message;
         this.#step({ type: 'failed', leaseId, failureClass, message: text, runner });
         break;
       }
     }
+  }
+
+  /** The runner has begun a lease, in the open call or in a new one. */
+  #started({ leaseId, span, continues }: LeaseTask, continued: boolean): void {
+    const before = this.#call;
+    if (continued && (before === null || before.leaseId !== continues)) {
+      const message = 'the runner goes on in a model call that it was not asked to go on in';
+      this.#step({ type: 'failed', leaseId, failureClass: 'crash', message, runner: 'unusable' });
+      return;
+    }
+    this.#call = { leaseId, span: continued && before !== null ? before.span : span };
+    this.#pipeline?.started({ continued, span: this.#call.span });
+    this.#step({ type: 'spanStarted', leaseId, continued });
   }
 
   #cancel(leaseId: string): void {
@@ -392,4 +434,9 @@ export class Slot {
     if (code === 'resource_exhausted') this.#disk.full(message);
     this.#step({ type: 'failed', leaseId, failureClass: 'environment', message, runner: 'busy' });
   }
+}
+
+function figuresOf(message: Extract<FromRunner, { type: 'clip' }>): ClipFigures {
+  const { renderSeconds, peakMemoryBytes, hostBytes } = message;
+  return { renderSeconds, peakMemoryBytes, hostBytes };
 }

@@ -10,7 +10,16 @@ const silent = createLogger({ name: 'test', level: 'silent' });
 const never = new AbortController().signal;
 
 function chunk(clip: number): SpoolDraft {
-  return { kind: 'chunk', jobId: 'j', leaseId: 'l', clip, frames: 48, renderSeconds: 0.5 };
+  return {
+    kind: 'chunk',
+    jobId: 'j',
+    leaseId: 'l',
+    clip,
+    frames: 48,
+    renderSeconds: 0.5,
+    peakMemoryBytes: 0,
+    hostBytes: 0,
+  };
 }
 
 function open(dir: string, maxBytes = 2 ** 30): Promise<Spool> {

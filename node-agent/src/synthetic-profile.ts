@@ -48,10 +48,12 @@ export function syntheticProfile(
       ],
       env,
     },
+    capabilities: { setEnd: true, continues: true },
     helloMillis: HELLO_MILLIS,
     loadSilenceMillis: loadSeconds * 1000 + HELLO_MILLIS,
     slot: {
       profile: 'synthetic',
+      runnerKind: 'synthetic',
       gpus: [],
       memoryBytes: (memoryGib ?? 0) * GIB,
       maxUnits: profileOf('synthetic').maxUnits,

@@ -124,6 +124,7 @@ export class SimFleet {
       usage: this.#usage,
       secondsPerClip: (slot, geometry) => this.#secondsPerClip(slot.nodeId, slot.slotId, geometry),
       fits: ({ nodeId, slotId }, job) => (this.#slotFacts(nodeId, slotId)?.maxHeight ?? 0) >= job.definition.height,
+      leaseLimit: () => Number.POSITIVE_INFINITY,
       policy: DEFAULT_POLICY,
     };
   }
@@ -136,7 +137,8 @@ export class SimFleet {
       const available = node.send !== null && !node.lost && node.quarantinedUntil <= now && node.spoolLeft === 0;
       return node.slots.map(({ slotId, warmUpSeconds }) => {
         const key = slotKey(nodeId, slotId);
-        return { key, nodeId, slotId, profile: 'p', available, leaseId: held.get(key) ?? null, warmUpSeconds };
+        const slot = { key, nodeId, slotId, profile: 'p', available, warmUpSeconds, fixedEnd: false, openCall: null };
+        return { ...slot, leaseId: held.get(key) ?? null };
       });
     });
   }

@@ -1,4 +1,5 @@
 import type { Clock, Timer } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
 import type {
   AnchorReady,
   AttachRequest,
@@ -8,6 +9,7 @@ import type {
   Hello,
   LeaseEnded,
   LogLine,
+  SlotChanged,
 } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import type { Logger } from '@clipfarm/shared/log';
 import type { FailureClass, LeaseState } from '../core/job-model.ts';
@@ -19,7 +21,7 @@ import type { Jobs } from '../farm/jobs.ts';
 import { Mutex } from '../farm/mutex.ts';
 import type { Nodes } from '../farm/nodes.ts';
 import type { Office } from '../farm/office.ts';
-import { checkTerm } from './hello-check.ts';
+import { checkSlot, checkTerm } from './hello-check.ts';
 
 /** What a session works with. */
 export interface SessionParts {
@@ -147,6 +149,9 @@ export class AgentSession {
       case 'leaseEnded':
         this.#later(() => this.#leaseEnded(message.value));
         return;
+      case 'slotChanged':
+        this.#slotChanged(message.value);
+        return;
       case 'log':
         this.#logLine(message.value);
         return;
@@ -190,6 +195,18 @@ export class AgentSession {
       this.#spoolLeft -= 1;
       this.#awaitSpool();
     }
+  }
+
+  #slotChanged({ slot }: SlotChanged): void {
+    if (!slot) return;
+    try {
+      checkSlot(slot);
+    } catch (error) {
+      this.#fail(FarmError.from(error).message);
+      return;
+    }
+    this.#parts.nodes.slotChanged(this.nodeId, slot);
+    this.#parts.wake();
   }
 
   async #anchorReady({ jobId, leaseId, sha256, bytes }: AnchorReady): Promise<void> {

@@ -1,5 +1,6 @@
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import type { SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { z } from 'zod';
 
 /** Version of the agent link that this coordinator speaks. */
@@ -10,21 +11,25 @@ const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'must be 1 to
 
 const seconds = z.number().min(0).max(86_400);
 
+const slotSchema = z.object({
+  slotId: name,
+  profile: name,
+  declaredSecondsPerClip: seconds,
+  warmUpSeconds: seconds,
+  memoryBytes: z.number().int().nonnegative(),
+  maxUnits: z.number().int().nonnegative(),
+  runnerKind: z.string().max(40),
+  runnerVersions: z
+    .record(z.string().max(40), z.string().max(200))
+    .refine((versions) => Object.keys(versions).length <= 32, 'has more than 32 entries'),
+});
+
 const schema = z.object({
   nodeId: name,
   name: z.string().min(1).max(100),
   pool: z.string().max(100),
   slots: z
-    .array(
-      z.object({
-        slotId: name,
-        profile: name,
-        declaredSecondsPerClip: seconds,
-        warmUpSeconds: seconds,
-        memoryBytes: z.number().int().nonnegative(),
-        maxUnits: z.number().int().nonnegative(),
-      }),
-    )
+    .array(slotSchema)
     .min(1)
     .max(64)
     .refine((slots) => new Set(slots.map((slot) => slot.slotId)).size === slots.length, 'names a slot twice'),
@@ -42,9 +47,17 @@ export function checkHello(hello: Hello): void {
     const message = `the agent speaks protocol ${hello.protocol}, this coordinator ${PROTOCOL}`;
     throw new FarmError('failed_precondition', message, { hint: 'Run agent and coordinator from the same release.' });
   }
-  const issue = schema.safeParse(hello).error?.issues[0];
+  refuse(schema.safeParse(hello).error?.issues[0], 'hello');
+}
+
+/** Checks what an agent says of a slot. @throws FarmError `invalid_argument` naming the field */
+export function checkSlot(slot: SlotInfo): void {
+  refuse(slotSchema.safeParse(slot).error?.issues[0], 'slot');
+}
+
+function refuse(issue: z.core.$ZodIssue | undefined, message: string): void {
   if (!issue) return;
-  const field = `hello.${issue.path.join('.')}`;
+  const field = `${message}.${issue.path.join('.')}`;
   throw new FarmError('invalid_argument', `${field}: ${issue.message}`, { field });
 }
 

@@ -8,7 +8,9 @@ export function commandOf(action: ScheduleAction, newLeaseId: () => string): Job
     case 'grant': {
       const { nodeId, slotId, profile, start, end, preRoll, speculative } = action;
       const lease = { leaseId: newLeaseId(), nodeId, slotId, profile, start, end, preRoll, speculative };
-      return { type: 'grant', lease, reason };
+      const { continues, fixedEnd } = action;
+      const kind = { ...(continues === undefined ? {} : { continues }), ...(fixedEnd ? { fixedEnd } : {}) };
+      return { type: 'grant', lease: { ...lease, ...kind }, reason };
     }
     case 'shrink':
       return { type: 'shrink', leaseId: action.leaseId, end: action.end, reason };

@@ -11,6 +11,7 @@ import {
   type Granted,
   grantAction,
   isFit,
+  longestCall,
   overlap,
   type Round,
   slotOf,
@@ -90,9 +91,11 @@ export function bestRelief(
   const together = finishTime(work, [...workers, thief]);
   let best: Relief | null = null;
   for (const { lease, victim } of leases) {
+    if (lease.fixedEnd) continue;
     const found = bestSteal(victim, thief, round.policy.minStealSaving, together);
     if (!found || found.saved <= (best?.saved ?? 0)) continue;
     const range = withoutSet(clipSet(found.newEnd, lease.end), job.committedSet)[0];
+    if (range && range.end - range.start + round.policy.preRoll > longestCall(round, job, slot)) continue;
     if (range && !isWorseFor(job, slot, lease, range)) best = { lease, range, ...found };
   }
   return best;
@@ -134,6 +137,7 @@ export const speculate: Assist = (round, job, slot, targets) => {
     const range = withoutSet(clipSet(Math.max(lease.start, victim.current), lease.end), job.committedSet)[0];
     if (!range || isWorseFor(job, slot, lease, range)) continue;
     const preRoll = Math.min(round.policy.preRoll, range.start);
+    if (range.end - range.start + preRoll > longestCall(round, job, slot)) continue;
     const duplicate = freeParticipant(round, job, slot, preRoll);
     const needed = duplicate.readyIn + (range.end - range.start) * duplicate.secondsPerClip;
     const left = secondsLeft(victim) + secondsOverdue(round, lease, victim);

@@ -41,6 +41,17 @@ export function carveCount(clips: number, self: Participant, others: readonly Pa
   return Math.min(clips, Math.max(0, share));
 }
 
+/**
+ * How many clips of its share a participant takes whose lease can't be shortened later: half of it, so that ranges get
+ * smaller towards the end (guided self-scheduling) and an error of the forecast is made up for by the next one; but
+ * neither takes nor leaves so few that getting ready takes longer than rendering them.
+ */
+export function guidedCount(share: number, self: Participant): number {
+  const worthwhile = Math.ceil(self.readyIn / self.secondsPerClip);
+  const count = Math.max(Math.ceil(share / 2), worthwhile);
+  return share - count < worthwhile ? share : count;
+}
+
 /** A lease that a free slot could relieve. */
 export interface Victim {
   /** Clip in hand; from the first pre-roll clip up. */

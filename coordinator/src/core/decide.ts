@@ -56,6 +56,8 @@ export interface OfferedChunk {
   readonly frames: number;
   readonly chunk: ContentRef;
   readonly headerHash: string;
+  /** Span whose model call rendered it, where the lease went on in an earlier one. */
+  readonly span?: number;
 }
 
 /** What became of a command. Refusals change nothing, except that a superfluous chunk is counted. */
@@ -173,6 +175,11 @@ function commit(state: JobState, offered: OfferedChunk): Decision {
   }
   if (isOver(state)) return { outcome: 'not_wanted', reason: `the job is ${state.status}`, events: [] };
   if (clip < lease.start || clip >= lease.grantedEnd) return refused(`clip ${clip} is not of lease ${leaseId}`);
+  const { span = lease.span } = offered;
+  // Spans are numbered in the order of grants, so that of an earlier call is lower.
+  if (span !== lease.span && (lease.continues === undefined || span > lease.span)) {
+    return refused(`lease ${leaseId} has span ${lease.span}, the chunk says ${span}`);
+  }
   if (state.headerHash !== null && state.headerHash !== offered.headerHash) {
     return refused(
       `the chunk's codec headers (${offered.headerHash.slice(0, 12)}) differ from the job's (${state.headerHash.slice(0, 12)}): this node encodes with another x264`,
@@ -181,7 +188,7 @@ function commit(state: JobState, offered: OfferedChunk): Decision {
   const record: CommittedClip = {
     clip,
     leaseId,
-    span: lease.span,
+    span,
     nodeId: lease.nodeId,
     slotId: lease.slotId,
     chunk: offered.chunk,
@@ -266,6 +273,8 @@ function pause(state: JobState, reason: string, currentClips: ReadonlyMap<string
   if (state.paused) return { outcome: 'unchanged' };
   if (state.status !== 'active') return refused(`the job is ${state.status}`);
   const shrinks = [...state.leases.values()].flatMap((lease) => {
+    // What such a lease has rendered comes at its end; it would be lost.
+    if (lease.fixedEnd) return [];
     const begun = begunClip(state, lease);
     const end = Math.max(currentClips.get(lease.leaseId) ?? begun, begun) + 1;
     return end < lease.end ? shrunk(state, lease, end, 'the job is paused') : [];

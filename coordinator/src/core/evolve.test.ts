@@ -46,7 +46,8 @@ test('a past lease is remembered with what judges its late chunks', () => {
   const { state } = submitJob();
   evolve(state, { type: 'LeaseGranted', lease, reason: '' }, 5);
   evolve(state, { type: 'LeaseEnded', leaseId: 'l1', cause: 'returned', reason: 'drained' }, 6);
-  assert.deepEqual([...state.pastLeases], [['l1', { start: 0, grantedEnd: 4, span: 6, nodeId: 'n1', slotId: 's1' }]]);
+  const past = { start: 0, grantedEnd: 4, span: 6, nodeId: 'n1', slotId: 's1', preRoll: lease.preRoll };
+  assert.deepEqual([...state.pastLeases], [['l1', past]]);
 });
 
 test('the newest twenty failures are kept', () => {

@@ -140,6 +140,8 @@ function endLease(state: JobState, leaseId: string): void {
     span: lease.span,
     nodeId: lease.nodeId,
     slotId: lease.slotId,
+    preRoll: lease.preRoll,
+    ...(lease.continues === undefined ? {} : { continues: lease.continues }),
   });
 }
 

@@ -1,4 +1,4 @@
-import { carveCount, type Participant, secondsLeft } from './carve.ts';
+import { carveCount, guidedCount, type Participant, secondsLeft } from './carve.ts';
 import { type ClipRange, type ClipSet, countClips, withoutRange } from './clip-ranges.ts';
 import type { JobState } from './job-model.ts';
 import { pendingClips } from './job-progress.ts';
@@ -12,7 +12,9 @@ import {
   grantAction,
   isFit,
   leasable,
+  longestCall,
   once,
+  pace,
   type Round,
   slotOf,
   victimOf,
@@ -34,13 +36,16 @@ export function grantPending(round: Round, job: JobState, free: readonly Schedul
   const busy = busyParticipants(round, job, left);
   // Without troubles every slot may have every clip.
   const alike = job.troubles.size === 0;
-  for (const slot of fit) {
+  for (const slot of whoGoesOnFirst(round, job, fit, pending)) {
     newcomers.delete(slot);
-    const gap = chooseGap(round, job, slot, pending);
+    const call = goesOn(round, job, slot, pending);
+    const gap = call?.gap ?? chooseGap(round, job, slot, pending);
     if (!gap && alike) break;
     if (!gap) continue;
     const preRoll = Math.min(round.policy.preRoll, gap.start);
-    const self = freeParticipant(round, job, slot, preRoll);
+    const self = call
+      ? { readyIn: 0, secondsPerClip: pace(round, job, slot) }
+      : freeParticipant(round, job, slot, preRoll);
     // The others can't begin before the anchor is there, which is the first clip of this lease.
     const wait = awaitsAnchor(job) ? self.readyIn + self.secondsPerClip : 0;
     const others: Participant[] = [];
@@ -48,18 +53,58 @@ export function grantPending(round: Round, job: JobState, free: readonly Schedul
       if (!alike && !chooseGap(round, job, other, pending)) continue;
       others.push(wait === 0 ? newcomer : { ...newcomer, readyIn: newcomer.readyIn + wait });
     }
-    const count = carveCount(countClips(left), self, [...busy, ...others]);
-    if (count === 0) continue;
-    const end = Math.min(gap.end, gap.start + Math.min(count, round.policy.maxLeaseClips - preRoll));
+    const share = carveCount(countClips(left), self, [...busy, ...others]);
+    if (share === 0) continue;
+    const alone = busy.length + others.length === 0;
+    const count = slot.fixedEnd ? fixedCount(share, self, awaitsAnchor(job) && !alone) : share;
+    const most = call?.most ?? Math.max(1, longestCall(round, job, slot) - preRoll);
+    const end = Math.min(gap.end, gap.start + Math.min(count, most));
     const range = { start: gap.start, end };
     const busySeconds = self.readyIn + (end - gap.start) * self.secondsPerClip;
     busy.push(freeParticipant(round, job, slot, round.policy.preRoll, busySeconds));
-    actions.push(grantAction(job, slot, range, { preRoll, speculative: false, reason: 'pending clips' }));
+    const how = call
+      ? { continues: call.leaseId, reason: `goes on after lease ${call.leaseId}` }
+      : { reason: 'pending clips' };
+    actions.push(grantAction(job, slot, range, { preRoll, speculative: false, ...how }));
     used.add(slot.key);
     pending = withoutRange(pending, range);
     left = withoutRange(left, range);
   }
   return { actions, used };
+}
+
+/** Clips for a slot whose lease can't be shortened; just one while everybody waits for the anchor that it brings. */
+function fixedCount(share: number, self: Participant, isAwaited: boolean): number {
+  return isAwaited ? 1 : guidedCount(share, self);
+}
+
+/** How a slot would go on in the model call that its runner keeps open. */
+interface GoingOn {
+  readonly leaseId: string;
+  readonly gap: ClipRange;
+  /** Clips that the call may still have. */
+  readonly most: number;
+}
+
+/** Whether the slot's open call ended where pending clips begin that it may have. */
+function goesOn(round: Round, job: JobState, slot: ScheduledSlot, pending: ClipSet): GoingOn | undefined {
+  const call = slot.openCall;
+  if (call === null || call.jobId !== job.definition.jobId) return undefined;
+  const gap = gapsFor(round, job, slot, pending).find(({ start }) => start === call.end);
+  const most = longestCall(round, job, slot) - (call.end - call.begin);
+  return gap && most > 0 ? { leaseId: call.leaseId, gap, most } : undefined;
+}
+
+/** The slots that can go on in an open call ahead of the others, who would take the clips that follow on it. */
+function whoGoesOnFirst(
+  round: Round,
+  job: JobState,
+  slots: readonly ScheduledSlot[],
+  pending: ClipSet,
+): readonly ScheduledSlot[] {
+  const [going, fresh] = [[] as ScheduledSlot[], [] as ScheduledSlot[]];
+  for (const slot of slots) (goesOn(round, job, slot, pending) ? going : fresh).push(slot);
+  return [...going, ...fresh];
 }
 
 /** The slots that work on the job and will take on pending clips after what they have in hand. */
@@ -72,8 +117,14 @@ export function busyParticipants(round: Round, job: JobState, pending: ClipSet):
   });
 }
 
-/** The earliest gap, passing over clips that failed on this node while another fitting node could try them. */
+/** The earliest gap that a slot may have. */
 export function chooseGap(round: Round, job: JobState, slot: ScheduledSlot, pending: ClipSet): ClipRange | undefined {
+  const gap = gapsFor(round, job, slot, pending)[0];
+  return awaitsAnchor(job) && gap?.start !== 0 ? undefined : gap;
+}
+
+/** The gaps, less the clips that failed on this node while another fitting node could try them. */
+function gapsFor(round: Round, job: JobState, slot: ScheduledSlot, pending: ClipSet): ClipSet {
   let set = pending;
   for (const [clip, trouble] of job.troubles) {
     if (!trouble.nodes.includes(slot.nodeId)) continue;
@@ -83,6 +134,5 @@ export function chooseGap(round: Round, job: JobState, slot: ScheduledSlot, pend
     if (once(round.answers.canGoElsewhere, trouble, () => round.slots.some(couldTry)))
       set = withoutRange(set, { start: clip, end: clip + 1 });
   }
-  const gap = set[0];
-  return awaitsAnchor(job) && gap?.start !== 0 ? undefined : gap;
+  return set;
 }

@@ -80,6 +80,10 @@ export interface LeaseState {
   readonly preRoll: number;
   readonly speculative: boolean;
   readonly grantedAt: number;
+  /** Ended lease of the slot whose model call this one may go on in. */
+  readonly continues?: string;
+  /** The end can't be moved while it is rendered, because its runner can't be told. */
+  readonly fixedEnd?: boolean;
 }
 
 /** Why an attempt ended without success. */
@@ -134,6 +138,8 @@ export interface PastLease {
   readonly span: number;
   readonly nodeId: string;
   readonly slotId: string;
+  readonly preRoll: number;
+  readonly continues?: string;
 }
 
 /** A job, folded from its events. Owned by the fold in `evolve`; everyone else only reads. */

@@ -15,7 +15,7 @@ export function pendingClips(state: JobState): ClipSet {
  * The clip that a lease has reached at least, judged by its own commits: what a coordinator that has just started knows.
  * The one before its start as long as it has committed nothing, because it may be in its pre-roll.
  */
-export function begunClip(state: JobState, lease: LeaseState): number {
+export function begunClip(state: JobState, lease: Pick<LeaseState, 'leaseId' | 'start' | 'end'>): number {
   const run = rangeWith(state.committedSet, lease.start);
   let clip = run ? Math.min(run.end, lease.end) - 1 : lease.start - 1;
   while (clip >= lease.start && state.committed.get(clip)?.leaseId !== lease.leaseId) clip -= 1;

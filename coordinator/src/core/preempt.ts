@@ -59,7 +59,8 @@ export function preempt(
     for (const victim of lesser) {
       if (!mayTakeFrom(victim)) continue;
       for (const h of held.get(victim) ?? []) {
-        if (endsSoon(round, victim, h.lease) || isTouched(actions, h.lease.leaseId)) continue;
+        // A lease whose end is fixed is waited for.
+        if (h.lease.fixedEnd || endsSoon(round, victim, h.lease) || isTouched(actions, h.lease.leaseId)) continue;
         if (!mayTakeFrom(victim)) break;
         if (!demand.take(h)) continue;
         claimed.push(h);

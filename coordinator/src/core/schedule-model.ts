@@ -14,6 +14,21 @@ export interface ScheduledSlot {
   readonly leaseId: string | null;
   /** Seconds from a grant until its first clip begins. */
   readonly warmUpSeconds: number;
+  /** A lease that it renders can't be shortened. */
+  readonly fixedEnd: boolean;
+  /** Model call that its runner keeps open after its last lease, as far as is known. */
+  readonly openCall: OpenCall | null;
+}
+
+/** A model call that a runner keeps open: a range that starts where it ended goes on in it without pre-roll. */
+export interface OpenCall {
+  readonly jobId: string;
+  /** Lease that it rendered last. */
+  readonly leaseId: string;
+  /** First clip that it rendered, pre-roll included. */
+  readonly begin: number;
+  /** One past the last clip that it rendered. */
+  readonly end: number;
 }
 
 /** How far a lease is. */
@@ -40,6 +55,8 @@ export interface ScheduleInput {
   readonly secondsPerClip: (slot: ScheduledSlot, geometry: Geometry) => number;
   /** Whether the slot's memory and the model's limits allow the picture. */
   readonly fits: (slot: ScheduledSlot, job: JobState) => boolean;
+  /** Most clips that one lease of the job may have on the slot, pre-roll included: what its host's memory holds. */
+  readonly leaseLimit: (slot: ScheduledSlot, job: JobState) => number;
   readonly policy: SchedulePolicy;
 }
 
@@ -47,7 +64,7 @@ export interface ScheduleInput {
 export interface SchedulePolicy {
   /** Clips of pre-roll that a lease after clip 0 renders. */
   readonly preRoll: number;
-  /** Clips that one lease may have at most: the model's own limit for one call. */
+  /** Clips that one model call may have at most, pre-roll included: the model's own limit. */
   readonly maxLeaseClips: number;
   /** Seconds that stealing must save at least. */
   readonly minStealSaving: number;
@@ -75,6 +92,8 @@ export type ScheduleAction =
       readonly end: number;
       readonly preRoll: number;
       readonly speculative: boolean;
+      readonly continues?: string;
+      readonly fixedEnd?: boolean;
       readonly reason: string;
     }
   | {

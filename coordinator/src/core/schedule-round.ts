@@ -52,6 +52,11 @@ export function pace(round: Round, job: JobState, slot: ScheduledSlot): number {
   return round.secondsPerClip(slot, job.definition);
 }
 
+/** Most clips of one model call of the job on a slot, pre-roll included. */
+export function longestCall(round: Round, job: JobState, slot: ScheduledSlot): number {
+  return Math.min(round.policy.maxLeaseClips, round.leaseLimit(slot, job));
+}
+
 /** The slots, those that render the job fastest first. */
 export function fastestFirst(round: Round, job: JobState, slots: readonly ScheduledSlot[]): ScheduledSlot[] {
   const paced = slots.map((slot) => ({ slot, seconds: pace(round, job, slot) }));
@@ -150,8 +155,14 @@ export function grantAction(
   job: JobState,
   slot: ScheduledSlot,
   range: ClipRange,
-  how: { readonly preRoll: number; readonly speculative: boolean; readonly reason: string },
+  how: {
+    readonly preRoll: number;
+    readonly speculative: boolean;
+    readonly continues?: string;
+    readonly reason: string;
+  },
 ): ScheduleAction {
   const { nodeId, slotId, profile } = slot;
-  return { type: 'grant', jobId: job.definition.jobId, nodeId, slotId, profile, ...range, ...how };
+  const fixed = slot.fixedEnd ? { fixedEnd: true } : {};
+  return { type: 'grant', jobId: job.definition.jobId, nodeId, slotId, profile, ...range, ...fixed, ...how };
 }

@@ -8,8 +8,9 @@ import { decide } from './decide.ts';
 import { evolve } from './evolve.ts';
 import { failureClasses, type JobState, type LeaseState } from './job-model.ts';
 import { pendingClips } from './job-progress.ts';
+import { noteOpenCall } from './open-calls.ts';
 import { schedule } from './schedule.ts';
-import type { LeaseProgress, ScheduleAction, ScheduledSlot, ScheduleInput } from './schedule-model.ts';
+import type { LeaseProgress, OpenCall, ScheduleAction, ScheduledSlot, ScheduleInput } from './schedule-model.ts';
 import { carryOut, type Farm, freeSlot, inWords, scheduleInput } from './test-farm.ts';
 import { contentRef, execute, type LoggedJob, submitJob } from './test-jobs.ts';
 
@@ -43,6 +44,7 @@ const slotGiven = fc.record({
   node: fc.integer({ min: 0, max: 2 }),
   pace: fc.constantFrom(0.3, 1, 1.1, 5),
   warmUpSeconds: fc.constantFrom(0, 0, 3, 40),
+  fixedEnd: fc.constantFrom(false, false, false, true),
 });
 
 const world = fc.record({
@@ -61,19 +63,28 @@ class SmallFarm {
   readonly progress: Record<string, LeaseProgress> = {};
   readonly preRoll: number;
   readonly maxLeaseClips: number;
+  readonly #openCalls = new Map<string, OpenCall>();
+  readonly #seen = new Map<LoggedJob, number>();
   slots: ScheduledSlot[];
   now = 0;
 
   constructor(given: World) {
     this.jobs = given.jobs.map(({ priority, ...rest }, n) => submitJob({ jobId: `job-${n}`, ...rest }, priority, n));
-    this.slots = given.slots.map(({ node, warmUpSeconds }, n) => freeSlot(`n${node}/${n}`, { warmUpSeconds }));
+    this.slots = given.slots.map(({ node, warmUpSeconds, fixedEnd }, n) =>
+      freeSlot(`n${node}/${n}`, { warmUpSeconds, fixedEnd }),
+    );
     for (const [n, { node, pace }] of given.slots.entries()) this.paces[`n${node}/${n}`] = pace;
     this.preRoll = given.preRoll;
     this.maxLeaseClips = given.maxLeaseClips;
   }
 
   view(): ScheduleInput {
-    const { jobs, paces, slots, progress, now, preRoll, maxLeaseClips } = this;
+    const { jobs, paces, progress, now, preRoll, maxLeaseClips } = this;
+    for (const job of jobs) {
+      for (const { event } of job.log.slice(this.#seen.get(job))) noteOpenCall(this.#openCalls, job.state, event);
+      this.#seen.set(job, job.log.length);
+    }
+    const slots = this.slots.map((slot) => ({ ...slot, openCall: this.#openCalls.get(slot.key) ?? null }));
     const live = jobs.filter(({ state }) => state.status === 'active' || state.status === 'stitching');
     const farm: Farm = { jobs: live, paces, slots, progress, now, preRoll, maxLeaseClips, usage: { ann: now % 7 } };
     return scheduleInput(farm);
@@ -177,7 +188,13 @@ function assertGrant(input: ScheduleInput, state: JobState, grant: Grant, used: 
     if (!grant.speculative && !grant.reason.startsWith('taken')) assert.ok(!leased || trouble.notBefore <= input.now);
   }
   if (state.definition.anchorMode === 'first_frame' && state.anchor === null) assert.equal(grant.start, 0);
-  assert.ok(grant.end - grant.start + grant.preRoll <= input.policy.maxLeaseClips || grant.reason !== 'pending clips');
+  const call = slot.openCall;
+  if (grant.continues === undefined) {
+    assert.ok(grant.end - grant.start + grant.preRoll <= input.policy.maxLeaseClips);
+  } else {
+    assert.deepEqual([call?.leaseId, call?.jobId, call?.end], [grant.continues, grant.jobId, grant.start]);
+    assert.ok(grant.end - (call?.begin ?? 0) <= input.policy.maxLeaseClips, 'the model call gets too long');
+  }
 }
 
 function assertShrink(
@@ -187,6 +204,7 @@ function assertShrink(
 ): void {
   const lease = state.leases.get(shrink.leaseId);
   assert.ok(lease, 'only leases in force are shrunk');
+  assert.ok(!lease.fixedEnd, 'a lease whose end is fixed is shrunk');
   assert.ok(shrink.end < lease.end && shrink.end >= lease.start);
   const inHand = input.progress.get(shrink.leaseId)?.clip;
   if (inHand !== undefined && inHand >= lease.start) assert.ok(shrink.end > inHand, `clip ${inHand} in hand is taken`);
@@ -258,6 +276,8 @@ test('in every state a farm can get into, what is scheduled is sound and nobody 
   let steals = 0;
   let duplicates = 0;
   let preemptions = 0;
+  let continued = 0;
+  let fixed = 0;
   fc.assert(
     fc.property(world, (given) => {
       const farm = new SmallFarm(given);
@@ -274,12 +294,16 @@ test('in every state a farm can get into, what is scheduled is sound and nobody 
           if (action.reason.startsWith('taken over')) steals += 1;
           if (action.type === 'grant' && action.speculative) duplicates += 1;
           if (action.reason.endsWith('goes first')) preemptions += 1;
+          if (action.type === 'grant' && action.continues !== undefined) continued += 1;
+          if (action.type === 'grant' && action.fixedEnd) fixed += 1;
         }
       }
     }),
     { numRuns: 400 },
   );
-  assert.ok(steals > 0 && duplicates > 0 && preemptions > 0, `${steals} steals, ${duplicates}, ${preemptions}`);
+  for (const [what, count] of Object.entries({ steals, duplicates, preemptions, continued, fixed })) {
+    assert.ok(count > 0, `no ${what}`);
+  }
 });
 
 test('with nothing else happening, scheduling comes to rest within a few rounds', () => {

@@ -14,7 +14,18 @@ import { execute, type LoggedJob } from './test-jobs.ts';
 /** A free slot of a node; its key is `node/slot`. */
 export function freeSlot(key: string, given: Partial<ScheduledSlot> = {}): ScheduledSlot {
   const [nodeId = key, slotId = '0'] = key.split('/');
-  return { key, nodeId, slotId, profile: 'p', available: true, leaseId: null, warmUpSeconds: 0, ...given };
+  return {
+    key,
+    nodeId,
+    slotId,
+    profile: 'p',
+    available: true,
+    leaseId: null,
+    warmUpSeconds: 0,
+    fixedEnd: false,
+    openCall: null,
+    ...given,
+  };
 }
 
 /** What a test says about a farm. */
@@ -50,6 +61,7 @@ export function scheduleInput(farm: Farm): ScheduleInput {
     usage: new Map(Object.entries(farm.usage ?? {})),
     secondsPerClip: (slot) => farm.paces[slot.key] ?? 1,
     fits: farm.fits ?? (() => true),
+    leaseLimit: () => Number.POSITIVE_INFINITY,
     policy: { ...DEFAULT_POLICY, preRoll, maxLeaseClips },
   };
 }

@@ -76,6 +76,7 @@ function grantMessage(parts: AnnouncerParts, job: JobState, lease: LeaseState) {
     start: lease.start,
     end: lease.end,
     preRoll: lease.preRoll,
+    continues: lease.continues ?? '',
     expectedSecondsPerClip: expected,
     hangSeconds: hangSeconds(expected, slot?.warmUpSeconds ?? 0, parts.hangFloorSeconds),
     task: {
@@ -103,9 +104,9 @@ function logEvent(log: Logger, job: JobState, event: JobEvent): void {
       return;
     }
     case 'LeaseGranted': {
-      const { leaseId, nodeId, slotId, start, end, preRoll, speculative } = event.lease;
+      const { leaseId, nodeId, slotId, start, end, preRoll, speculative, continues } = event.lease;
       const fields = { job_id, lease_id: leaseId, node_id: nodeId, slot_id: slotId, start, end, pre_roll: preRoll };
-      log.info({ ...fields, speculative, reason: event.reason }, 'lease granted');
+      log.info({ ...fields, speculative, continues, reason: event.reason }, 'lease granted');
       return;
     }
     case 'LeaseShrunk':

@@ -104,7 +104,7 @@ export class ChunkCommitter {
   }
 
   async #verifyAndCommit(job: JobState, manifest: ChunkManifest, key: string): Promise<ChunkAnswer> {
-    const { jobId, leaseId, clip, sha256, bytes } = manifest;
+    const { jobId, leaseId, clip, sha256, bytes, span } = manifest;
     const { width, height, frames } = job.definition;
     let headerHash: string;
     const expectedFrames = framesInClip(clip, frames);
@@ -120,7 +120,8 @@ export class ChunkCommitter {
       return this.#reject(job, manifest, error.message);
     }
     const chunk = { sha256, bytes };
-    const offered = { leaseId, clip, frames: expectedFrames, chunk, headerHash };
+    const call = span === undefined ? {} : { span };
+    const offered = { leaseId, clip, frames: expectedFrames, chunk, headerHash, ...call };
     const decision = await this.#jobs.execute(jobId, { type: 'commit', chunk: offered });
     return this.#answer(job, manifest, decision);
   }

@@ -112,7 +112,8 @@ test('a coordinator that starts finds the leases that the journal holds', async 
 test('slots that recover or drain take nothing, nor do those of a node that hands in its spool', async () => {
   const { fleet, nodes } = await farmWithLease();
   const available = (state: SlotState) => {
-    nodes.seen('n', [{ slotId: '1', state, leaseId: '', currentClip: 0, clipProgress: 0, stateReason: '' }]);
+    const nothing = { leaseId: '', currentClip: 0, clipProgress: 0, stateReason: '', openLeaseId: '' };
+    nodes.seen('n', [{ slotId: '1', state, ...nothing }]);
     return fleet.slot('n', '1')?.available;
   };
   assert.equal(available('SLOT_STATE_IDLE'), true);

@@ -3,7 +3,8 @@ import type { SlotInfo, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node'
 import { fitSlot } from '@clipfarm/shared/model/profiles';
 import { type ForecastSlot, type Geometry, newForecast, noteMeasured, secondsPerClip } from '../core/forecast.ts';
 import { type JobDefinition, type JobState, slotKey } from '../core/job-model.ts';
-import type { LeaseProgress, ScheduledSlot, ScheduleInput, SchedulePolicy } from '../core/schedule-model.ts';
+import { noteOpenCall } from '../core/open-calls.ts';
+import type { LeaseProgress, OpenCall, ScheduledSlot, ScheduleInput, SchedulePolicy } from '../core/schedule-model.ts';
 import type { Jobs } from './jobs.ts';
 import { type HeldLease, LeaseIndex } from './lease-index.ts';
 import type { NodeRecord, Nodes } from './nodes.ts';
@@ -48,6 +49,7 @@ export class Fleet {
   readonly #forecast = newForecast();
   readonly #progress = new Map<string, TimedProgress>();
   readonly #usage: UsageMeter;
+  readonly #openCalls = new Map<string, OpenCall>();
 
   constructor(jobs: Jobs, nodes: Nodes, clock: Clock, policy: SchedulePolicy) {
     this.#jobs = jobs;
@@ -56,7 +58,8 @@ export class Fleet {
     this.#policy = policy;
     this.#usage = new UsageMeter(clock.monotonic());
     this.#leases = new LeaseIndex(jobs);
-    jobs.onEvent((_, event) => {
+    jobs.onEvent((job, event) => {
+      noteOpenCall(this.#openCalls, job, event);
       if (event.type === 'LeaseEnded') this.#progress.delete(event.leaseId);
     });
   }
@@ -64,6 +67,7 @@ export class Fleet {
   /** Begins a term: what was seen while another coordinator led, or before, is no measure of anything. */
   takeOver(): void {
     this.#progress.clear();
+    this.#openCalls.clear();
     this.#usage.advance([], this.#clock.monotonic());
   }
 
@@ -133,7 +137,17 @@ export class Fleet {
     const key = slotKey(nodeId, slotId);
     const available = takesWork && !UNAVAILABLE.has(node.statuses.get(slotId)?.state);
     const leaseId = this.#leases.onSlot(key);
-    return { key, nodeId, slotId, profile, available, leaseId, warmUpSeconds, declaredSecondsPerClip, node, info };
+    const { fixedEnd } = info;
+    const said = { profile, warmUpSeconds, declaredSecondsPerClip, fixedEnd };
+    return { key, nodeId, slotId, available, leaseId, ...said, openCall: this.#openCall(key, node, info), node, info };
+  }
+
+  /** The call that a slot keeps open; an idle slot knows better than what follows from the events. */
+  #openCall(key: string, node: NodeRecord, info: SlotInfo): OpenCall | null {
+    const call = this.#openCalls.get(key);
+    if (!call || !info.continues) return null;
+    const status = node.statuses.get(info.slotId);
+    return status?.state === 'SLOT_STATE_IDLE' && status.openLeaseId !== call.leaseId ? null : call;
   }
 
   /** Which of the known slots fit a job, with the numbers. */
@@ -165,6 +179,7 @@ export class Fleet {
         const slot = byKey.get(key);
         return slot !== undefined && this.canRender(slot, definition);
       },
+      leaseLimit: () => this.#policy.maxLeaseClips,
       policy: this.#policy,
     };
   }

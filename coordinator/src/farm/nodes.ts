@@ -157,6 +157,12 @@ export class Nodes {
     return record;
   }
 
+  /** Notes that a slot of a node is no longer what it said when it attached. */
+  slotChanged(nodeId: string, slot: SlotInfo): void {
+    const record = this.#records.get(nodeId);
+    if (record) record.slots = record.slots.map((known) => (known.slotId === slot.slotId ? slot : known));
+  }
+
   /** Notes a sign of life. */
   seen(nodeId: string, statuses?: readonly SlotStatus[]): void {
     const record = this.#records.get(nodeId);

@@ -20,6 +20,8 @@ async function serve(args: readonly string[]): Promise<void> {
     runner: 'synthetic',
     version: VERSION,
     pid: process.pid,
+    capabilities: { setEnd: true, continues: true },
+    versions: { node: process.versions.node },
   });
   const session = new Session(options, agent.send);
   for await (const message of agent.messages) {

@@ -5,6 +5,14 @@ import { RunnerFailure } from './faults.ts';
 /** The profile whose memory the pretended GPU would need: the whole model on one card. */
 const PROFILE = 'single-80g';
 
+/** Bytes that a picture takes on a pretended GPU; 0 when none is pretended. */
+export function pretendedBytes(
+  picture: { readonly width: number; readonly height: number },
+  memoryBytes: number | undefined,
+): number {
+  return memoryBytes === undefined ? 0 : peakMemoryBytes(PROFILE, picture);
+}
+
 /**
  * Throws a {@link RunnerFailure} of class `out_of_memory`, with the numbers, when the real model would not fit a GPU of
  * `memoryBytes` at that picture size.

@@ -2,9 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { FromRunner, RunnerErrorClass, SpanRequest, ToRunner } from '../../src/runner/protocol.ts';
 import { RunnerFailure } from './faults.ts';
-import { checkMemory } from './memory.ts';
+import { checkMemory, pretendedBytes } from './memory.ts';
 import type { SyntheticOptions } from './options.ts';
-import { checkSpan, renderSpan, type SpanControl } from './span.ts';
+import { beginCall, checkSpan, goesOnIn, type ModelCall, renderSpan, type SpanControl } from './span.ts';
 import { type MouthTrack, mouthTrack, readSoundTrack } from './speech/mouth-track.ts';
 
 /** The steps of loading that the real model reports. */
@@ -27,6 +27,8 @@ export class Session {
   readonly #send: Send;
   #model: 'absent' | 'loading' | 'loaded' = 'absent';
   #running: Running | undefined;
+  /** The model call that was begun last, while it can be gone on with. */
+  #call: ModelCall | undefined;
   #fatal: RunnerFailure | undefined;
   #hung = false;
   #track: { readonly key: string; readonly value: MouthTrack } | undefined;
@@ -48,6 +50,7 @@ export class Session {
    */
   async handle(message: Exclude<ToRunner, { type: 'shutdown' }>): Promise<void> {
     if (message.type === 'load') await this.#load();
+    else if (message.type === 'unload') await this.#unload();
     else if (message.type === 'render') await this.#render(message.request);
     else if (this.#running?.request.leaseId !== message.leaseId) return;
     else if (message.type === 'cancel') this.#running.cancel.abort();
@@ -57,6 +60,7 @@ export class Session {
   async #load(): Promise<void> {
     if (this.#model === 'loading') return;
     const begun = performance.now();
+    this.#call = undefined;
     if (this.#model === 'absent') {
       this.#model = 'loading';
       const steps = Math.max(PHASES.length, Math.ceil(this.#options.loadSeconds));
@@ -71,6 +75,16 @@ export class Session {
     await this.#send({ type: 'loaded', seconds, memoryBytes: process.memoryUsage.rss() });
   }
 
+  async #unload(): Promise<void> {
+    // Memory of a span that is being rendered is not there to give back.
+    if (this.#running !== undefined || this.#model === 'loading') return;
+    this.#model = 'absent';
+    this.#call = undefined;
+    this.#track = undefined;
+    this.#compiled.clear();
+    await this.#send({ type: 'unloaded', memoryBytes: 0 });
+  }
+
   async #render(request: SpanRequest): Promise<void> {
     const { leaseId } = request;
     try {
@@ -81,24 +95,45 @@ export class Session {
     const cancel = new AbortController();
     const running = { request, cancel, control: { end: request.end, cancel: cancel.signal } };
     this.#running = running;
-    const shape = `${request.width}x${request.height}`;
     try {
-      const end = await renderSpan(request, running.control, {
+      const call = await this.#openCall(request, cancel.signal);
+      const end = await renderSpan(request, call, running.control, {
         options: this.#options,
-        track: (path, frames) => this.#trackOf(path, frames),
         send: this.#send,
-        warmUpSeconds: this.#compiled.has(shape) ? 0 : this.#options.warmUpSeconds,
+        peakMemoryBytes: pretendedBytes(request, this.#options.memoryBytes),
         onHang: () => {
           this.#hung = true;
         },
       });
-      this.#compiled.add(shape);
       this.#running = undefined;
+      if (end.reason === 'cancelled') this.#call = undefined;
       await this.#send({ type: 'spanEnded', leaseId, ...end });
     } catch (error) {
       this.#running = undefined;
-      await this.#report(leaseId, RunnerFailure.from(error));
+      this.#call = undefined;
+      const end = request.start - request.preRoll;
+      if (cancel.signal.aborted) await this.#send({ type: 'spanEnded', leaseId, reason: 'cancelled', end });
+      else await this.#report(leaseId, RunnerFailure.from(error));
     }
+  }
+
+  /** The open call where the span goes on in it, otherwise a new one, after the warm-up of a new picture size. */
+  async #openCall(request: SpanRequest, cancel: AbortSignal): Promise<ModelCall> {
+    const { leaseId, width, height } = request;
+    const open = this.#call;
+    if (open !== undefined && goesOnIn(open, request)) {
+      open.leaseId = leaseId;
+      await this.#send({ type: 'spanStarted', leaseId, continued: true });
+      return open;
+    }
+    this.#call = undefined;
+    const begun = await beginCall(request, this.#trackOf, this.#options.drift, cancel);
+    await this.#send({ type: 'spanStarted', leaseId, continued: false });
+    const shape = `${width}x${height}`;
+    if (!this.#compiled.has(shape)) await sleep(this.#options.warmUpSeconds * 1000, undefined, { signal: cancel });
+    this.#compiled.add(shape);
+    this.#call = begun;
+    return begun;
   }
 
   /** Throws what speaks against rendering a span now. */
@@ -118,9 +153,9 @@ export class Session {
     await this.#send({ type: 'error', leaseId, class: failure.errorClass, message: failure.message });
   }
 
-  async #trackOf(path: string, frames: number): Promise<MouthTrack> {
+  readonly #trackOf = async (path: string, frames: number): Promise<MouthTrack> => {
     const key = `${frames} ${path}`;
     if (this.#track?.key !== key) this.#track = { key, value: mouthTrack(await readSoundTrack(path, frames)) };
     return this.#track.value;
-  }
+  };
 }

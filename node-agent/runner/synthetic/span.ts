@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FarmError } from '@clipfarm/shared/errors';
-import { CLIP_FRAMES, LOST_FRAMES, seedOfClip } from '@clipfarm/shared/model/clip';
+import { CLIP_FRAMES, LOST_FRAMES, MAX_CLIPS_PER_CALL, seedOfClip } from '@clipfarm/shared/model/clip';
 import { checkLease, timelineFrame } from '@clipfarm/shared/model/lease-frames';
 import type { FromRunner, SpanRequest } from '../../src/runner/protocol.ts';
 import { actFault } from './faults.ts';
@@ -18,14 +18,28 @@ const BLOCKS = CLIP_FRAMES / BLOCK_FRAMES;
 /** What a span needs from the process that renders it. */
 export interface SpanContext {
   readonly options: SyntheticOptions;
-  /** Mouth of the job at `audioPath`, for that many frames. */
-  readonly track: (audioPath: string, frames: number) => Promise<MouthTrack>;
   readonly send: (message: FromRunner, payload?: Uint8Array) => Promise<void>;
-  /** Seconds to wait before the first clip. */
-  readonly warmUpSeconds: number;
+  /** Bytes that the pretended GPU has in use; 0 without one. */
+  readonly peakMemoryBytes: number;
   /** Called when the span acts out a hang. */
   readonly onHang: () => void;
 }
+
+/** A model call: what all its clips have in common, and how far it is. */
+export interface ModelCall {
+  /** The lease that began it, or that went on in it last. */
+  leaseId: string;
+  /** The request that began it. */
+  readonly first: SpanRequest;
+  readonly paint: Painter;
+  /** The clip that comes next. */
+  next: number;
+  /** Set while a clip of it is half done: nothing can go on from there. */
+  broken: boolean;
+}
+
+/** Mouth of the job at `audioPath`, for that many frames. */
+export type TrackOf = (audioPath: string, frames: number) => Promise<MouthTrack>;
 
 /** What can be done to a running span. */
 export interface SpanControl {
@@ -49,63 +63,93 @@ export function checkSpan(request: SpanRequest): void {
 }
 
 /**
- * Renders a span as the model does: clip after clip from the first of the pre-roll, in blocks of 12 frames, of which the
- * very first lacks 3. Throws what stops it; a cancel does not throw.
+ * Begins the model call of a span, at the first clip of its pre-roll. Throws what speaks against it; when it was
+ * cancelled, the reason of the signal.
+ *
+ * @param drift strength of the differences in appearance between calls
  */
-export async function renderSpan(request: SpanRequest, control: SpanControl, context: SpanContext): Promise<SpanEnd> {
-  let clip = request.start - request.preRoll;
-  try {
-    const paint = await preparePainter(request, control, context);
-    await sleep(context.warmUpSeconds * 1000, undefined, { signal: control.cancel });
-    const block = Buffer.allocUnsafe(BLOCK_FRAMES * request.width * request.height * 3);
-    for (; clip < control.end; clip += 1) await renderClip(clip, paint, block, request, control, context);
-  } catch (error) {
-    if (!control.cancel.aborted) throw error;
-    return { reason: 'cancelled', end: clip };
-  }
-  return { reason: clip < request.end ? 'stopped' : 'completed', end: clip };
+export async function beginCall(
+  request: SpanRequest,
+  track: TrackOf,
+  drift: number,
+  cancel: AbortSignal,
+): Promise<ModelCall> {
+  const { width, height, baseSeed, anchored, leaseId } = request;
+  const next = request.start - request.preRoll;
+  const [reference, mouth] = await Promise.all([
+    readReference(request.referencePath, width, height, cancel),
+    track(request.audioPath, request.clips * CLIP_FRAMES),
+  ]);
+  const look = lookOf(seedOfClip(baseSeed, next), drift, anchored);
+  const paint = painterOf({ width, height, reference, look, track: mouth, baseSeed });
+  return { leaseId, first: request, paint, next, broken: false };
 }
 
-async function preparePainter(request: SpanRequest, control: SpanControl, context: SpanContext): Promise<Painter> {
-  const { width, height, baseSeed, anchored } = request;
-  const firstSeed = seedOfClip(baseSeed, request.start - request.preRoll);
-  const [reference, track] = await Promise.all([
-    readReference(request.referencePath, width, height, control.cancel),
-    context.track(request.audioPath, request.clips * CLIP_FRAMES),
-  ]);
-  const look = lookOf(firstSeed, context.options.drift, anchored);
-  return painterOf({ width, height, reference, look, track, baseSeed });
+/** Whether a span can go on in a call. */
+export function goesOnIn(call: ModelCall, request: SpanRequest): boolean {
+  const { first } = call;
+  if (call.broken || call.leaseId !== request.continues || call.next !== request.start) return false;
+  if (request.end - (first.start - first.preRoll) > MAX_CLIPS_PER_CALL) return false;
+  const same = ['jobId', 'width', 'height', 'sampleSteps', 'baseSeed', 'prompt'] as const;
+  return same.every((key) => first[key] === request[key]);
+}
+
+/**
+ * Renders a span as the model does: clip after clip, in blocks of 12 frames, of which the first of the call lacks 3.
+ * Throws what stops it; a cancel does not throw.
+ */
+export async function renderSpan(
+  request: SpanRequest,
+  call: ModelCall,
+  control: SpanControl,
+  context: SpanContext,
+): Promise<SpanEnd> {
+  try {
+    while (call.next < control.end) {
+      call.broken = true;
+      await renderClip(call, request, control, context);
+      call.next += 1;
+      call.broken = false;
+    }
+  } catch (error) {
+    if (!control.cancel.aborted) throw error;
+    return { reason: 'cancelled', end: call.next };
+  }
+  return { reason: call.next < request.end ? 'stopped' : 'completed', end: call.next };
 }
 
 async function renderClip(
-  clip: number,
-  paint: Painter,
-  buffer: Uint8Array,
+  call: ModelCall,
   request: SpanRequest,
   control: SpanControl,
-  { options, send, onHang }: SpanContext,
+  { options, send, peakMemoryBytes, onHang }: SpanContext,
 ): Promise<void> {
-  const { leaseId, width, height, start, preRoll } = request;
+  const { leaseId, width, height, jobId, baseSeed } = request;
+  const { first, paint, next: clip } = call;
   const begun = performance.now();
-  const stamp = { job: jobHash(request.jobId), clip, span: request.span, seed: seedOfClip(request.baseSeed, clip) };
+  const stamp = { job: jobHash(jobId), clip, span: first.span, seed: seedOfClip(baseSeed, clip) };
   const frameBytes = width * height * 3;
+  const buffer = Buffer.allocUnsafe(BLOCK_FRAMES * frameBytes);
+  // Produced frames are counted from the start of the call for the lease that began it, from its own start for others.
+  const skipped =
+    leaseId === first.leaseId ? 0 : timelineFrame({ ...request, continued: true }, 0) - timelineFrame(first, 0);
   for (let block = 0; block < BLOCKS; block += 1) {
     control.cancel.throwIfAborted();
     // The second block, so that a failed clip has left something half done.
     if (block === 1) await actFault(options, clip, onHang);
-    const inCall = (clip - start + preRoll) * CLIP_FRAMES + block * BLOCK_FRAMES - LOST_FRAMES;
-    const produced = Math.max(0, inCall);
-    const count = inCall + BLOCK_FRAMES - produced;
+    const untrimmed = (clip - first.start + first.preRoll) * CLIP_FRAMES + block * BLOCK_FRAMES - LOST_FRAMES;
+    const inCall = Math.max(0, untrimmed);
+    const count = untrimmed + BLOCK_FRAMES - inCall;
     for (let i = 0; i < count; i += 1) {
       const rgb = buffer.subarray(i * frameBytes, (i + 1) * frameBytes);
-      const frame = timelineFrame(request, produced + i);
-      paint(rgb, { ...stamp, frame }, produced + i);
+      paint(rgb, { ...stamp, frame: timelineFrame(first, inCall + i) }, inCall + i);
     }
     const due = begun + (options.secondsPerClip * 1000 * (block + 1)) / BLOCKS;
     const early = due - performance.now();
     if (early > 0) await sleep(early, undefined, { signal: control.cancel });
-    await send({ type: 'frames', leaseId, produced, count }, buffer.subarray(0, count * frameBytes));
+    await send({ type: 'frames', leaseId, produced: inCall - skipped, count }, buffer.subarray(0, count * frameBytes));
     await send({ type: 'progress', leaseId, clip, fraction: (block + 1) / BLOCKS });
   }
-  await send({ type: 'clip', leaseId, clip, renderSeconds: (performance.now() - begun) / 1000 });
+  const renderSeconds = (performance.now() - begun) / 1000;
+  await send({ type: 'clip', leaseId, clip, renderSeconds, peakMemoryBytes, hostBytes: process.memoryUsage.rss() });
 }

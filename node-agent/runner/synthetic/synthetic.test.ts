@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { SpanRequest } from '../../src/runner/protocol.ts';
 import { ended, isRunning } from '../../src/runner/testdata/processes.ts';
 import { jobHash } from './stamp.ts';
 import { makeInputs, startRig } from './testdata/harness.ts';
@@ -64,6 +65,78 @@ test('the same span is the same again to the last pixel, whoever renders it, and
   assert.equal(new Set(one).size, 48);
   assert.deepEqual(one, again);
   assert.ok(one?.every((sha256) => other?.includes(sha256) === false));
+});
+
+test('a span that goes on in the open call has no pre-roll, loses nothing and looks as if it had never stopped', async (t) => {
+  const { directory, request } = await makeInputs(t);
+  const whole = await startRig(t, directory);
+  await whole.send({ type: 'render', request: { ...request, end: 5 } });
+  await whole.next('spanEnded');
+  await whole.runner.close(60_000);
+
+  const rig = await startRig(t, directory);
+  await rig.send({ type: 'render', request: { ...request, end: 2 } });
+  assert.equal((await rig.next('spanStarted')).continued, false);
+  await rig.next('spanEnded');
+  const before = rig.frames.length;
+  const second = { ...request, leaseId: 'lease-2', span: 7, start: 2, end: 5, preRoll: 1, continues: 'lease-1' };
+  await rig.send({ type: 'render', request: { ...second, anchored: true } });
+  assert.deepEqual(await rig.next('spanStarted'), { type: 'spanStarted', leaseId: 'lease-2', continued: true });
+  assert.equal((await rig.next('spanEnded')).end, 5);
+  const frames = rig.frames.slice(before);
+  assert.deepEqual(
+    frames.map(({ produced, stamp }) => [produced, stamp?.frame]),
+    Array.from({ length: 3 * 48 }, (_, i) => [i, 96 + i]),
+  );
+  assert.deepEqual(
+    rig.frames.map(({ sha256 }) => sha256),
+    whole.frames.map(({ sha256 }) => sha256),
+  );
+});
+
+test('a span begins a call of its own when the one that it asks for is not open where it starts', async (t) => {
+  const { directory, request } = await makeInputs(t);
+  const rig = await startRig(t, directory);
+  const begin = async (change: Partial<SpanRequest>): Promise<boolean> => {
+    await rig.send({ type: 'render', request: { ...request, ...change } });
+    const { continued } = await rig.next('spanStarted');
+    await rig.next('spanEnded');
+    return continued;
+  };
+  const next = { leaseId: 'b', start: 1, end: 2, preRoll: 1, continues: 'a' };
+  for (const change of [
+    { start: 2, end: 3 },
+    { continues: 'z' },
+    { jobId: 'job-2' },
+    { sampleSteps: 3 },
+    { baseSeed: 9 },
+    { prompt: 'x' },
+  ]) {
+    assert.equal(await begin({ leaseId: 'a', end: 1 }), false);
+    assert.equal(await begin({ ...next, ...change }), false, JSON.stringify(change));
+  }
+  await begin({ leaseId: 'a', end: 1 });
+  await rig.send({ type: 'unload' });
+  assert.equal((await rig.next('unloaded')).memoryBytes, 0);
+  await rig.send({ type: 'render', request: { ...request, ...next } });
+  assert.match((await rig.next('error')).message, /not loaded/);
+  await rig.send({ type: 'load' });
+  await rig.next('loaded');
+  assert.equal(await begin(next), false);
+});
+
+test('a call that was cut off within a clip is not gone on with', async (t) => {
+  const { directory, request } = await makeInputs(t);
+  const rig = await startRig(t, directory, ['--seconds-per-clip', '0.4']);
+  await rig.send({ type: 'render', request });
+  await rig.next('clip');
+  await rig.next('progress');
+  await rig.send({ type: 'cancel', leaseId: 'lease-1' });
+  const { end } = await rig.next('spanEnded');
+  await rig.next('spanStarted');
+  const next = { leaseId: 'b', start: end, end: end + 1, preRoll: 1, continues: 'lease-1' };
+  await rig.send({ type: 'render', request: { ...request, ...next } });
+  assert.equal((await rig.next('spanStarted')).continued, false);
 });
 
 test('an end that is moved closer stops the span at a clip boundary, one that is moved away prolongs it', async (t) => {

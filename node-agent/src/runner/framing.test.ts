@@ -12,7 +12,10 @@ interface Sent {
 
 const plain: fc.Arbitrary<Sent> = fc
   .record({ leaseId: fc.string(), clip: fc.nat(), renderSeconds: fc.double({ min: 0, max: 1e6, noNaN: true }) })
-  .map((fields) => ({ message: { type: 'clip', ...fields }, payload: new Uint8Array(0) }));
+  .map((fields) => ({
+    message: { type: 'clip', peakMemoryBytes: 0, hostBytes: 0, ...fields },
+    payload: new Uint8Array(0),
+  }));
 
 const frames: fc.Arbitrary<Sent> = fc
   .record({ leaseId: fc.string(), produced: fc.nat(), count: fc.integer({ min: 1, max: 12 }), pixels: fc.nat(50) })

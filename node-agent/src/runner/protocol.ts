@@ -9,7 +9,7 @@
 import { z } from 'zod';
 
 /** Version that both sides must speak. */
-export const RUNNER_PROTOCOL = 1;
+export const RUNNER_PROTOCOL = 2;
 
 /** Largest JSON header in bytes. */
 export const MAX_HEADER_BYTES = 64 * 1024;
@@ -24,8 +24,26 @@ export const runnerErrorClasses = ['out_of_memory', 'device', 'bad_input', 'envi
 export type RunnerErrorClass = (typeof runnerErrorClasses)[number];
 
 const clip = z.number().int().nonnegative();
+const bytes = z.number().int().nonnegative();
 
-/** A continuous model call: clips `start - preRoll` to `end` of a job, in order. */
+/** Versions that a runner may tell. */
+const MAX_VERSIONS = 32;
+
+/** What a runner can do beyond rendering a span. */
+export const runnerCapabilities = z.object({
+  /** The end of a running span can be moved. False for upstream's own command line. */
+  setEnd: z.boolean(),
+  /** It can keep a model call open after a span and go on in it. */
+  continues: z.boolean(),
+});
+
+/** See {@link runnerCapabilities}. */
+export type RunnerCapabilities = z.infer<typeof runnerCapabilities>;
+
+/**
+ * Clips `start` to `end` of a job, in order, out of one model call: one that is open already and has just rendered clip
+ * `start - 1`, or a new one that begins `preRoll` clips earlier.
+ */
 export const spanRequest = z.object({
   leaseId: z.string().min(1),
   jobId: z.string().min(1),
@@ -33,8 +51,15 @@ export const spanRequest = z.object({
   span: z.number().int().nonnegative(),
   start: clip,
   end: clip,
-  /** Clips rendered before `start`; 0 only when `start` is 0. */
+  /** Clips that a new model call renders before `start`; 0 only when `start` is 0. */
   preRoll: clip,
+  /**
+   * Lease whose model call this one goes on in: this runner's last one of the same job, with `end` equal to this
+   * `start` and the same size, steps, seed and prompt. The reference doesn't count: a call that began with the portrait
+   * goes on when the job has its anchor. A runner that has the call open no longer, or whose call would get too long,
+   * begins a new one. Null: a new one.
+   */
+  continues: z.string().min(1).nullable(),
   /** Clips of the whole job. */
   clips: clip,
   /** Picture size in pixels. */
@@ -59,12 +84,14 @@ export type SpanRequest = z.infer<typeof spanRequest>;
 export const toRunner = z.discriminatedUnion('type', [
   /** Load the model; answered by `loading`… and `loaded` or `error`. */
   z.object({ type: z.literal('load') }),
-  /** Render a span; answered by `progress`, `frames`, `clip`… and `spanEnded` or `error`. One at a time. */
+  /** Render a span; answered by `spanStarted`, then `progress`, `frames`, `clip`… and `spanEnded`; or `error`. One at a time. */
   z.object({ type: z.literal('render'), request: spanRequest }),
   /** Move the end of the running span: at most the job's clips; an end already passed stops after the clip in hand. */
   z.object({ type: z.literal('setEnd'), leaseId: z.string(), end: clip }),
   /** Stop at once; answered by `spanEnded` with reason `cancelled`. */
   z.object({ type: z.literal('cancel'), leaseId: z.string() }),
+  /** Give all memory of the model back; answered by `unloaded`. Between spans; `load` may follow. */
+  z.object({ type: z.literal('unload') }),
   /** Leave. */
   z.object({ type: z.literal('shutdown') }),
 ]);
@@ -81,14 +108,28 @@ export const fromRunner = z.discriminatedUnion('type', [
     runner: z.string(),
     version: z.string(),
     pid: z.number().int(),
+    capabilities: runnerCapabilities,
+    /** By name: python, torch, cuda, gpu, upstream and the like. */
+    versions: z
+      .record(z.string().min(1).max(40), z.string().max(200))
+      .refine((versions) => Object.keys(versions).length <= MAX_VERSIONS, `at most ${MAX_VERSIONS} versions`),
   }),
   z.object({ type: z.literal('loading'), phase: z.string(), fraction: z.number().min(0).max(1) }),
-  z.object({ type: z.literal('loaded'), seconds: z.number().nonnegative(), memoryBytes: z.number().nonnegative() }),
+  /** `memoryBytes`: in use on the most loaded GPU. */
+  z.object({ type: z.literal('loaded'), seconds: z.number().nonnegative(), memoryBytes: bytes }),
+  /** `memoryBytes`: what the process still holds on the most loaded GPU. */
+  z.object({ type: z.literal('unloaded'), memoryBytes: bytes }),
+  /**
+   * First answer to `render`. `continued`: in the open model call, without pre-roll and without loss, so that `produced`
+   * 0 is the first frame of clip `start`. Otherwise `produced` counts from the start of a new call over `preRoll` clips
+   * and those of the span, the first three frames of which never appear.
+   */
+  z.object({ type: z.literal('spanStarted'), leaseId: z.string(), continued: z.boolean() }),
   /** Share of the clip in hand that is done. Sent at least every block of 12 frames. */
   z.object({ type: z.literal('progress'), leaseId: z.string(), clip, fraction: z.number().min(0).max(1) }),
   /**
-   * `count` frames in RGB, 8 bits a channel, row by row. `produced` is the index of the first of them within the model
-   * call, counted from 0 in the order of production; the agent maps it to frames of the job.
+   * `count` frames in RGB, 8 bits a channel, row by row. `produced` is the index of the first of them, counted as
+   * `spanStarted` said; the agent maps it to frames of the job.
    */
   z.object({
     type: z.literal('frames'),
@@ -97,8 +138,20 @@ export const fromRunner = z.discriminatedUnion('type', [
     count: z.number().int().positive(),
   }),
   /** Every frame of this clip was sent. */
-  z.object({ type: z.literal('clip'), leaseId: z.string(), clip, renderSeconds: z.number().nonnegative() }),
-  /** The span is over; `end` is one past the last whole clip. */
+  z.object({
+    type: z.literal('clip'),
+    leaseId: z.string(),
+    clip,
+    renderSeconds: z.number().nonnegative(),
+    /** Most that the model call has reserved on the most loaded GPU since it began; 0 without a GPU. */
+    peakMemoryBytes: bytes,
+    /** Resident memory of the runner on the host, all its processes. */
+    hostBytes: bytes,
+  }),
+  /**
+   * The span is over; `end` is one past the last whole clip. Unless it was cancelled, a runner that `continues` keeps
+   * the call open: until another `render`, `load` or `unload`, or for as long as it chooses.
+   */
   z.object({
     type: z.literal('spanEnded'),
     leaseId: z.string(),
@@ -111,6 +164,8 @@ export const fromRunner = z.discriminatedUnion('type', [
     leaseId: z.string().optional(),
     class: z.enum(runnerErrorClasses),
     message: z.string(),
+    /** Evidence, such as `neededBytes`, `freeBytes`, `clip`. */
+    numbers: z.record(z.string(), z.number()).optional(),
   }),
 ]);
 

@@ -61,7 +61,10 @@ async function startFake(t: TestContext, behaviour: string, extra: Partial<Runne
 
 test('a runner is greeted, spoken to and closed', async (t) => {
   const { runner, messages } = await startFake(t, 'polite');
-  assert.deepEqual(runner.hello, { type: 'hello', protocol: 1, runner: 'fake', version: '9', pid: runner.pid });
+  assert.deepEqual(runner.hello, {
+    ...{ type: 'hello', protocol: 2, runner: 'fake', version: '9', pid: runner.pid },
+    ...{ capabilities: { setEnd: true, continues: false }, versions: {} },
+  });
   await runner.send({ type: 'load' });
   await runner.send({ type: 'cancel', leaseId: 'l' });
   assert.deepEqual(await runner.close(60_000), { code: 0, signal: null, fault: null });
@@ -99,7 +102,7 @@ test('a runner that ends before its hello is reported with its status and its la
 test('a runner of another protocol version is refused', async (t) => {
   await assert.rejects(RunnerProcess.start(await optionsFor(t, 'old-protocol')), {
     code: 'failed_precondition',
-    message: 'fake 9 speaks protocol 0; 1 is accepted',
+    message: 'fake 9 speaks protocol 0; 2 is accepted',
   });
 });
 

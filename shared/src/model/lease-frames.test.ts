@@ -14,18 +14,21 @@ import {
 
 const invalid = (field: string, message: RegExp) => ({ name: 'FarmError', code: 'invalid_argument', field, message });
 
-/** A job of some frames, cut into leases anywhere, each with any pre-roll that it may have. */
+/** A job of some frames, cut into leases anywhere, each with any pre-roll that it may have, or going on in a call. */
 const splitJob = fc.integer({ min: 1, max: 1500 }).chain((totalFrames) => {
   const clips = clipsForFrames(totalFrames);
   const cuts = fc.uniqueArray(fc.integer({ min: 1, max: Math.max(1, clips - 1) }), { maxLength: 8 });
-  return fc.tuple(cuts, fc.array(fc.nat({ max: 5 }), { minLength: 10, maxLength: 10 })).map(([at, rolls]) => {
-    const starts = [0, ...at.filter((cut) => cut < clips).sort((a, b) => a - b)];
-    const leases = starts.map((start, i): LeaseClips => {
-      const preRoll = start === 0 ? 0 : Math.min(start, 1 + (rolls[i] ?? 0));
-      return { start, end: starts[i + 1] ?? clips, preRoll };
+  return fc
+    .tuple(cuts, fc.array(fc.integer({ min: -1, max: 5 }), { minLength: 10, maxLength: 10 }))
+    .map(([at, rolls]) => {
+      const starts = [0, ...at.filter((cut) => cut < clips).sort((a, b) => a - b)];
+      const leases = starts.map((start, i): LeaseClips => {
+        const roll = rolls[i] ?? 0;
+        const preRoll = start === 0 ? 0 : Math.min(start, Math.max(1, 1 + roll));
+        return { start, end: starts[i + 1] ?? clips, preRoll, continued: start > 0 && roll < 0 };
+      });
+      return { totalFrames, leases };
     });
-    return { totalFrames, leases };
-  });
 });
 
 function routes(lease: LeaseClips, totalFrames: number): { produced: number; route: RoutedFrame }[] {
@@ -58,7 +61,8 @@ test('however a job is split, the frames from the fourth on show the audio of th
       for (const lease of leases) {
         for (const { produced, route } of routes(lease, totalFrames)) {
           // Upstream drops the first three frames of the call, so its frame j shows the call's frame j + 3.
-          const shown = (lease.start - lease.preRoll) * CLIP_FRAMES + LOST_FRAMES + produced;
+          const { start, preRoll, continued } = lease;
+          const shown = produced + CLIP_FRAMES * start - (continued ? 0 : CLIP_FRAMES * preRoll - LOST_FRAMES);
           const last = route.frame + route.copies - 1;
           if (last >= LOST_FRAMES) assert.equal(last, shown);
           assert.equal(timelineFrame(lease, produced), shown);
@@ -72,6 +76,15 @@ test('a call over n clips makes 48n - 3 frames', () => {
   assert.equal(producedFrames({ start: 0, end: 1, preRoll: 0 }), 45);
   assert.equal(producedFrames({ start: 0, end: 6, preRoll: 0 }), 285);
   assert.equal(producedFrames({ start: 4, end: 6, preRoll: 2 }), 189);
+});
+
+test('a lease that goes on in an open call loses nothing and has no pre-roll', () => {
+  const lease = { start: 5, end: 7, preRoll: 1, continued: true };
+  assert.equal(producedFrames(lease), 96);
+  assert.deepEqual(routeProduced(lease, 480, 0), { clip: 5, frame: 240, copies: 1 });
+  assert.deepEqual(routeProduced(lease, 480, 95), { clip: 6, frame: 335, copies: 1 });
+  assert.equal(routeProduced(lease, 480, 96), null);
+  assert.throws(() => producedFrames({ start: 0, end: 1, preRoll: 0, continued: true }), invalid('start', /clip 0/));
 });
 
 test('the first produced frame of the job fills its first four frames', () => {

@@ -6,11 +6,16 @@ import { FarmError } from '../errors.ts';
 import { requireInteger } from './check.ts';
 import { CLIP_FRAMES, LOST_FRAMES, MAX_CLIPS_PER_CALL } from './clip.ts';
 
-/** Clips of one model call: `start - preRoll` to `end - 1`, of which the lease delivers `start` to `end - 1`. */
+/**
+ * Clips of a lease: `start` to `end - 1`. Its model call begins `preRoll` clips earlier, unless the lease goes on in the
+ * call of the lease before it.
+ */
 export interface LeaseClips {
   readonly start: number;
   readonly end: number;
   readonly preRoll: number;
+  /** Goes on in an open call: no pre-roll, nothing lost, and frames are counted from the first of clip `start`. */
+  readonly continued?: boolean;
 }
 
 /** Where a produced frame goes: into `clip`, as the job's frames `frame` to `frame + copies - 1`. */
@@ -34,15 +39,21 @@ export function checkLease(lease: LeaseClips): void {
   if (lease.start > 0 && lease.preRoll === 0) {
     refusePreRoll(lease, `1 or more, because a model call loses the first ${LOST_FRAMES} frames of its first clip`);
   }
+  if (lease.continued && lease.start === 0) {
+    throw new FarmError('invalid_argument', 'start is 0 for a lease that goes on; nothing comes before clip 0', {
+      field: 'start',
+    });
+  }
   if (clipsOfCall(lease) > MAX_CLIPS_PER_CALL) {
     const message = `clips ${lease.start} to ${lease.end} with ${lease.preRoll} of pre-roll are ${clipsOfCall(lease)} clips in one model call; accepted: at most ${MAX_CLIPS_PER_CALL}`;
     throw new FarmError('invalid_argument', message, { field: 'end' });
   }
 }
 
-/** Frames that the model call of a lease produces, pre-roll included. */
+/** Frames that the runner produces for a lease, pre-roll included. */
 export function producedFrames(lease: LeaseClips): number {
   checkLease(lease);
+  if (lease.continued) return CLIP_FRAMES * (lease.end - lease.start);
   return CLIP_FRAMES * clipsOfCall(lease) - LOST_FRAMES;
 }
 
@@ -50,6 +61,7 @@ export function producedFrames(lease: LeaseClips): number {
 export function timelineFrame(lease: LeaseClips, produced: number): number {
   checkLease(lease);
   requireInteger('produced', produced, 0);
+  if (lease.continued) return CLIP_FRAMES * lease.start + produced;
   return CLIP_FRAMES * (lease.start - lease.preRoll) + LOST_FRAMES + produced;
 }
 

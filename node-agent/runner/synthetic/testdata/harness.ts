@@ -50,6 +50,7 @@ export async function makeInputs(t: TestContext): Promise<Inputs> {
     start: 0,
     end: 3,
     preRoll: 0,
+    continues: null,
     clips: 10,
     width: WIDTH,
     height: HEIGHT,

@@ -13,7 +13,8 @@ const [behaviour, , path = ''] = process.argv.slice(2);
 const SLEEPER = ['-e', 'setInterval(() => {}, 1000)'] as const;
 
 function hello(protocol = RUNNER_PROTOCOL): FromRunner {
-  return { type: 'hello', protocol, runner: 'fake', version: '9', pid: process.pid };
+  const capabilities = { setEnd: true, continues: false };
+  return { type: 'hello', protocol, runner: 'fake', version: '9', pid: process.pid, capabilities, versions: {} };
 }
 
 function send(socket: Socket, message: FromRunner, payload?: Uint8Array): void {
@@ -54,6 +55,8 @@ const behaviours: Readonly<Record<string, (socket: Socket) => void>> = {
   garbage(socket) {
     send(socket, hello());
     socket.write('GET / HTTP/1.1\r\n\r\n');
+    // Stays, so that only the agent can end it.
+    setInterval(() => {}, 1000);
   },
   'last-words'(socket) {
     send(socket, hello());

@@ -395,6 +395,9 @@ export interface AttachRequest {
     | //
     /** A line for the operator. */
     { $case: "log"; value: LogLine }
+    | //
+    /** A slot is no longer what Hello said. */
+    { $case: "slotChanged"; value: SlotChanged }
     | undefined;
 }
 
@@ -485,6 +488,14 @@ export interface SlotStatus {
   clipProgress: number;
   /** Why the slot takes no work, in words, at most 2000 characters; empty when it does. */
   stateReason: string;
+  /** Ended lease whose model call the runner keeps open, or empty. */
+  openLeaseId: string;
+}
+
+/** A slot is no longer what Hello said: its runner has told what it is. */
+export interface SlotChanged {
+  /** All of it as it is now. */
+  slot?: SlotInfo | undefined;
 }
 
 /** A step forward. */
@@ -513,6 +524,14 @@ export interface ChunkManifest {
   frames: number;
   /** Seconds that rendering the clip took, encoding not counted. */
   renderSeconds: number;
+  /** Span whose model call rendered it: that of the lease, or the one in which the lease went on. Absent: the lease's. */
+  span?:
+    | number
+    | undefined;
+  /** Most GPU memory that the model call had reserved by then, in bytes, on the most loaded GPU; 0 where unknown. */
+  peakMemoryBytes: number;
+  /** Memory of the runner on the host in bytes; 0 where unknown. */
+  hostBytes: number;
 }
 
 /** A chunk is uploaded. */
@@ -601,6 +620,11 @@ export interface Grant {
   expectedSecondsPerClip: number;
   /** Seconds without progress after which the agent ends the attempt as a hang. */
   hangSeconds: number;
+  /**
+   * Ended lease of this slot and job whose end is this start: a runner that still has its model call open goes on in
+   * it, without pre-roll. Empty: the lease begins a call of its own.
+   */
+  continues: string;
 }
 
 /** Everything about a job that an agent needs. */
@@ -802,6 +826,9 @@ export const AttachRequest: MessageFns<AttachRequest> = {
       case "log":
         LogLine.encode(message.message.value, writer.uint32(58).fork()).join();
         break;
+      case "slotChanged":
+        SlotChanged.encode(message.message.value, writer.uint32(66).fork()).join();
+        break;
     }
     return writer;
   },
@@ -875,6 +902,14 @@ export const AttachRequest: MessageFns<AttachRequest> = {
             message.message = { $case: "log", value: LogLine.decode(reader, reader.uint32()) };
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.message = { $case: "slotChanged", value: SlotChanged.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -909,6 +944,10 @@ export const AttachRequest: MessageFns<AttachRequest> = {
         ? { $case: "leaseEnded", value: LeaseEnded.fromJSON(object.lease_ended) }
         : isSet(object.log)
         ? { $case: "log", value: LogLine.fromJSON(object.log) }
+        : isSet(object.slotChanged)
+        ? { $case: "slotChanged", value: SlotChanged.fromJSON(object.slotChanged) }
+        : isSet(object.slot_changed)
+        ? { $case: "slotChanged", value: SlotChanged.fromJSON(object.slot_changed) }
         : undefined,
     };
   },
@@ -929,6 +968,8 @@ export const AttachRequest: MessageFns<AttachRequest> = {
       obj.leaseEnded = LeaseEnded.toJSON(message.message.value);
     } else if (message.message?.$case === "log") {
       obj.log = LogLine.toJSON(message.message.value);
+    } else if (message.message?.$case === "slotChanged") {
+      obj.slotChanged = SlotChanged.toJSON(message.message.value);
     }
     return obj;
   },
@@ -978,6 +1019,12 @@ export const AttachRequest: MessageFns<AttachRequest> = {
       case "log": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "log", value: LogLine.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "slotChanged": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "slotChanged", value: SlotChanged.fromPartial(object.message.value) };
         }
         break;
       }
@@ -1678,6 +1725,7 @@ function createBaseSlotStatus(): SlotStatus {
     currentClip: 0,
     clipProgress: 0,
     stateReason: "",
+    openLeaseId: "",
   };
 }
 
@@ -1700,6 +1748,9 @@ export const SlotStatus: MessageFns<SlotStatus> = {
     }
     if (message.stateReason !== "") {
       writer.uint32(50).string(message.stateReason);
+    }
+    if (message.openLeaseId !== "") {
+      writer.uint32(58).string(message.openLeaseId);
     }
     return writer;
   },
@@ -1765,6 +1816,14 @@ export const SlotStatus: MessageFns<SlotStatus> = {
             message.stateReason = reader.string();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.openLeaseId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1805,6 +1864,11 @@ export const SlotStatus: MessageFns<SlotStatus> = {
         : isSet(object.state_reason)
         ? globalThis.String(object.state_reason)
         : "",
+      openLeaseId: isSet(object.openLeaseId)
+        ? globalThis.String(object.openLeaseId)
+        : isSet(object.open_lease_id)
+        ? globalThis.String(object.open_lease_id)
+        : "",
     };
   },
 
@@ -1828,6 +1892,9 @@ export const SlotStatus: MessageFns<SlotStatus> = {
     if (message.stateReason !== "") {
       obj.stateReason = message.stateReason;
     }
+    if (message.openLeaseId !== "") {
+      obj.openLeaseId = message.openLeaseId;
+    }
     return obj;
   },
 
@@ -1842,6 +1909,74 @@ export const SlotStatus: MessageFns<SlotStatus> = {
     message.currentClip = object.currentClip ?? 0;
     message.clipProgress = object.clipProgress ?? 0;
     message.stateReason = object.stateReason ?? "";
+    message.openLeaseId = object.openLeaseId ?? "";
+    return message;
+  },
+};
+
+function createBaseSlotChanged(): SlotChanged {
+  return { slot: undefined };
+}
+
+export const SlotChanged: MessageFns<SlotChanged> = {
+  encode(message: SlotChanged, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.slot !== undefined) {
+      SlotInfo.encode(message.slot, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SlotChanged {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSlotChanged();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.slot = SlotInfo.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SlotChanged {
+    return { slot: isSet(object.slot) ? SlotInfo.fromJSON(object.slot) : undefined };
+  },
+
+  toJSON(message: SlotChanged): unknown {
+    const obj: any = {};
+    if (message.slot !== undefined) {
+      obj.slot = SlotInfo.toJSON(message.slot);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SlotChanged>): SlotChanged {
+    return SlotChanged.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SlotChanged>): SlotChanged {
+    const message = createBaseSlotChanged();
+    message.slot = (object.slot !== undefined && object.slot !== null) ? SlotInfo.fromPartial(object.slot) : undefined;
     return message;
   },
 };
@@ -1952,7 +2087,18 @@ export const Progress: MessageFns<Progress> = {
 };
 
 function createBaseChunkManifest(): ChunkManifest {
-  return { jobId: "", leaseId: "", clip: 0, sha256: "", bytes: 0, frames: 0, renderSeconds: 0 };
+  return {
+    jobId: "",
+    leaseId: "",
+    clip: 0,
+    sha256: "",
+    bytes: 0,
+    frames: 0,
+    renderSeconds: 0,
+    span: undefined,
+    peakMemoryBytes: 0,
+    hostBytes: 0,
+  };
 }
 
 export const ChunkManifest: MessageFns<ChunkManifest> = {
@@ -1977,6 +2123,15 @@ export const ChunkManifest: MessageFns<ChunkManifest> = {
     }
     if (message.renderSeconds !== 0) {
       writer.uint32(57).double(message.renderSeconds);
+    }
+    if (message.span !== undefined) {
+      writer.uint32(64).uint32(message.span);
+    }
+    if (message.peakMemoryBytes !== 0) {
+      writer.uint32(72).uint64(message.peakMemoryBytes);
+    }
+    if (message.hostBytes !== 0) {
+      writer.uint32(80).uint64(message.hostBytes);
     }
     return writer;
   },
@@ -2050,6 +2205,30 @@ export const ChunkManifest: MessageFns<ChunkManifest> = {
             message.renderSeconds = reader.double();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.span = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.peakMemoryBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.hostBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2083,6 +2262,17 @@ export const ChunkManifest: MessageFns<ChunkManifest> = {
         : isSet(object.render_seconds)
         ? globalThis.Number(object.render_seconds)
         : 0,
+      span: isSet(object.span) ? globalThis.Number(object.span) : undefined,
+      peakMemoryBytes: isSet(object.peakMemoryBytes)
+        ? globalThis.Number(object.peakMemoryBytes)
+        : isSet(object.peak_memory_bytes)
+        ? globalThis.Number(object.peak_memory_bytes)
+        : 0,
+      hostBytes: isSet(object.hostBytes)
+        ? globalThis.Number(object.hostBytes)
+        : isSet(object.host_bytes)
+        ? globalThis.Number(object.host_bytes)
+        : 0,
     };
   },
 
@@ -2109,6 +2299,15 @@ export const ChunkManifest: MessageFns<ChunkManifest> = {
     if (message.renderSeconds !== 0) {
       obj.renderSeconds = floatToJson(message.renderSeconds);
     }
+    if (message.span !== undefined) {
+      obj.span = Math.round(message.span);
+    }
+    if (message.peakMemoryBytes !== 0) {
+      obj.peakMemoryBytes = Math.round(message.peakMemoryBytes);
+    }
+    if (message.hostBytes !== 0) {
+      obj.hostBytes = Math.round(message.hostBytes);
+    }
     return obj;
   },
 
@@ -2124,6 +2323,9 @@ export const ChunkManifest: MessageFns<ChunkManifest> = {
     message.bytes = object.bytes ?? 0;
     message.frames = object.frames ?? 0;
     message.renderSeconds = object.renderSeconds ?? 0;
+    message.span = object.span ?? undefined;
+    message.peakMemoryBytes = object.peakMemoryBytes ?? 0;
+    message.hostBytes = object.hostBytes ?? 0;
     return message;
   },
 };
@@ -2779,6 +2981,7 @@ function createBaseGrant(): Grant {
     task: undefined,
     expectedSecondsPerClip: 0,
     hangSeconds: 0,
+    continues: "",
   };
 }
 
@@ -2816,6 +3019,9 @@ export const Grant: MessageFns<Grant> = {
     }
     if (message.hangSeconds !== 0) {
       writer.uint32(89).double(message.hangSeconds);
+    }
+    if (message.continues !== "") {
+      writer.uint32(98).string(message.continues);
     }
     return writer;
   },
@@ -2921,6 +3127,14 @@ export const Grant: MessageFns<Grant> = {
             message.hangSeconds = reader.double();
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.continues = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2970,6 +3184,7 @@ export const Grant: MessageFns<Grant> = {
         : isSet(object.hang_seconds)
         ? globalThis.Number(object.hang_seconds)
         : 0,
+      continues: isSet(object.continues) ? globalThis.String(object.continues) : "",
     };
   },
 
@@ -3008,6 +3223,9 @@ export const Grant: MessageFns<Grant> = {
     if (message.hangSeconds !== 0) {
       obj.hangSeconds = floatToJson(message.hangSeconds);
     }
+    if (message.continues !== "") {
+      obj.continues = message.continues;
+    }
     return obj;
   },
 
@@ -3029,6 +3247,7 @@ export const Grant: MessageFns<Grant> = {
       : undefined;
     message.expectedSecondsPerClip = object.expectedSecondsPerClip ?? 0;
     message.hangSeconds = object.hangSeconds ?? 0;
+    message.continues = object.continues ?? "";
     return message;
   },
 };

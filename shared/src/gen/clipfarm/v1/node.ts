@@ -208,6 +208,19 @@ export interface SlotInfo {
   declaredSecondsPerClip: number;
   /** Seconds from the start of a lease until its first clip begins, as last measured or declared. */
   warmUpSeconds: number;
+  /** Kind of its runner: live-avatar, live-avatar-cli or synthetic. */
+  runnerKind: string;
+  /** Versions that its runner reports: python, torch, cuda, gpu, upstream commit; empty until it has started. */
+  runnerVersions: { [key: string]: string };
+  /** True when a lease that is being rendered can't be shortened. */
+  fixedEnd: boolean;
+  /** True when its runner can keep a model call open after a lease and go on in it. */
+  continues: boolean;
+}
+
+export interface SlotInfo_RunnerVersionsEntry {
+  key: string;
+  value: string;
 }
 
 /** A slot as an observer sees it. */
@@ -372,6 +385,10 @@ function createBaseSlotInfo(): SlotInfo {
     maxUnits: 0,
     declaredSecondsPerClip: 0,
     warmUpSeconds: 0,
+    runnerKind: "",
+    runnerVersions: {},
+    fixedEnd: false,
+    continues: false,
   };
 }
 
@@ -401,6 +418,18 @@ export const SlotInfo: MessageFns<SlotInfo> = {
     }
     if (message.warmUpSeconds !== 0) {
       writer.uint32(57).double(message.warmUpSeconds);
+    }
+    if (message.runnerKind !== "") {
+      writer.uint32(66).string(message.runnerKind);
+    }
+    globalThis.Object.entries(message.runnerVersions).forEach(([key, value]: [string, string]) => {
+      SlotInfo_RunnerVersionsEntry.encode({ key: key as any, value }, writer.uint32(74).fork()).join();
+    });
+    if (message.fixedEnd !== false) {
+      writer.uint32(80).bool(message.fixedEnd);
+    }
+    if (message.continues !== false) {
+      writer.uint32(88).bool(message.continues);
     }
     return writer;
   },
@@ -484,6 +513,41 @@ export const SlotInfo: MessageFns<SlotInfo> = {
             message.warmUpSeconds = reader.double();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.runnerKind = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            const entry9 = SlotInfo_RunnerVersionsEntry.decode(reader, reader.uint32());
+            if (entry9.value !== undefined) {
+              message.runnerVersions[entry9.key] = entry9.value;
+            }
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.fixedEnd = reader.bool();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.continues = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -525,6 +589,44 @@ export const SlotInfo: MessageFns<SlotInfo> = {
         : isSet(object.warm_up_seconds)
         ? globalThis.Number(object.warm_up_seconds)
         : 0,
+      runnerKind: isSet(object.runnerKind)
+        ? globalThis.String(object.runnerKind)
+        : isSet(object.runner_kind)
+        ? globalThis.String(object.runner_kind)
+        : "",
+      runnerVersions: isObject(object.runnerVersions)
+        ? (globalThis.Object.entries(object.runnerVersions) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : isObject(object.runner_versions)
+        ? (globalThis.Object.entries(object.runner_versions) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      fixedEnd: isSet(object.fixedEnd)
+        ? globalThis.Boolean(object.fixedEnd)
+        : isSet(object.fixed_end)
+        ? globalThis.Boolean(object.fixed_end)
+        : false,
+      continues: isSet(object.continues) ? globalThis.Boolean(object.continues) : false,
     };
   },
 
@@ -551,6 +653,24 @@ export const SlotInfo: MessageFns<SlotInfo> = {
     if (message.warmUpSeconds !== 0) {
       obj.warmUpSeconds = floatToJson(message.warmUpSeconds);
     }
+    if (message.runnerKind !== "") {
+      obj.runnerKind = message.runnerKind;
+    }
+    if (message.runnerVersions) {
+      const entries = globalThis.Object.entries(message.runnerVersions) as [string, string][];
+      if (entries.length > 0) {
+        obj.runnerVersions = {};
+        entries.forEach(([k, v]) => {
+          obj.runnerVersions[k] = v;
+        });
+      }
+    }
+    if (message.fixedEnd !== false) {
+      obj.fixedEnd = message.fixedEnd;
+    }
+    if (message.continues !== false) {
+      obj.continues = message.continues;
+    }
     return obj;
   },
 
@@ -566,6 +686,103 @@ export const SlotInfo: MessageFns<SlotInfo> = {
     message.maxUnits = object.maxUnits ?? 0;
     message.declaredSecondsPerClip = object.declaredSecondsPerClip ?? 0;
     message.warmUpSeconds = object.warmUpSeconds ?? 0;
+    message.runnerKind = object.runnerKind ?? "";
+    message.runnerVersions = (globalThis.Object.entries(object.runnerVersions ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.fixedEnd = object.fixedEnd ?? false;
+    message.continues = object.continues ?? false;
+    return message;
+  },
+};
+
+function createBaseSlotInfo_RunnerVersionsEntry(): SlotInfo_RunnerVersionsEntry {
+  return { key: "", value: "" };
+}
+
+export const SlotInfo_RunnerVersionsEntry: MessageFns<SlotInfo_RunnerVersionsEntry> = {
+  encode(message: SlotInfo_RunnerVersionsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SlotInfo_RunnerVersionsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSlotInfo_RunnerVersionsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SlotInfo_RunnerVersionsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: SlotInfo_RunnerVersionsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SlotInfo_RunnerVersionsEntry>): SlotInfo_RunnerVersionsEntry {
+    return SlotInfo_RunnerVersionsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SlotInfo_RunnerVersionsEntry>): SlotInfo_RunnerVersionsEntry {
+    const message = createBaseSlotInfo_RunnerVersionsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };
@@ -1081,6 +1298,10 @@ function longToNumber(int64: { toString(): string }): number {
     throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
   }
   return num;
+}
+
+function isObject(value: any): boolean {
+  return typeof value === "object" && value !== null;
 }
 
 function isSet(value: any): boolean {
