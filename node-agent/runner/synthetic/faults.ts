@@ -1,27 +1,6 @@
 import { open } from 'node:fs/promises';
-import { FarmError } from '@clipfarm/shared/errors';
-import type { RunnerErrorClass } from '../../src/runner/protocol.ts';
+import { RunnerFailure } from '../common/runner-failure.ts';
 import type { SyntheticOptions } from './options.ts';
-
-/** A failure that the runner reports with its class. */
-export class RunnerFailure extends Error {
-  override readonly name = 'RunnerFailure';
-  readonly errorClass: RunnerErrorClass;
-
-  constructor(errorClass: RunnerErrorClass, message: string) {
-    super(message);
-    this.errorClass = errorClass;
-  }
-
-  /** Any thrown value as a failure: what the request got wrong, what the host lacks, or a crash. */
-  static from(error: unknown): RunnerFailure {
-    if (error instanceof RunnerFailure) return error;
-    const { code, message } = FarmError.from(error);
-    if (code === 'invalid_argument') return new RunnerFailure('bad_input', message);
-    if (code === 'failed_precondition') return new RunnerFailure('environment', message);
-    return new RunnerFailure('crash', message);
-  }
-}
 
 /**
  * Acts out the fault that the options have for a clip, if any: throws a {@link RunnerFailure}, never resolves (after

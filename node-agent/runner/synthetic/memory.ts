@@ -1,6 +1,6 @@
 import { GIB } from '@clipfarm/shared/model/gpu-cost';
 import { peakMemoryBytes } from '@clipfarm/shared/model/profiles';
-import { RunnerFailure } from './faults.ts';
+import { RunnerFailure } from '../common/runner-failure.ts';
 
 /** The profile whose memory the pretended GPU would need: the whole model on one card. */
 const PROFILE = 'single-80g';
@@ -28,5 +28,6 @@ export function checkMemory(
   throw new RunnerFailure(
     'out_of_memory',
     `out of memory: ${size} needs ${gib(needed)}, the GPU has ${gib(memoryBytes)}`,
+    { neededBytes: needed, totalBytes: memoryBytes },
   );
 }

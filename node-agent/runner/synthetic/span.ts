@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FarmError } from '@clipfarm/shared/errors';
 import { CLIP_FRAMES, LOST_FRAMES, MAX_CLIPS_PER_CALL, seedOfClip } from '@clipfarm/shared/model/clip';
-import { checkLease, timelineFrame } from '@clipfarm/shared/model/lease-frames';
-import type { FromRunner, SpanRequest } from '../../src/runner/protocol.ts';
+import { timelineFrame } from '@clipfarm/shared/model/lease-frames';
+import type { SpanRequest } from '../../src/runner/protocol.ts';
+import type { Send, SpanControl, SpanEnd } from '../common/session.ts';
 import { actFault } from './faults.ts';
 import type { SyntheticOptions } from './options.ts';
 import { lookOf } from './picture/look.ts';
@@ -18,7 +18,7 @@ const BLOCKS = CLIP_FRAMES / BLOCK_FRAMES;
 /** What a span needs from the process that renders it. */
 export interface SpanContext {
   readonly options: SyntheticOptions;
-  readonly send: (message: FromRunner, payload?: Uint8Array) => Promise<void>;
+  readonly send: Send;
   /** Bytes that the pretended GPU has in use; 0 without one. */
   readonly peakMemoryBytes: number;
   /** Called when the span acts out a hang. */
@@ -40,27 +40,6 @@ export interface ModelCall {
 
 /** Mouth of the job at `audioPath`, for that many frames. */
 export type TrackOf = (audioPath: string, frames: number) => Promise<MouthTrack>;
-
-/** What can be done to a running span. */
-export interface SpanControl {
-  /** One past the last clip wanted; obeyed at every clip boundary. */
-  end: number;
-  /** Stops it at once when aborted. */
-  readonly cancel: AbortSignal;
-}
-
-/** How a span ended, as the protocol reports it. */
-export type SpanEnd = Pick<Extract<FromRunner, { type: 'spanEnded' }>, 'reason' | 'end'>;
-
-/** Throws FarmError `invalid_argument` unless the model could render the span. */
-export function checkSpan(request: SpanRequest): void {
-  checkLease(request);
-  seedOfClip(request.baseSeed, request.end);
-  if (request.end <= request.clips) return;
-  throw new FarmError('invalid_argument', `end is ${request.end}; the job has ${request.clips} clips`, {
-    field: 'end',
-  });
-}
 
 /**
  * Begins the model call of a span, at the first clip of its pre-roll. Throws what speaks against it; when it was

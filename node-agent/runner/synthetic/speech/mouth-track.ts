@@ -1,5 +1,5 @@
 import { FPS, MODEL_SAMPLE_RATE } from '@clipfarm/shared/model/clip';
-import { readWav } from './wav.ts';
+import { readWav } from '../../common/wav.ts';
 
 /** How the mouth moves over a job, one value per frame of its timeline, each 0 to 1. */
 export interface MouthTrack {
