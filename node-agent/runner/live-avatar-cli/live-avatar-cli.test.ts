@@ -51,7 +51,11 @@ test('a span with pre-roll is one run of the script, whose frames arrive in orde
     clips.map((message) => message.clip),
     [1, 2, 3],
   );
-  assert.ok(clips.every((message) => message.renderSeconds > 0));
+  assert.ok(clips.every((message) => message.renderSeconds > 0 && message.hostBytes > 0));
+  assert.ok(
+    clips.every((message) => message.peakMemoryBytes === 2 ** 31),
+    'the most loaded GPU',
+  );
 
   const [started] = await inputs.starts();
   assert.equal(started?.env?.WORLD_SIZE, '1');
@@ -223,6 +227,15 @@ test('a host that lacks something is told so before any lease', async (t) => {
     error.message,
     /^--ckpt-dir: \/nowhere\/config\.json does not exist; accepted: the folder of Wan2\.2-S2V-14B/,
   );
+});
+
+test('a slot with the wrong number of GPUs is refused before any lease', async (t) => {
+  const inputs = await makeInputs(t);
+  const rig = await startRig(t, inputs, { args: ['--tpp'], devices: '0,1', load: false });
+  await rig.send({ type: 'load' });
+  const error = await rig.next('error');
+  assert.equal(error.class, 'environment');
+  assert.match(error.message, /CUDA_VISIBLE_DEVICES names 2 GPUs; .* takes 5/);
 });
 
 test('a picture that upstream would crash on is refused without starting anything', async (t) => {

@@ -81,8 +81,6 @@ export async function runModelCall(call: ModelCall): Promise<CallFigures> {
 /** Looks after the call until it is over: tells how far it is, and throws what must end it. */
 async function look(call: ModelCall, watch: Watch, group: number, over: AbortSignal): Promise<void> {
   while (!over.aborted) {
-    await sleep(LOOK_MS, undefined, { signal: over, ref: false }).catch(() => {});
-    if (over.aborted) return;
     watch.throwIfHung();
     const [gpu, host, disk] = await Promise.all([
       gpuMemoryBytes(call.devices),
@@ -98,7 +96,10 @@ async function look(call: ModelCall, watch: Watch, group: number, over: AbortSig
         numbers,
       );
     }
+    if (over.aborted) return;
     await call.onShare(watch.share());
+    // Only the signal ends the wait early, and it is asked next.
+    await sleep(LOOK_MS, undefined, { signal: over, ref: false }).catch(() => {});
   }
 }
 

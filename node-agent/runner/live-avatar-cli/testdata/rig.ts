@@ -82,6 +82,9 @@ export async function makeInputs(t: TestContext): Promise<Inputs> {
   }
   const python = path('python');
   await writeFile(python, `#!${process.execPath}\nimport(${JSON.stringify(STAND_IN)});\n`, { mode: 0o755 });
+  // Two GPUs, as nvidia-smi tells of them.
+  await mkdir(path('bin'));
+  await writeFile(path('bin', 'nvidia-smi'), '#!/bin/sh\necho 1024; echo 2048\n', { mode: 0o755 });
   const log = path('starts.log');
   const starts = async (): Promise<readonly Start[]> => {
     const lines = (await readFile(log, 'utf8').catch(() => '')).split('\n').filter((line) => line !== '');
@@ -115,11 +118,21 @@ export async function makeInputs(t: TestContext): Promise<Inputs> {
   };
 }
 
+/** How {@link startRig} starts a runner. */
+export interface RigOptions {
+  readonly args?: readonly string[];
+  /** What goes wrong in the stand-in. */
+  readonly fault?: string;
+  readonly load?: boolean;
+  /** CUDA_VISIBLE_DEVICES. */
+  readonly devices?: string;
+}
+
 /** Starts a runner, and loads it unless told otherwise. */
 export async function startRig(
   t: TestContext,
   inputs: Inputs,
-  { args = [], fault = '', load = true }: { args?: readonly string[]; fault?: string; load?: boolean } = {},
+  { args = [], fault = '', load = true, devices = args.includes('--tpp') ? '0,1,2,3,4' : '0' }: RigOptions = {},
 ): Promise<Rig> {
   const messages: FromRunner[] = [];
   const frames: ArrivedFrame[] = [];
@@ -128,7 +141,10 @@ export async function startRig(
   const runner = await RunnerProcess.start({
     command: process.execPath,
     args: [MAIN, ...inputs.options, ...args],
-    env: { PATH: process.env.PATH ?? '', STAND_IN: fault, STAND_IN_LOG: inputs.log },
+    env: {
+      PATH: `${join(inputs.directory, 'bin')}:${process.env.PATH}`,
+      ...{ STAND_IN: fault, STAND_IN_LOG: inputs.log, CUDA_VISIBLE_DEVICES: devices },
+    },
     socketDir: inputs.directory,
     helloTimeoutMs: 60_000,
     onStderr: (line) => t.diagnostic(line),
