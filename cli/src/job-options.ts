@@ -54,7 +54,9 @@ export function readSettings(raw: RawOptions): SettingsInput {
   const text = (name: string) => flagValue(raw, name);
   const number = (name: string) => {
     const value = text(name);
-    return value === undefined ? undefined : parseNumber(name, value);
+    return value === undefined
+      ? undefined
+      : parseNumber(name, value, name === 'sample_guide_scale' ? 'a number' : 'a whole number');
   };
   const online = text('enable_online_decode');
   const anchor = text('anchor');

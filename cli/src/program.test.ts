@@ -107,7 +107,10 @@ test('bad input is refused with exit code 2 before anything is sent', async (t) 
     [['--image', image, '--audio', image], /error: audio: .* is an image file \(PNG\); accepted: .*\ntry: /],
     [['--image', join(dir, 'no.png'), '--audio', audio], /error: image: .* does not exist; accepted: /],
     [['--image', image, '--audio', audio, '--sample_steps', '5'], /error: sample_steps is 5; accepted: 1, 2, 3 and 4/],
-    [['--image', image, '--audio', audio, '--sample_steps', 'x'], /error: sample_steps is "x"; accepted: a number/],
+    [
+      ['--image', image, '--audio', audio, '--sample_steps', 'x'],
+      /error: sample_steps is "x"; accepted: a whole number/,
+    ],
     [['--image', image, '--audio', audio, '--size', '99*99'], /error: size is "99\*99"; accepted: .*384\*256/],
     [['--image', image, '--audio', audio, '--preset', 'best'], /error: preset is "best"; accepted: preview, social/],
     [['--image', image, '--audio', audio, '--preset', ''], /error: preset is ""; accepted: preview, social/],

@@ -7,8 +7,8 @@ export function refuseValue(field: string, text: string, accepted: string): Farm
 }
 
 /** A number in decimal notation. Throws `invalid_argument` naming the flag, the text and what is accepted. */
-export function parseNumber(field: string, text: string): number {
-  if (!/^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$/.test(text.trim())) throw refuseValue(field, text, 'a number');
+export function parseNumber(field: string, text: string, accepted = 'a number'): number {
+  if (!/^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$/.test(text.trim())) throw refuseValue(field, text, accepted);
   return Number(text);
 }
 
@@ -21,8 +21,9 @@ export function parseInteger(field: string, text: string, min: number, max: numb
 
 /** A number of seconds of `min` to `max`. Throws `invalid_argument` naming the flag, the text and what is accepted. */
 export function parseSeconds(field: string, text: string, min: number, max: number): number {
-  const value = parseNumber(field, text);
-  if (value < min || value > max) throw refuseValue(field, text, `${min} to ${max} seconds`);
+  const accepted = `${min} to ${max} seconds`;
+  const value = parseNumber(field, text, accepted);
+  if (value < min || value > max) throw refuseValue(field, text, accepted);
   return value;
 }
 

@@ -1,7 +1,8 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { parseAddress } from '@clipfarm/shared/address';
 import { FarmError } from '@clipfarm/shared/errors';
+import { parseFlags } from '@clipfarm/shared/flags';
 import { logLevels } from '@clipfarm/shared/log';
 import { z } from 'zod';
 import { ARTIFACT_STORE_FORMS } from './artifacts/store-url.ts';
@@ -49,49 +50,66 @@ Runs the coordinator: accepts jobs, schedules clips onto node agents, stitches t
 Example: clipfarm coordinator --data-dir /var/lib/clipfarm --listen 127.0.0.1:7400
 `;
 
-const millis = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
+const HANG_SECONDS = 'must be a number of seconds, 1 to 86400';
+
+/** A whole number within bounds, told in our own words. */
+const whole = (min: number, max: number) => {
+  const accepted = `must be a whole number of ${min} to ${max}`;
+  return z
+    .string()
+    .regex(/^\d{1,15}$/, accepted)
+    .transform(Number)
+    .refine((n) => n >= min && n <= max, accepted);
+};
+
+const path = z.string().min(1, 'must be a path');
 
 const schema = z
   .strictObject({
     listen: z.string().default('127.0.0.1:7400'),
     admin: z.string().default('127.0.0.1:7401'),
     advertise: z.string().optional(),
-    'data-dir': z.string().min(1),
+    'data-dir': path,
     journal: z
       .string()
       .regex(/^(sqlite|nats:\/\/\S+)$/, 'must be "sqlite" or nats://HOST[:PORT][,HOST...]')
       .default('sqlite'),
     'nats-prefix': z.string().default('clipfarm'),
-    'nats-credentials': z.string().optional(),
-    'nats-ca': z.string().optional(),
-    'nats-cert': z.string().optional(),
-    'nats-key': z.string().optional(),
+    'nats-credentials': path.optional(),
+    'nats-ca': path.optional(),
+    'nats-cert': path.optional(),
+    'nats-key': path.optional(),
     'nats-monitor': z.string().optional(),
-    'nats-replicas': z.coerce.number().int().min(1).max(5).optional(),
+    'nats-replicas': whole(1, 5).optional(),
     'nats-allow-unsafe': z.boolean().default(false),
-    'election-millis': millis(1000, 60_000).default(5000),
+    'election-millis': whole(1000, 60_000).default(5000),
     artifacts: z.string().optional(),
     'webhook-url': z.array(z.string()).default([]),
     'webhook-secret-file': z.array(z.string()).default([]),
     'webhook-allow-private': z.boolean().default(false),
-    'token-file': z.string().optional(),
-    'tls-cert': z.string().optional(),
-    'tls-key': z.string().optional(),
-    'tls-client-ca': z.string().optional(),
+    'token-file': path.optional(),
+    'tls-cert': path.optional(),
+    'tls-key': path.optional(),
+    'tls-client-ca': path.optional(),
     insecure: z.boolean().default(false),
-    ffmpeg: z.string().optional(),
-    ffprobe: z.string().optional(),
-    'heartbeat-millis': millis(50, 60_000).default(1000),
-    'lease-millis': millis(250, 600_000).default(5000),
-    'grace-millis': millis(0, 24 * 3_600_000).default(600_000),
-    'hang-seconds': z.coerce.number().min(1).max(86_400).default(30),
-    'ready-file': z.string().optional(),
-    'log-level': z.enum(logLevels).default('info'),
+    ffmpeg: path.optional(),
+    ffprobe: path.optional(),
+    'heartbeat-millis': whole(50, 60_000).default(1000),
+    'lease-millis': whole(250, 600_000).default(5000),
+    'grace-millis': whole(0, 24 * 3_600_000).default(600_000),
+    'hang-seconds': z
+      .string()
+      .regex(/^\d{1,5}(\.\d{1,6})?$/, HANG_SECONDS)
+      .transform(Number)
+      .refine((n) => n >= 1 && n <= 86_400, HANG_SECONDS)
+      .default(30),
+    'ready-file': path.optional(),
+    'log-level': z.enum(logLevels, `must be one of ${logLevels.join(', ')}`).default('info'),
     'log-pretty': z.boolean().default(false),
   })
   .refine((c) => c['lease-millis'] >= 3 * c['heartbeat-millis'], {
     path: ['lease-millis'],
-    message: 'must be at least three times heartbeat-millis, or one late heartbeat costs a lease',
+    message: 'must be at least three times --heartbeat-millis, or one late heartbeat costs a lease',
   });
 
 /** Settings of the coordinator, flag by flag. */
@@ -145,27 +163,36 @@ export function coordinatorConfig(argv: readonly string[], env: NodeJS.ProcessEn
     'log-pretty': { type: 'boolean' },
     help: { type: 'boolean' },
   } as const;
-  let values: Record<string, unknown>;
-  try {
-    ({ values } = parseArgs({
-      args: [...argv],
-      options: { ...options, ...booleans },
-      strict: true,
-      allowPositionals: false,
-    }));
-  } catch (error) {
-    const hint = 'clipfarm coordinator --help';
-    throw new FarmError('invalid_argument', error instanceof Error ? error.message : String(error), { hint });
-  }
+  const values: Readonly<Record<string, unknown>> = parseFlags(
+    argv,
+    { ...options, ...booleans },
+    'clipfarm coordinator --help',
+  );
   const { help, ...given } = values;
   if (help === true) return null;
   const home = env.CLIPFARM_HOME ?? join(homedir(), '.clipfarm');
   const parsed = schema.safeParse({ 'data-dir': join(home, 'coordinator'), ...given });
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  const field = `--${issue?.path.join('.') ?? ''}`;
+  if (!parsed.success) throw refusal(parsed.error.issues[0], given);
+  const config = parsed.data;
+  // Known now, not when the first agent or follower needs it.
+  if (config.advertise !== undefined) parseAddress(config.advertise, '--advertise');
+  parseAddress(config.admin, '--admin');
+  const forNats = Object.keys(given).find((flag) => flag.startsWith('nats-') || flag === 'election-millis');
+  if (config.journal === 'sqlite' && forNats !== undefined) {
+    throw new FarmError('invalid_argument', `--${forNats}: has no effect with --journal sqlite`, {
+      field: `--${forNats}`,
+      hint: 'Add --journal nats://HOST, or leave it out.',
+    });
+  }
+  return config;
+}
+
+function refusal(issue: z.core.$ZodIssue | undefined, given: Readonly<Record<string, unknown>>): FarmError {
+  const field = `--${String(issue?.path[0] ?? '')}`;
   const value = given[String(issue?.path[0])];
-  throw new FarmError('invalid_argument', `${field}: ${value === undefined ? '' : `"${value}": `}${issue?.message}`, {
+  const shown = value === undefined ? '' : `"${String(value)}": `;
+  return new FarmError('invalid_argument', `${field}: ${shown}${issue?.message ?? 'is not accepted'}`, {
     field,
+    hint: 'clipfarm coordinator --help',
   });
 }

@@ -1,5 +1,5 @@
 import { randomInt, randomUUID } from 'node:crypto';
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { startAdminServer } from '@clipfarm/shared/admin-server';
 import { systemClock } from '@clipfarm/shared/clock';
@@ -9,6 +9,7 @@ import { FarmServiceService } from '@clipfarm/shared/gen/clipfarm/v1/farm_servic
 import type { Logger } from '@clipfarm/shared/log';
 import { findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
 import { MAX_BASE_SEED } from '@clipfarm/shared/model/clip';
+import { makeOwnDirectory } from '@clipfarm/shared/own-directory';
 import { serverCredentials } from '@clipfarm/shared/rpc/credentials';
 import { rpcHandlers } from '@clipfarm/shared/rpc/handlers';
 import { closeServer, createFarmServer, listen } from '@clipfarm/shared/rpc/server';
@@ -72,7 +73,7 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
     ...(config.ffprobe === undefined ? {} : { ffprobePath: config.ffprobe }),
   });
   const dataDir = config['data-dir'];
-  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  await makeOwnDirectory(dataDir, '--data-dir');
   const metrics = createMetrics();
   await using undo = new AsyncDisposableStack();
   const endpoints = webhookEndpoints({

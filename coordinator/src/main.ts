@@ -1,3 +1,4 @@
+import { systemReason } from '@clipfarm/shared/disk-error';
 import { writeFileDurable } from '@clipfarm/shared/durable-file';
 import { exitCodeOf, FarmError } from '@clipfarm/shared/errors';
 import { createLogger } from '@clipfarm/shared/log';
@@ -12,15 +13,25 @@ try {
   const failure = FarmError.from(error);
   process.stderr.write(`error: ${failure.message}\n`);
   if (failure.hint) process.stderr.write(`try: ${failure.hint}\n`);
-  if (failure.code === 'internal' && failure.cause instanceof Error) process.stderr.write(`${failure.cause.stack}\n`);
-  process.exitCode = exitCodeOf(failure.code);
+  // Where it came from helps only with what nobody expected.
+  if (error instanceof Error && !(error instanceof FarmError)) process.stderr.write(`${error.stack}\n`);
+  process.exit(exitCodeOf(failure.code));
 }
 
 async function serve(config: NonNullable<ReturnType<typeof coordinatorConfig>>): Promise<void> {
   const log = createLogger({ name: 'coordinator', level: config['log-level'], pretty: config['log-pretty'] });
   const running = await startCoordinator(config, log);
   const { listen, admin } = running;
-  if (config['ready-file']) await writeFileDurable(config['ready-file'], JSON.stringify({ listen, admin }));
+  const readyFile = config['ready-file'];
+  if (readyFile !== undefined) {
+    await writeFileDurable(readyFile, JSON.stringify({ listen, admin })).catch(async (error: unknown) => {
+      await running.close();
+      throw new FarmError('invalid_argument', `--ready-file: cannot write ${readyFile}: ${systemReason(error)}`, {
+        field: '--ready-file',
+        cause: error,
+      });
+    });
+  }
   let stopping = false;
   const stop = (signal: string) => {
     // A second signal is from someone who does not want to wait; everything durable is on disk at any moment.

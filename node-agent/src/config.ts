@@ -1,7 +1,7 @@
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { formatAddress, parseAddress } from '@clipfarm/shared/address';
 import { FarmError } from '@clipfarm/shared/errors';
+import { parseFlags } from '@clipfarm/shared/flags';
 import { type LogLevel, logLevels } from '@clipfarm/shared/log';
 import { z } from 'zod';
 import type { SyntheticSettings } from './synthetic-profile.ts';
@@ -83,7 +83,7 @@ const schema = z.strictObject({
   ffmpeg: z.string().min(1).optional(),
   ffprobe: z.string().min(1).optional(),
   admin: z.string().optional(),
-  'log-level': z.enum(logLevels).default('info'),
+  'log-level': z.enum(logLevels, `must be one of ${logLevels.join(', ')}`).default('info'),
   'log-pretty': z.boolean().default(false),
   'seconds-per-clip': seconds.default(0),
   'warm-up-seconds': seconds.default(0),
@@ -139,7 +139,7 @@ export function agentConfigFromArgs(
   argv: readonly string[],
   { env, hostName, homeDir }: Surroundings,
 ): AgentConfig | null {
-  const { help, ...given } = parseFlags(argv);
+  const { help, ...given } = givenFlags(argv);
   if (help === true) return null;
   const fromEnv = {
     coordinator: env.CLIPFARM_COORDINATOR || '127.0.0.1:7400',
@@ -189,17 +189,12 @@ function optional<K extends string, V>(key: K, value: V | undefined): { readonly
   return (value === undefined ? {} : { [key]: value }) as { readonly [P in K]?: V };
 }
 
-function parseFlags(argv: readonly string[]): Readonly<Record<string, unknown>> {
+function givenFlags(argv: readonly string[]): Readonly<Record<string, unknown>> {
   const options: Record<string, { type: 'string' | 'boolean'; multiple?: boolean }> = { help: { type: 'boolean' } };
   for (const flag of Object.keys(schema.shape)) options[flag] = { type: 'string' };
   for (const flag of ['insecure', 'log-pretty']) options[flag] = { type: 'boolean' };
   options['runner-arg'] = { type: 'string', multiple: true };
-  try {
-    return parseArgs({ args: [...argv], options, strict: true, allowPositionals: false }).values;
-  } catch (cause) {
-    const message = cause instanceof Error ? cause.message : String(cause);
-    throw new FarmError('invalid_argument', message, { hint: 'clipfarm agent --help', cause });
-  }
+  return parseFlags(argv, options, 'clipfarm agent --help');
 }
 
 function refusal(issue: z.core.$ZodIssue | undefined, values: Readonly<Record<string, unknown>>): FarmError {

@@ -41,7 +41,7 @@ test('a directory in use is refused with the process that uses it, until that is
   await once(holder.stdout, 'data');
   await assert.rejects(openAgentState(dir), {
     code: 'failed_precondition',
-    message: `state-dir: ${dir} is in use by another agent (process ${holder.pid})`,
+    message: `--state-dir: ${dir} is in use by another agent (process ${holder.pid})`,
   });
   holder.kill('SIGKILL');
   await once(holder, 'exit');
@@ -54,6 +54,6 @@ test('an agent whose state directory is a file says so in one line', async (t) =
   const agent = AgentProcess.start(t, path, '127.0.0.1:1');
   // Not its exit: what it printed may come after that.
   const [code] = await once(agent.child, 'close');
-  assert.equal(code, 1);
-  assert.match(agent.output, /^error: cannot use the state directory .*\n$/);
+  assert.equal(code, 2);
+  assert.match(agent.output, /^error: --state-dir: ".*" can't be used: .*; accepted: a directory .*\n$/);
 });

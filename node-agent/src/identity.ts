@@ -3,8 +3,9 @@ import { chmod, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { diskError, isSystemError } from '@clipfarm/shared/disk-error';
-import { mkdirDurable, writeFileDurable } from '@clipfarm/shared/durable-file';
+import { writeFileDurable } from '@clipfarm/shared/durable-file';
 import { FarmError } from '@clipfarm/shared/errors';
+import { makeOwnDirectory } from '@clipfarm/shared/own-directory';
 
 /** The agent's hold on its state directory. */
 export interface AgentState {
@@ -21,16 +22,14 @@ const SQLITE_BUSY = 5;
  * Makes the state directory, locks it against other agents and reads the node's identity, which is made on first use.
  *
  * @throws FarmError `failed_precondition` when another agent holds the directory or the identity can't be read,
- *   `internal` or `resource_exhausted` when the disk refuses.
+ *   `invalid_argument` when the directory can't be used, `internal` or `resource_exhausted` when the disk refuses.
  */
 export async function openAgentState(stateDir: string): Promise<AgentState> {
-  try {
-    await mkdirDurable(stateDir);
-    // Inputs are somebody's face and voice.
-    await chmod(stateDir, 0o700);
-  } catch (error) {
-    throw diskError(error, `use the state directory ${stateDir}`);
-  }
+  await makeOwnDirectory(stateDir, '--state-dir');
+  // Inputs are somebody's face and voice, also in a directory that was there before.
+  await chmod(stateDir, 0o700).catch((error: unknown) => {
+    throw diskError(error, `close the state directory ${stateDir} to other users`);
+  });
   const release = await lockState(stateDir);
   try {
     return { nodeId: await readNodeId(join(stateDir, 'node-id')), release };
@@ -53,8 +52,8 @@ async function lockState(stateDir: string): Promise<() => void> {
     database.close();
     if (!isBusy(error)) throw diskError(error, `lock the state directory ${stateDir}`);
     const pid = (await readFile(pidPath, 'utf8').catch(() => 'unknown')).trim();
-    throw new FarmError('failed_precondition', `state-dir: ${stateDir} is in use by another agent (process ${pid})`, {
-      field: 'state-dir',
+    throw new FarmError('failed_precondition', `--state-dir: ${stateDir} is in use by another agent (process ${pid})`, {
+      field: '--state-dir',
       hint: 'Stop that agent, or give this one a directory of its own. One agent serves all slots of a host.',
       cause: error,
     });
@@ -79,8 +78,12 @@ async function readNodeId(path: string): Promise<string> {
   }
   const nodeId = text.trim();
   if (/^node-[0-9a-f-]{36}$/.test(nodeId)) return nodeId;
-  throw new FarmError('failed_precondition', `state-dir: ${path} holds "${nodeId.slice(0, 80)}", which is no node id`, {
-    field: 'state-dir',
-    hint: 'Delete the file to give this host a new identity.',
-  });
+  throw new FarmError(
+    'failed_precondition',
+    `--state-dir: ${path} holds "${nodeId.slice(0, 80)}", which is no node id`,
+    {
+      field: '--state-dir',
+      hint: 'Delete the file to give this host a new identity.',
+    },
+  );
 }

@@ -60,13 +60,13 @@ test('a port in use and an address that is none are reported by name', async (t)
   t.after(() => server.close());
   await assert.rejects(startAdminServer({ listen: server.address, metrics, readiness: () => [] }), {
     code: 'failed_precondition',
-    field: 'admin',
-    message: `admin: cannot listen on ${server.address}: the port is in use`,
+    field: '--admin',
+    message: `--admin: cannot listen on ${server.address}: the port is in use`,
     hint: /choose another port/,
   });
   await assert.rejects(startAdminServer({ listen: 'here', metrics, readiness: () => [] }), {
     code: 'invalid_argument',
-    field: 'admin',
+    field: '--admin',
   });
 });
 

@@ -32,7 +32,7 @@ interface Page {
  * @throws FarmError `failed_precondition` when the address can't be bound, `invalid_argument` when it is none.
  */
 export async function startAdminServer(options: AdminServerOptions): Promise<AdminServer> {
-  const { host, port } = parseAddress(options.listen, 'admin');
+  const { host, port } = parseAddress(options.listen, '--admin');
   const server = createServer(
     { requestTimeout: 10_000, headersTimeout: 5000, maxHeaderSize: 8192 },
     (request, response) => {
@@ -45,7 +45,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
   // Probes and scrapers need one connection each.
   server.maxConnections = 100;
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => reject(cannotListen('admin', options.listen, error)));
+    server.once('error', (error) => reject(cannotListen('--admin', options.listen, error)));
     server.listen(port, host, resolve);
   });
   const bound = server.address();

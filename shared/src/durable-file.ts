@@ -35,9 +35,13 @@ export async function renameDurable(temporary: string, destination: string): Pro
   await syncPath(dirname(destination));
 }
 
-/** Makes a directory and its missing parents, durably. */
-export async function mkdirDurable(path: string): Promise<void> {
-  const first = await mkdir(path, { recursive: true });
+/**
+ * Makes a directory and its missing parents, durably.
+ *
+ * @param mode permission bits of what is made; the process's umask is taken off.
+ */
+export async function mkdirDurable(path: string, mode = 0o777): Promise<void> {
+  const first = await mkdir(path, { recursive: true, mode });
   if (first === undefined) return;
   // A directory entry lives in its parent: every parent from the new leaf up to the one that existed must be synced.
   const top = dirname(resolve(first));

@@ -38,15 +38,6 @@ export interface Connection {
   close(): void;
 }
 
-/** Flags by the field that shared/src/rpc/credentials.ts names. */
-const flagOf: Readonly<Record<string, string>> = {
-  address: '--coordinator',
-  ca: '--tls-ca',
-  cert: '--tls-cert',
-  key: '--tls-key',
-  token: '--token-file',
-};
-
 /**
  * Prepares a connection; nothing is dialled before the first call.
  *
@@ -110,15 +101,10 @@ function channelOf(options: ConnectOptions): ClientChannel {
       ...(keyPath === undefined ? {} : { keyPath }),
     });
   } catch (error) {
-    const { code, message, field, cause } = FarmError.from(error);
-    const flag = flagOf[field ?? ''];
-    if (field === undefined || flag === undefined) throw error;
-    const named = message.startsWith(`${field}: `) ? `${flag}: ${message.slice(field.length + 2)}` : message;
-    const hint =
-      field === 'ca'
-        ? 'Give the coordinator’s certificate authority with --tls-ca FILE, or --insecure on a network you trust.'
-        : `Correct ${flag}, or the environment variable that stands for it.`;
-    throw new FarmError(code, named, { field, hint, cause });
+    const { code, message, field, hint, cause } = FarmError.from(error);
+    if (field === undefined || hint !== undefined) throw error;
+    const where = `Correct ${field}, or the environment variable that stands for it.`;
+    throw new FarmError(code, message, { field, hint: where, cause });
   }
 }
 

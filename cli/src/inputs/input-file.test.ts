@@ -56,6 +56,22 @@ test('a file that may not be read is refused', async (t) => {
   }
 });
 
+test('a picture that ends in the middle and a speech without a sample are refused before they are sent', async (t) => {
+  const dir = temporaryDirectory(t);
+  for (const bytes of [30, 40, 44]) {
+    const path = writeSample(dir, `${bytes}.png`, pngHeader(512, 512).subarray(0, bytes));
+    await assert.rejects(inspectImage(path), { field: 'image', message: /ends in the middle.*accepted: a PNG/ });
+  }
+  await inspectImage(writeSample(dir, 'whole.png', pngHeader(512, 512).subarray(0, 45)));
+  for (const empty of [wav(0), wav(0).subarray(0, 30), wav(100).subarray(0, 44)]) {
+    const path = writeSample(dir, 'empty.wav', empty);
+    await assert.rejects(inspectAudio(path), { field: 'audio', message: /holds no sound at all; accepted: a WAV/ });
+  }
+  const streamed = wav(3200);
+  streamed.writeUInt32LE(0xff_ff_ff_ff, 40);
+  await inspectAudio(writeSample(dir, 'streamed.wav', streamed));
+});
+
 test('files of the wrong kind are refused with a way out', async (t) => {
   const dir = temporaryDirectory(t);
   const sound = writeSample(dir, 'talk.wav', wav(100));

@@ -7,6 +7,7 @@ import { checkImage } from '@clipfarm/shared/model/size';
 import { imageSize } from 'image-size';
 import { shellWord } from '../render/shell-word.ts';
 import { bytes as bytesText } from '../render/units.ts';
+import { isCutPng, isEmptyWav } from './damage.ts';
 import { detectMediaType, HEAD_BYTES, type MediaType } from './media-type.ts';
 import { hasVideoTrack } from './mp4-tracks.ts';
 
@@ -44,6 +45,9 @@ export async function inspectImage(path: string): Promise<InputFile> {
     const content = Buffer.alloc(bytes);
     await file.read(content, 0, bytes, 0);
     checkDimensions(path, content);
+    if (name === 'PNG' && isCutPng(content)) {
+      throw damaged('image', path, `ends in the middle: it is damaged after ${bytesText(bytes)}`, acceptedImages);
+    }
     return { kind: InputKind.INPUT_KIND_IMAGE, path, bytes, sha256: await hashFile(path) };
   });
 }
@@ -61,6 +65,9 @@ export async function inspectAudio(path: string): Promise<InputFile> {
     if (!isAudio) {
       const seen = video === true && type !== undefined ? ({ ...type, kind: 'video' } as const) : type;
       throw wrongType('audio', path, seen, acceptedAudio, audioHint(path, seen));
+    }
+    if (type?.name === 'WAV' && (await isEmptyWav(file, bytes))) {
+      throw damaged('audio', path, 'holds no sound at all', acceptedAudio);
     }
     return { kind: InputKind.INPUT_KIND_AUDIO, path, bytes, sha256: await hashFile(path) };
   });
@@ -140,6 +147,11 @@ function wrongType(
   const seen =
     type === undefined ? 'is of no known media format' : `is ${article(type.kind)} ${type.kind} file (${type.name})`;
   return new FarmError('invalid_argument', `${field}: "${path}" ${seen}; accepted: ${accepted}`, { field, hint });
+}
+
+function damaged(field: 'image' | 'audio', path: string, what: string, accepted: string): FarmError {
+  const hint = `Correct --${field}.`;
+  return new FarmError('invalid_argument', `${field}: "${path}" ${what}; accepted: ${accepted}`, { field, hint });
 }
 
 function article(kind: MediaType['kind']): string {

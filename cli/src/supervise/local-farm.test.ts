@@ -118,11 +118,11 @@ test('a coordinator that cannot start ends up with its own words, not with those
   assert.equal(token.code, 2);
   assert.match(
     token.text,
-    /error: coordinator ended with status 2; it did not start: token: .*\ntry: .*The whole log is /,
+    /error: coordinator ended with status 2; it did not start: --token-file: .*\ntry: .*The whole log is /,
   );
   const open = await failing('--listen', '0.0.0.0:0');
-  assert.match(open.text, /it did not start: listen: .*\ntry: Add what is missing/);
+  assert.match(open.text, /it did not start: --listen: .*\ntry: Add what is missing/);
   const listen = await failing('--listen', 'foo');
   assert.equal(listen.code, 2);
-  assert.match(listen.text, /it did not start: listen: "foo".*\ntry: The whole log is /);
+  assert.match(listen.text, /it did not start: --listen: "foo".*\ntry: The whole log is /);
 });

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '@clipfarm/shared/clock';
 import { diskError } from '@clipfarm/shared/disk-error';
 import { FarmError } from '@clipfarm/shared/errors';
+import { makeOwnDirectory } from '@clipfarm/shared/own-directory';
 import { exitCode } from '../exit-code.ts';
 import { openLog, tailOfLog } from './log-file.ts';
 import { type ServiceName, spawnService } from './spawn-service.ts';
@@ -80,7 +81,7 @@ export function logDirectory(dataDir: string): string {
  */
 export async function startLocalFarm(options: LocalFarmOptions): Promise<LocalFarm> {
   const { dataDir, clock } = options;
-  makeDirectories(dataDir);
+  await makeDirectories(dataDir);
   const readyFile = join(dataDir, 'run', 'coordinator.json');
   rmSync(readyFile, { force: true });
   const failure = Promise.withResolvers<FarmError>();
@@ -130,7 +131,8 @@ export async function startLocalFarm(options: LocalFarmOptions): Promise<LocalFa
   return { ...addresses, failed: failure.promise, stop };
 }
 
-function makeDirectories(dataDir: string): void {
+async function makeDirectories(dataDir: string): Promise<void> {
+  await makeOwnDirectory(dataDir, '--data-dir');
   try {
     for (const directory of ['run', 'logs', 'agents']) mkdirSync(join(dataDir, directory), { recursive: true });
   } catch (error) {

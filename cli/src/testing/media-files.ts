@@ -8,7 +8,7 @@ export function writeSample(directory: string, name: string, content: Uint8Array
   return path;
 }
 
-/** The first chunk of a PNG of that size; enough for whoever reads headers only. */
+/** The first and the last chunk of a PNG of that size; enough for whoever decodes nothing. */
 export function pngHeader(width: number, height: number): Buffer {
   const png = Buffer.alloc(64);
   png.write('\x89PNG\r\n\x1a\n', 0, 'latin1');
@@ -16,6 +16,7 @@ export function pngHeader(width: number, height: number): Buffer {
   png.write('IHDR', 12, 'latin1');
   png.writeUInt32BE(width, 16);
   png.writeUInt32BE(height, 20);
+  png.write('IEND', 37, 'latin1');
   return png;
 }
 

@@ -4,7 +4,7 @@ import type { JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/
 import type { RpcHandlers } from '@clipfarm/shared/rpc/handlers';
 import { pipeFileToCall, readUpload, receiveToFile } from '@clipfarm/shared/rpc/stream';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
-import { type Decision, isOver, type JobCommand } from '../core/decide.ts';
+import { type Decision, isOver, type JobCommand, stateWord } from '../core/decide.ts';
 import { evolve } from '../core/evolve.ts';
 import type { JobState } from '../core/job-model.ts';
 import { forecastFinish } from '../core/schedule.ts';
@@ -112,7 +112,7 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       if (!job.result) {
         throw new FarmError(
           'failed_precondition',
-          `job ${job.definition.jobId} has no video: it is ${stateName(job)}`,
+          `job ${job.definition.jobId} has no video: it is ${stateWord(job)}`,
           {
             field: 'job_id',
             hint: 'clipfarm job watch shows when it is completed',
@@ -186,8 +186,4 @@ function pageOf(all: readonly JobState[], size: number, token: string, states: r
   const page = wanted.slice(0, size || DEFAULT_PAGE);
   const more = page.length < wanted.length;
   return { page, next: more ? (page.at(-1)?.definition.jobId ?? '') : '' };
-}
-
-function stateName(job: JobState): string {
-  return stateOf(job).replace('JOB_STATE_', '').toLowerCase();
 }

@@ -2,7 +2,7 @@ import { Job, type JobPlan, type JobState as JobStateMessage } from '@clipfarm/s
 import { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { fitSlot } from '@clipfarm/shared/model/profiles';
 import { countClips } from '../core/clip-ranges.ts';
-import { isOver } from '../core/decide.ts';
+import { isOver, type StateWord, stateWord } from '../core/decide.ts';
 import type { JobDefinition, JobState } from '../core/job-model.ts';
 import { committedPrefix, committedSpans } from '../core/job-progress.ts';
 import { forecastFinish, forecastLease } from '../core/schedule.ts';
@@ -182,11 +182,14 @@ interface Look {
 }
 
 const jobStates = {
+  queued: 'JOB_STATE_QUEUED',
+  rendering: 'JOB_STATE_RENDERING',
+  paused: 'JOB_STATE_PAUSED',
   stitching: 'JOB_STATE_STITCHING',
   completed: 'JOB_STATE_COMPLETED',
   failed: 'JOB_STATE_FAILED',
   cancelled: 'JOB_STATE_CANCELLED',
-} as const;
+} as const satisfies { readonly [S in StateWord]: JobStateMessage };
 
 const nodeStates = {
   online: 'NODE_STATE_ONLINE',
@@ -197,9 +200,7 @@ const nodeStates = {
 
 /** A job's state as the API names it. */
 export function stateOf(job: JobState): JobStateMessage {
-  if (job.status !== 'active') return jobStates[job.status];
-  if (job.paused) return 'JOB_STATE_PAUSED';
-  return job.startedAt === null ? 'JOB_STATE_QUEUED' : 'JOB_STATE_RENDERING';
+  return jobStates[stateWord(job)];
 }
 
 function specOf(job: JobState) {

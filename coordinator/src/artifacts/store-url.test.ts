@@ -4,7 +4,7 @@ import { FarmError } from '@clipfarm/shared/errors';
 import { artifactStoreFromUrl } from './store-url.ts';
 
 test('whatever has no scheme is a directory', () => {
-  for (const path of ['/var/lib/clipfarm', 'artifacts', './a b', 'C-drive', 's3:bucket']) {
+  for (const path of ['/var/lib/clipfarm', 'artifacts', './a b', 'C-drive']) {
     assert.deepEqual(artifactStoreFromUrl(path), { kind: 'directory', path });
   }
 });
@@ -45,6 +45,7 @@ test('what can’t be meant is refused by its name', () => {
   for (const [text, message] of [
     ['', /path "" must be a path/],
     ['a\0b', /path .* must be a path/],
+    ['s3:/clips', /path "s3:\/clips" lacks the \/\/ of s3:\/\/BUCKET/],
     ['gs://clips', /scheme "gs" must be s3/],
     ['S3://clips', /scheme "S3" must be s3/],
     ['s3://clips', /region is missing/],
@@ -68,7 +69,7 @@ test('what can’t be meant is refused by its name', () => {
     ['s3://clips?endpoint=ftp://host', /endpoint/],
     ['s3://clips?endpoint=http://host/path', /endpoint "http:\/\/host\/path"/],
   ] as const) {
-    assert.throws(() => artifactStoreFromUrl(text), { code: 'invalid_argument', field: 'artifacts', message }, text);
+    assert.throws(() => artifactStoreFromUrl(text), { code: 'invalid_argument', field: '--artifacts', message }, text);
   }
 });
 

@@ -75,14 +75,15 @@ export function artifactStoreFromUrl(text: string): ArtifactStoreOptions {
   const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//.exec(text)?.[1];
   if (scheme === undefined) {
     if (text === '' || text.includes('\0')) throw refused('path', text, 'must be a path');
+    if (/^s3:/i.test(text)) throw refused('path', text, 'lacks the // of s3://BUCKET');
     return { kind: 'directory', path: text };
   }
   if (scheme !== 's3') throw refused('scheme', scheme, 'must be s3');
   const url = URL.parse(text);
   // What stands before an @ may be a secret key, so that the text isn't repeated.
   if (url === null || url.username !== '' || url.password !== '' || text.includes('@')) {
-    throw new FarmError('invalid_argument', 'artifacts: the URL must hold no credentials and be well formed', {
-      field: 'artifacts',
+    throw new FarmError('invalid_argument', '--artifacts: the URL must hold no credentials and be well formed', {
+      field: '--artifacts',
       hint: 'Credentials come from the environment, a shared profile or a role of this host.',
     });
   }
@@ -108,8 +109,8 @@ export function artifactStoreFromUrl(text: string): ArtifactStoreOptions {
 
 function refused(part: string, value: string | undefined, why: string): FarmError {
   const shown = value === undefined ? '' : ` "${value.slice(0, 100)}"`;
-  return new FarmError('invalid_argument', `artifacts: ${part}${shown} ${why}`, {
-    field: 'artifacts',
+  return new FarmError('invalid_argument', `--artifacts: ${part}${shown} ${why}`, {
+    field: '--artifacts',
     hint: `Accepted is ${ARTIFACT_STORE_FORMS}.`,
   });
 }

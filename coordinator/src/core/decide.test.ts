@@ -289,7 +289,26 @@ test('a retried job keeps its committed clips and forgets what was held against 
   assert.deepEqual([...job.state.committed.keys()], [0]);
   assert.equal(job.state.troubles.size + job.state.unfitSlots.size, 0);
   assert.equal(commit(job, 'l1', 1).outcome, 'done', 'a chunk that came late is wanted again');
-  assertRefused(execute(job, { type: 'retry' }), /this one is active/);
+  assertRefused(execute(job, { type: 'retry' }), /failed or cancelled job can be retried; it is rendering$/);
+});
+
+test('what a job can not do is told in the words of its state', () => {
+  const job = submitJob({ clips: 1 });
+  const refusals = (...types: ('retry' | 'resume' | 'cancel')[]) =>
+    types.map((type) => {
+      const decision = execute(job, type === 'cancel' ? { type, reason: 'no' } : { type });
+      return decision.outcome === 'refused' ? decision.reason.replace(/^.*; /, '') : decision.outcome;
+    });
+  const pause = { type: 'pause', reason: 'wait', currentClips: new Map() } as const;
+  assert.deepEqual(refusals('retry', 'resume'), ['it is queued', 'unchanged']);
+  execute(job, pause);
+  assert.deepEqual(refusals('retry', 'resume', 'retry'), ['it is paused', 'done', 'it is queued']);
+  grant(job, 'l1', 0, 1);
+  assert.deepEqual(refusals('retry'), ['it is rendering']);
+  commit(job, 'l1', 0);
+  assertRefused(execute(job, pause), /^it can't be paused; it is stitching$/);
+  execute(job, { type: 'fail', reason: 'the disk is full' });
+  assert.deepEqual(refusals('resume', 'cancel'), ['it is failed', 'it is failed already']);
 });
 
 test('a job that failed while stitching is stitched again when it is retried', () => {

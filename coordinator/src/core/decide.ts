@@ -102,18 +102,19 @@ export function decide(state: JobState, command: JobCommand, now: number): Decis
     case 'pause':
       return pause(state, command.reason, command.currentClips);
     case 'resume':
+      if (isOver(state)) return refused(`it can't be resumed; it is ${stateWord(state)}`);
       return state.paused ? done({ type: 'JobResumed' }) : { outcome: 'unchanged' };
     case 'cancel':
       if (state.status === 'cancelled') return { outcome: 'unchanged' };
-      if (isOver(state)) return refused(`the job is ${state.status} already`);
+      if (isOver(state)) return refused(`it can't be cancelled; it is ${stateWord(state)} already`);
       return done(...endLeases(state, 'the job is cancelled'), { type: 'JobCancelled', reason: command.reason });
     case 'retry':
       if (state.status !== 'failed' && state.status !== 'cancelled') {
-        return refused(`only a failed or cancelled job can be retried; this one is ${state.status}`);
+        return refused(`only a failed or cancelled job can be retried; it is ${stateWord(state)}`);
       }
       return done({ type: 'JobRetried', reason: '' });
     case 'setPriority':
-      if (isOver(state)) return refused(`the job is ${state.status} already`);
+      if (isOver(state)) return refused(`its priority means nothing any more; it is ${stateWord(state)} already`);
       if (state.priority === command.priority) return { outcome: 'unchanged' };
       return done({ type: 'PriorityChanged', priority: command.priority });
     case 'complete':
@@ -123,6 +124,16 @@ export function decide(state: JobState, command: JobCommand, now: number): Decis
       if (isOver(state)) return refused(`the job is ${state.status} already`);
       return done(...endLeases(state, 'the job failed'), { type: 'JobFailed', reason: command.reason });
   }
+}
+
+/** What the job's state is called where people see it. */
+export type StateWord = Exclude<JobState['status'], 'active'> | 'queued' | 'rendering' | 'paused';
+
+/** Where a job stands, in the words of the API. */
+export function stateWord(state: JobState): StateWord {
+  if (state.status !== 'active') return state.status;
+  if (state.paused) return 'paused';
+  return state.startedAt === null ? 'queued' : 'rendering';
 }
 
 /** Whether nothing more happens to the job unless it is retried. */
@@ -270,8 +281,8 @@ function failLease(state: JobState, command: Extract<JobCommand, { type: 'failLe
 }
 
 function pause(state: JobState, reason: string, currentClips: ReadonlyMap<string, number>): Decision {
+  if (state.status !== 'active') return refused(`it can't be paused; it is ${stateWord(state)}`);
   if (state.paused) return { outcome: 'unchanged' };
-  if (state.status !== 'active') return refused(`the job is ${state.status}`);
   const shrinks = [...state.leases.values()].flatMap((lease) => {
     // What such a lease has rendered comes at its end; it would be lost.
     if (lease.fixedEnd) return [];

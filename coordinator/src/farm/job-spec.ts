@@ -9,15 +9,17 @@ const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'must be the SHA-256 of an upl
 const label = (max: number) =>
   z
     .string()
-    .max(max)
+    .max(max, `must have at most ${max} characters`)
     .regex(/^\P{Cc}*$/u, 'must not hold control characters');
+
+const PRIORITY = 'must be a whole number of -100 to 100';
 
 const fields = z.object({
   name: label(200),
   imageSha256: sha256,
   audioSha256: sha256,
-  prompt: z.string().max(4000),
-  priority: z.number().int().min(-100).max(100),
+  prompt: z.string().max(4000, 'must have at most 4000 characters'),
+  priority: z.int(PRIORITY).min(-100, PRIORITY).max(100, PRIORITY),
   owner: label(100),
 });
 

@@ -100,7 +100,7 @@ export class Submissions {
     if (audioFrames === 0) {
       throw new FarmError(
         'invalid_argument',
-        `audio: ${audio.samples} samples at 48 kHz are less than one frame (40 ms)`,
+        `audio: it has ${audio.samples} samples at 48 kHz; accepted: at least 960, half a frame`,
         {
           field: 'audio',
         },

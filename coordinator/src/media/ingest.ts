@@ -63,7 +63,7 @@ const UPRIGHT = [
 export async function probeImage(ffmpeg: Ffmpeg, path: string): Promise<ImageInfo> {
   const header = await readImageHeader(path);
   const argv = [...QUIET, '-xerror', ...imageInput(header, path), '-frames:v', '1', '-f', 'null', '-'];
-  await decodePicture(ffmpeg, argv);
+  await decodePicture(ffmpeg, argv, path);
   return { format: header.format, ...uprightSize(header) };
 }
 
@@ -97,7 +97,7 @@ export async function prepareReference(
     ...['-frames:v', '1', '-map_metadata', '-1', '-fflags', '+bitexact', '-flags:v', '+bitexact'],
     ...['-c:v', 'png', '-f', 'image2', '-update', '1', out],
   ];
-  await decodePicture(ffmpeg, argv);
+  await decodePicture(ffmpeg, argv, path);
 }
 
 /**
@@ -125,7 +125,7 @@ export async function ingestAudio(
     ...['-c:a', 'pcm_s16le', '-f', 'wav', deliveryWav],
   ];
   const options = { timeoutMs: DECODE_TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) };
-  await decodeOrBlame(runTool(ffmpeg.ffmpeg, argv, options), (why) =>
+  await decodeOrBlame(runTool(ffmpeg.ffmpeg, argv, options), path, (why) =>
     badAudio(`it can't be decoded to the end: ${why}`, 'If it plays well, convert it to WAV and submit that.'),
   );
   const { samples } = await readWavInfo(deliveryWav);
@@ -160,13 +160,17 @@ function imageInput({ format }: ImageHeader, path: string): readonly string[] {
   return [...LOCAL_ONLY, '-f', `${format}_pipe`, ...PIXEL_LIMIT, '-noautorotate', '-i', path];
 }
 
-async function decodePicture(ffmpeg: Ffmpeg, argv: readonly string[]): Promise<void> {
+async function decodePicture(ffmpeg: Ffmpeg, argv: readonly string[], path: string): Promise<void> {
   const run = runTool(ffmpeg.ffmpeg, argv, { timeoutMs: PICTURE_TIMEOUT_MS });
-  await decodeOrBlame(run, (why) => badImage(`it can't be decoded: ${why}`));
+  await decodeOrBlame(run, path, (why) => badImage(`it can't be decoded: ${why}`));
 }
 
 /** FFmpeg ends well after some kinds of damage, so anything that it complains about counts. */
-async function decodeOrBlame(run: ReturnType<typeof runTool>, blame: (why: string) => FarmError): Promise<void> {
+async function decodeOrBlame(
+  run: ReturnType<typeof runTool>,
+  path: string,
+  blame: (why: string) => FarmError,
+): Promise<void> {
   let complaint: string;
   try {
     complaint = (await run).stderr.trim();
@@ -174,5 +178,5 @@ async function decodeOrBlame(run: ReturnType<typeof runTool>, blame: (why: strin
     if (!(error instanceof FarmError) || error.code !== 'internal') throw error;
     complaint = error.message;
   }
-  if (complaint !== '') throw blame(shortComplaint(complaint));
+  if (complaint !== '') throw blame(shortComplaint(complaint, path));
 }

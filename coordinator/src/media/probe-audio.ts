@@ -56,7 +56,7 @@ export async function probeAudio(ffmpeg: Ffmpeg, path: string): Promise<AudioSou
   const { stdout } = await runTool(ffmpeg.ffprobe, argv, { timeoutMs: TIMEOUT_MS }).catch((error: unknown) => {
     const failure = FarmError.from(error);
     if (failure.code !== 'internal') throw failure;
-    throw badAudio(`it is no readable ${format.name} file: ${shortComplaint(failure.message)}`);
+    throw badAudio(`it is no readable ${format.name} file: ${shortComplaint(failure.message, path)}`);
   });
   const { streams } = probeResult.parse(JSON.parse(stdout.toString('utf8')));
   // A cover picture of an album is a video stream of one attached frame.
@@ -76,9 +76,18 @@ export function badAudio(why: string, hint = `Give a ${ACCEPTED_AUDIO} file.`): 
   return new FarmError('invalid_argument', `audio: ${why}`, { field: 'audio', hint });
 }
 
-/** What FFmpeg complained about, without memory addresses, cut to a readable length. */
-export function shortComplaint(text: string): string {
-  return text.replaceAll(/ @ 0x[0-9a-f]+/g, '').slice(0, COMPLAINT_CHARACTERS);
+/**
+ * What FFmpeg complained about, for the one whose file it is: each thing once, in one line, without the coordinator's
+ * paths, memory addresses and exit status.
+ */
+export function shortComplaint(text: string, path: string): string {
+  const lines = text
+    .replace(/^\S+ ended with (?:status \d+|signal \w+): /, '')
+    .split(/[\r\n]+/)
+    .map((line) => line.replaceAll(`${path}: `, '').replaceAll(path, 'the file'))
+    .map((line) => line.replaceAll(/\[([^\]]+?) @ 0x[0-9a-f]+\] /g, '').trim())
+    .filter((line) => line !== '');
+  return [...new Set(lines)].join('; ').slice(0, COMPLAINT_CHARACTERS);
 }
 
 async function recognise(path: string): Promise<{ readonly format: AudioFormat; readonly streamed: boolean }> {

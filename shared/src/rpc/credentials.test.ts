@@ -26,17 +26,20 @@ function refused(field: string, pattern: RegExp) {
 test('a client refuses plaintext to another machine unless told that it may be insecure', () => {
   assert.throws(
     () => clientChannel({ address: 'farm.example:7400' }),
-    refused('ca', /farm\.example:7400.*this machine/),
+    refused('--tls-ca', /farm\.example:7400.*this machine/),
   );
-  assert.throws(() => clientChannel({ address: '0.0.0.0:7400' }), refused('ca', /plaintext/));
+  assert.throws(() => clientChannel({ address: '0.0.0.0:7400' }), refused('--tls-ca', /plaintext/));
   assert.equal(clientChannel({ address: 'farm.example:7400', insecure: true }).address, 'farm.example:7400');
   for (const address of ['localhost:1', '127.0.0.9:1', '[::1]:1']) assert.ok(clientChannel({ address }).credentials);
 });
 
 test('a server that others can reach must have TLS and authentication, and is told everything that is missing', () => {
   const listen = '0.0.0.0:0';
-  assert.throws(() => serverCredentials({ listen }), refused('listen', /TLS.* and authentication/));
-  assert.throws(() => serverCredentials({ listen, tokenPath: '/x' }), refused('listen', /lacks TLS \(cert and key\)$/));
+  assert.throws(() => serverCredentials({ listen }), refused('--listen', /TLS.* and authentication/));
+  assert.throws(
+    () => serverCredentials({ listen, tokenPath: '/x' }),
+    refused('--listen', /lacks TLS \(--tls-cert and --tls-key\)$/),
+  );
   assert.equal(serverCredentials({ listen, insecure: true }).token, undefined);
   assert.equal(serverCredentials({ listen: '127.0.0.1:0' }).address, '127.0.0.1:0');
 });
@@ -50,18 +53,19 @@ test('certificates that cannot work are refused at start, each by its name', (t)
   writeFileSync(text, 'hello');
   const listen = '127.0.0.1:0';
   const server = (certPath: string, keyPath: string) => () => serverCredentials({ listen, certPath, keyPath });
-  assert.throws(server(text, pem.serverKey), refused('cert', /no PEM/));
-  assert.throws(server(garbage, pem.serverKey), refused('cert', /garbage\.pem/));
-  assert.throws(server(pem.serverCert, pem.clientKey), refused('cert', /do not belong together/));
-  assert.throws(server(join(dir, 'missing.pem'), pem.serverKey), refused('cert', /cannot read/));
-  assert.throws(() => serverCredentials({ listen, certPath: pem.serverCert }), refused('key', /go together/));
+  assert.throws(server(text, pem.serverKey), refused('--tls-cert', /no PEM/));
+  assert.throws(server(garbage, pem.serverKey), refused('--tls-cert', /garbage\.pem/));
+  assert.throws(server(pem.serverCert, pem.clientKey), refused('--tls-cert', /do not belong together/));
+  assert.throws(server(join(dir, 'missing.pem'), pem.serverKey), refused('--tls-cert', /cannot read/));
+  assert.throws(() => serverCredentials({ listen, certPath: pem.serverCert }), refused('--tls-key', /go together/));
   assert.throws(
     () => serverCredentials({ listen, clientCaPath: pem.ca }),
-    refused('client-ca', /without cert and key/),
+    refused('--tls-client-ca', /without --tls-cert and --tls-key/),
   );
   const address = '127.0.0.1:1';
-  assert.throws(() => clientChannel({ address, caPath: garbage }), refused('ca', /no usable certificate/));
-  assert.throws(() => clientChannel({ address, certPath: pem.clientCert }), refused('cert', /authority/));
+  assert.throws(() => clientChannel({ address, caPath: garbage }), refused('--tls-ca', /no usable certificate/));
+  assert.throws(() => clientChannel({ address, certPath: pem.clientCert }), refused('--tls-cert', /without --tls-ca/));
+  assert.throws(() => clientChannel({ address, keyPath: pem.clientKey }), refused('--tls-key', /without --tls-ca/));
 });
 
 test('a token file must hold one printable line', (t) => {
@@ -72,9 +76,9 @@ test('a token file must hold one printable line', (t) => {
   };
   assert.equal(withContent('  s3cret-token\n')().reveal(), 's3cret-token');
   for (const content of ['', '\n', 'two words', 'two\nlines', 'ünicode']) {
-    assert.throws(withContent(content), refused('token', /one line/));
+    assert.throws(withContent(content), refused('--token-file', /one line/));
   }
-  assert.throws(withContent('x'.repeat(5000)), refused('token', /5000 bytes; at most 4096/));
+  assert.throws(withContent('x'.repeat(5000)), refused('--token-file', /5000 bytes; accepted: at most 4096/));
 });
 
 test('over TLS with a token, only a client with the right authority and token gets through', async (t) => {

@@ -12,6 +12,7 @@ import {
   ServerCredentials,
 } from '@grpc/grpc-js';
 import { formatAddress, isLoopback, parseAddress } from '../address.ts';
+import { systemReason } from '../disk-error.ts';
 import { FarmError } from '../errors.ts';
 import { Secret } from '../secret.ts';
 import { clientChannelOptions } from './limits.ts';
@@ -73,17 +74,21 @@ const MAX_TOKEN_BYTES = 4096;
  * machine.
  */
 export function clientChannel(options: ClientChannelOptions): ClientChannel {
-  const address = parseAddress(options.address, 'address');
+  const address = parseAddress(options.address, '--coordinator');
   const tls = options.caPath !== undefined;
   if (!tls && !isLoopback(address.host) && options.insecure !== true) {
     throw new FarmError(
       'invalid_argument',
-      `ca: none given for ${options.address}; plaintext is accepted only to this machine (127.0.0.1, ::1, localhost)`,
-      { field: 'ca', hint: 'Give the certificate authority of the coordinator.' },
+      `--tls-ca: none given for ${options.address}; plaintext is accepted only to this machine (127.0.0.1, ::1, localhost)`,
+      {
+        field: '--tls-ca',
+        hint: 'Give the coordinator’s certificate authority with --tls-ca FILE, or --insecure on a network you trust.',
+      },
     );
   }
-  if (!tls && options.certPath !== undefined) {
-    throw new FarmError('invalid_argument', 'cert: has no effect without a certificate authority', { field: 'cert' });
+  const useless = options.certPath === undefined ? options.keyPath && '--tls-key' : '--tls-cert';
+  if (!tls && useless !== undefined) {
+    throw new FarmError('invalid_argument', `${useless}: has no effect without --tls-ca`, { field: useless });
   }
   const token = options.tokenPath === undefined ? undefined : readToken(options.tokenPath);
   const base = clientChannelOptions(isLoopback(address.host));
@@ -92,7 +97,7 @@ export function clientChannel(options: ClientChannelOptions): ClientChannel {
     const interceptors = token === undefined ? [] : [bearerInterceptor(token)];
     return { address: target, credentials: credentials.createInsecure(), options: { ...base, interceptors } };
   }
-  const ca = readAuthority(options.caPath, 'ca');
+  const ca = readAuthority(options.caPath, '--tls-ca');
   const pair = readPair(options.certPath, options.keyPath);
   const verify = isIP(address.host) === 0 ? {} : { checkServerIdentity: identityOf(address.host) };
   const channel = credentials.createSsl(ca, pair?.private_key ?? null, pair?.cert_chain ?? null, verify);
@@ -108,30 +113,32 @@ export function clientChannel(options: ClientChannelOptions): ClientChannel {
  * @throws FarmError `invalid_argument` naming everything that is missing, or the file that can't be used.
  */
 export function serverCredentials(options: ServerCredentialsOptions): ServerAccess {
-  const address = parseAddress(options.listen, 'listen');
+  const address = parseAddress(options.listen, '--listen');
   const pair = readPair(options.certPath, options.keyPath);
   if (!isLoopback(address.host) && options.insecure !== true) refuseOpenListener(options, pair !== undefined);
   if (pair === undefined && options.clientCaPath !== undefined) {
-    throw new FarmError('invalid_argument', 'client-ca: has no effect without cert and key', { field: 'client-ca' });
+    throw new FarmError('invalid_argument', '--tls-client-ca: has no effect without --tls-cert and --tls-key', {
+      field: '--tls-client-ca',
+    });
   }
   const token = options.tokenPath === undefined ? undefined : readToken(options.tokenPath);
   const target = formatAddress(address);
   if (pair === undefined) return { address: target, credentials: ServerCredentials.createInsecure(), token };
-  const clientCa = options.clientCaPath === undefined ? null : readAuthority(options.clientCaPath, 'client-ca');
+  const clientCa = options.clientCaPath === undefined ? null : readAuthority(options.clientCaPath, '--tls-client-ca');
   return { address: target, credentials: ServerCredentials.createSsl(clientCa, [pair], clientCa !== null), token };
 }
 
 function refuseOpenListener(options: ServerCredentialsOptions, tls: boolean): void {
   const missing: string[] = [];
-  if (!tls) missing.push('TLS (cert and key)');
+  if (!tls) missing.push('TLS (--tls-cert and --tls-key)');
   if (options.tokenPath === undefined && options.clientCaPath === undefined) {
-    missing.push('authentication (a token, or a client-ca for client certificates)');
+    missing.push('authentication (--token-file, or --tls-client-ca for client certificates)');
   }
   if (missing.length === 0) return;
   throw new FarmError(
     'invalid_argument',
-    `listen: ${options.listen} can be reached from other machines and lacks ${missing.join(' and ')}`,
-    { field: 'listen', hint: 'Add what is missing, or listen on 127.0.0.1.' },
+    `--listen: ${options.listen} can be reached from other machines and lacks ${missing.join(' and ')}`,
+    { field: '--listen', hint: 'Add what is missing, or listen on 127.0.0.1.' },
   );
 }
 
@@ -141,12 +148,16 @@ function refuseOpenListener(options: ServerCredentialsOptions, tls: boolean): vo
  * @throws FarmError `invalid_argument` when the file is missing, empty, longer than 4096 bytes or not plain ASCII.
  */
 export function readToken(path: string): Secret {
-  const text = readSmallFile(path, 'token', MAX_TOKEN_BYTES).toString('utf8').trim();
+  const text = readSmallFile(path, '--token-file', MAX_TOKEN_BYTES).toString('utf8').trim();
   // Header values are ASCII without blanks; anything else would fail later, far from here.
   if (!/^[!-~]+$/.test(text)) {
-    throw new FarmError('invalid_argument', `token: ${path} must hold one line of printable ASCII without blanks`, {
-      field: 'token',
-    });
+    throw new FarmError(
+      'invalid_argument',
+      `--token-file: ${path} must hold one line of printable ASCII without blanks`,
+      {
+        field: '--token-file',
+      },
+    );
   }
   return new Secret(text);
 }
@@ -186,15 +197,15 @@ interface KeyPair {
 function readPair(certPath: string | undefined, keyPath: string | undefined): KeyPair | undefined {
   if (certPath === undefined && keyPath === undefined) return undefined;
   if (certPath === undefined || keyPath === undefined) {
-    const field = certPath === undefined ? 'cert' : 'key';
-    throw new FarmError('invalid_argument', `${field}: missing; cert and key go together`, { field });
+    const field = certPath === undefined ? '--tls-cert' : '--tls-key';
+    throw new FarmError('invalid_argument', `${field}: missing; --tls-cert and --tls-key go together`, { field });
   }
-  const pair = { cert_chain: readPem(certPath, 'cert'), private_key: readPem(keyPath, 'key') };
+  const pair = { cert_chain: readPem(certPath, '--tls-cert'), private_key: readPem(keyPath, '--tls-key') };
   try {
     createSecureContext({ cert: pair.cert_chain, key: pair.private_key });
   } catch (error) {
-    const message = `cert: ${certPath} and ${keyPath} are not usable or do not belong together (${reasonOf(error)})`;
-    throw new FarmError('invalid_argument', message, { field: 'cert', cause: error });
+    const message = `--tls-cert: ${certPath} and ${keyPath} are not usable or do not belong together (${reasonOf(error)})`;
+    throw new FarmError('invalid_argument', message, { field: '--tls-cert', cause: error });
   }
   return pair;
 }
@@ -226,13 +237,13 @@ function readSmallFile(path: string, field: string, limit: number): Buffer {
   try {
     content = readFileSync(path);
   } catch (error) {
-    throw new FarmError('invalid_argument', `${field}: cannot read ${path}: ${reasonOf(error)}`, {
+    throw new FarmError('invalid_argument', `${field}: cannot read ${path}: ${systemReason(error)}`, {
       field,
       cause: error,
     });
   }
   if (content.length > limit) {
-    const message = `${field}: ${path} has ${content.length} bytes; at most ${limit} are accepted`;
+    const message = `${field}: ${path} has ${content.length} bytes; accepted: at most ${limit}`;
     throw new FarmError('invalid_argument', message, { field });
   }
   return content;

@@ -17,8 +17,8 @@ test('a port in use is reported with the address and what to do', async (t) => {
   const second = createFarmServer({ token: undefined });
   await assert.rejects(listen(second, access), {
     code: 'failed_precondition',
-    field: 'listen',
-    message: `listen: cannot listen on 127.0.0.1:${port}: the port is in use`,
+    field: '--listen',
+    message: `--listen: cannot listen on 127.0.0.1:${port}: the port is in use`,
     hint: /stop it, or choose another port/,
   });
   const foreign = serverCredentials({ listen: '192.0.2.1:0', insecure: true });

@@ -24,7 +24,7 @@ export function listen(server: Server, access: ServerAccess): Promise<number> {
   return new Promise((resolve, reject) => {
     server.bindAsync(access.address, access.credentials, (error, port) => {
       if (error === null) resolve(port);
-      else reject(cannotListen('listen', access.address, error));
+      else reject(cannotListen('--listen', access.address, error));
     });
   });
 }

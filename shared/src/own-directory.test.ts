@@ -1,0 +1,36 @@
+import assert from 'node:assert/strict';
+import { statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { systemReason } from './disk-error.ts';
+import { makeOwnDirectory } from './own-directory.ts';
+import { temporaryDirectory } from './testing/temporary.ts';
+
+test('a directory is made with its parents, for this user alone, and may be there already', async (t) => {
+  const path = join(temporaryDirectory(t), 'a', 'b');
+  await makeOwnDirectory(path, '--data-dir');
+  await makeOwnDirectory(path, '--data-dir');
+  assert.equal(statSync(path).mode & 0o777, 0o700);
+});
+
+test('what can not be a directory is refused with the flag, the path and the reason', async (t) => {
+  const file = join(temporaryDirectory(t), 'file');
+  writeFileSync(file, '');
+  for (const [path, reason] of [
+    [file, 'file already exists'],
+    [join(file, 'x'), 'not a directory'],
+  ] as const) {
+    await assert.rejects(makeOwnDirectory(path, '--data-dir'), {
+      code: 'invalid_argument',
+      field: '--data-dir',
+      message: `--data-dir: "${path}" can't be used: ${reason}; accepted: a directory that is there or can be made, and that this user may write to`,
+    });
+  }
+});
+
+test('a system error is told without its code, call and path', () => {
+  const reason = (message: string) => systemReason(new Error(message));
+  assert.equal(reason("ENOENT: no such file or directory, open '/x/y, z'"), 'no such file or directory');
+  assert.equal(reason('EIO: i/o error, read'), 'i/o error');
+  assert.equal(reason('something else'), 'something else');
+});

@@ -1,0 +1,29 @@
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
+import { diskError, isDiskFull, systemReason } from './disk-error.ts';
+import { mkdirDurable } from './durable-file.ts';
+import { FarmError } from './errors.ts';
+
+/**
+ * Makes the directory in which a process keeps what is its own, closed to other users, and sees that it can be used.
+ *
+ * @param flag flag that names it, for the message.
+ * @throws FarmError `invalid_argument` when it can't be made or written to, `resource_exhausted` when the disk is full.
+ */
+export async function makeOwnDirectory(path: string, flag: string): Promise<void> {
+  try {
+    await mkdirDurable(path, 0o700);
+    await access(path, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (cause) {
+    if (isDiskFull(cause)) throw diskError(cause, `make ${path}`);
+    const accepted = 'a directory that is there or can be made, and that this user may write to';
+    throw new FarmError(
+      'invalid_argument',
+      `${flag}: "${path}" can't be used: ${systemReason(cause)}; accepted: ${accepted}`,
+      {
+        field: flag,
+        cause,
+      },
+    );
+  }
+}
