@@ -32,6 +32,7 @@ import { Jobs } from './farm/jobs.ts';
 import { Links } from './farm/links.ts';
 import { Nodes } from './farm/nodes.ts';
 import { Office } from './farm/office.ts';
+import { SnapshotKeeper } from './farm/snapshot-keeper.ts';
 import { Speedometer } from './farm/speedometer.ts';
 import { StorageHealth } from './farm/storage-health.ts';
 import { Submissions } from './farm/submissions.ts';
@@ -99,8 +100,10 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   };
 
   const office = new Office(() => election.current());
-  const jobs = await Jobs.load(journal, clock, office);
-  const nodes = await Nodes.load(journal, clock, office);
+  const snapshots = new SnapshotKeeper(log);
+  const kept = { journal, clock, office, snapshots };
+  const jobs = await Jobs.load(kept);
+  const nodes = await Nodes.load(kept);
   const fleet = new Fleet(jobs, nodes, clock, DEFAULT_POLICY);
   const links = new Links();
   const storage = new StorageHealth(log);

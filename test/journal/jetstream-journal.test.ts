@@ -174,24 +174,34 @@ test('a server that is killed under load and started again has everything that w
   }
 });
 
-test('with purging, a snapshot removes what it covers and no more, and the stream goes on', async (t) => {
+test('removing what a snapshot covers leaves the last message of the stream, and a message that reaches beyond it', async (t) => {
   const nats = await natsFor(t);
-  let { journal, connection, close } = await nats.open({ purgeOnSnapshot: true });
+  const { journal, connection } = await nats.open();
   for (const n of upTo(10)) await journal.append('s', 2 * n - 2, events(2 * n - 1, 2 * n), meta);
   await journal.append('other', 0, events(1), meta);
   await journal.saveSnapshot('s', 7, 'seven');
+  await journal.trim('s', 7);
   assert.deepEqual(numbersOf(await readAll(journal, 's', 8)), upTo(20).slice(7));
   await assert.rejects(readAll(journal, 's'), { code: 'internal', message: /events 1 to 6 of stream s are gone/ });
   await journal.saveSnapshot('s', 20, 'twenty');
+  await journal.trim('s', 20);
   const jsm = await connection.jetstreamManager();
   assert.equal((await jsm.streams.info('CLIPFARM_EVENTS')).state.messages, 2, 'the last message of each stream stays');
-  await close();
-  ({ journal, connection, close } = await nats.open({ purgeOnSnapshot: true }));
-  assert.deepEqual(await journal.loadSnapshot('s'), { position: 20, data: 'twenty' });
-  assert.deepEqual(await readAll(journal, 's', 21), []);
-  assert.equal(await journal.append('s', 20, events(21), meta), 21);
-  assert.deepEqual(numbersOf(await readAll(journal, 's', 21)), [21]);
-  assert.deepEqual(numbersOf(await readAll(journal, 'other')), [1]);
+});
+
+test('what comes after a snapshot is read without what was before it', async (t) => {
+  const nats = await natsFor(t);
+  const first = await nats.open();
+  for (const n of upTo(20)) await first.journal.append('s', n - 1, events(n), meta);
+  await first.journal.saveSnapshot('s', 20, 'twenty');
+  for (const n of [21, 22]) await first.journal.append('s', n - 1, events(n), meta);
+  await first.close();
+  const { journal, connection } = await nats.open();
+  // Damage that only reading from the beginning would meet.
+  await (await connection.jetstreamManager()).streams.deleteMessage('CLIPFARM_EVENTS', 5);
+  await journal.loadSnapshot('s');
+  assert.deepEqual(numbersOf(await readAll(journal, 's', 21)), [21, 22]);
+  await assert.rejects(readAll(journal, 's', 1), { code: 'internal', message: /event 5 of stream s are? gone/ });
 });
 
 test('a large snapshot comes back whole, replaces the pieces of the one before, and is ignored when damaged', async (t) => {

@@ -3,8 +3,10 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { hasClip } from './clip-ranges.ts';
 import { type Decision, decide, isOver, type JobCommand } from './decide.ts';
+import { evolve } from './evolve.ts';
 import { type FailureClass, failureClasses, type JobState, type LeaseState } from './job-model.ts';
 import { committedSpans, pendingClips, uncommittedClips } from './job-progress.ts';
+import { packJob, unpackJob } from './job-snapshot.ts';
 import { contentRef, execute, type LoggedJob, refold, submitJob } from './test-jobs.ts';
 
 const CLIPS = 12;
@@ -40,6 +42,7 @@ const plain: JobCommand[] = [
   { type: 'setPriority', priority: 3 },
   { type: 'complete', result },
   { type: 'fail', reason: 'the disk is full' },
+  { type: 'expire', keepMillis: 3 },
 ];
 
 const ask: fc.Arbitrary<Ask> = fc.oneof(
@@ -282,15 +285,31 @@ function lastOwn(state: JobState, lease: LeaseState): number | null {
   return last;
 }
 
+/** A snapshot of a job as the journal keeps it, and the job that it and the later events of the log fold to. */
+function keep({ state, log }: LoggedJob): { readonly restore: (job: LoggedJob) => JobState } {
+  const text = JSON.stringify(packJob(state));
+  const position = log.length;
+  const restore = (job: LoggedJob) => {
+    const unpacked = unpackJob(JSON.parse(text));
+    assert.ok(unpacked);
+    const later = JSON.parse(JSON.stringify(job.log.slice(position))) as typeof job.log;
+    return later.reduce<JobState>((before, { event, at }) => evolve(before, event, at), unpacked);
+  };
+  return { restore };
+}
+
 test('whatever is asked of a job in whatever order, its invariants hold and its log folds to the same', () => {
   const seen = new Map<string, number>();
   fc.assert(
     fc.property(
       fc.array(ask, { maxLength: 80, size: 'max' }),
       fc.constantFrom('image' as const, 'first_frame' as const),
-      (asks, anchorMode) => {
+      fc.nat({ max: 80 }),
+      (asks, anchorMode, snapshotAt) => {
         const job = submitJob({ clips: CLIPS, anchorMode });
+        let kept = keep(job);
         for (const [step, asked] of asks.entries()) {
+          if (step === snapshotAt) kept = keep(job);
           const command = commandOf(asked, job.state, step);
           if (!command) continue;
           const before = structuredClone(job.state);
@@ -306,6 +325,7 @@ test('whatever is asked of a job in whatever order, its invariants hold and its 
           assertInvariants(job);
         }
         assert.deepEqual(refold(job.log), job.state);
+        assert.deepEqual(kept.restore(job), job.state, 'a snapshot and what came after it fold to the same');
       },
     ),
     { numRuns: 300 },
@@ -321,7 +341,7 @@ test('a job that is served to its end has every clip exactly once, in order', ()
       const job = submitJob({ clips: CLIPS });
       for (const [step, asked] of asks.entries()) {
         const command = commandOf(asked, job.state, step);
-        if (command && command.type !== 'complete' && command.type !== 'loseClip') execute(job, command, step);
+        if (command && !['complete', 'loseClip', 'expire'].includes(command.type)) execute(job, command, step);
       }
       execute(job, { type: 'retry' });
       execute(job, { type: 'resume' });

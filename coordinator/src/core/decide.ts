@@ -47,7 +47,9 @@ export type JobCommand =
   | { readonly type: 'retry' }
   | { readonly type: 'setPriority'; readonly priority: number }
   | { readonly type: 'complete'; readonly result: JobResultRecord }
-  | { readonly type: 'fail'; readonly reason: string };
+  | { readonly type: 'fail'; readonly reason: string }
+  /** `keepMillis`: how long a job is kept after it is over. */
+  | { readonly type: 'expire'; readonly keepMillis: number };
 
 /** A chunk whose content was verified, offered for commit. */
 export interface OfferedChunk {
@@ -109,6 +111,7 @@ export function decide(state: JobState, command: JobCommand, now: number): Decis
       if (isOver(state)) return refused(`it can't be cancelled; it is ${stateWord(state)} already`);
       return done(...endLeases(state, 'the job is cancelled'), { type: 'JobCancelled', reason: command.reason });
     case 'retry':
+      if (state.expiredAt !== null) return refused('the job has expired: its files are removed');
       if (state.status !== 'failed' && state.status !== 'cancelled') {
         return refused(`only a failed or cancelled job can be retried; it is ${stateWord(state)}`);
       }
@@ -123,6 +126,8 @@ export function decide(state: JobState, command: JobCommand, now: number): Decis
     case 'fail':
       if (isOver(state)) return refused(`the job is ${state.status} already`);
       return done(...endLeases(state, 'the job failed'), { type: 'JobFailed', reason: command.reason });
+    case 'expire':
+      return expire(state, command.keepMillis, now);
   }
 }
 
@@ -139,6 +144,13 @@ export function stateWord(state: JobState): StateWord {
 /** Whether nothing more happens to the job unless it is retried. */
 export function isOver(state: JobState): boolean {
   return state.status === 'completed' || state.status === 'failed' || state.status === 'cancelled';
+}
+
+function expire(state: JobState, keepMillis: number, now: number): Decision {
+  if (state.expiredAt !== null) return { outcome: 'unchanged' };
+  if (!isOver(state) || state.finishedAt === null) return refused('the job is not over');
+  const left = state.finishedAt + keepMillis - now;
+  return left > 0 ? refused(`the job is kept for another ${Math.ceil(left / 1000)} s`) : done({ type: 'JobExpired' });
 }
 
 function grant(state: JobState, command: Extract<JobCommand, { type: 'grant' }>, now: number): Decision {

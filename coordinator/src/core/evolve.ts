@@ -97,6 +97,9 @@ export function evolve(state: JobState | null, event: JobEvent, at: number): Job
       state.pastLeases.clear();
       state.superfluous.clear();
       break;
+    case 'JobExpired':
+      state.expiredAt = at;
+      break;
   }
   return state;
 }
@@ -107,6 +110,7 @@ function submitted(event: Extract<JobEvent, { type: 'JobSubmitted' }>, at: numbe
     submittedAt: at,
     startedAt: null,
     finishedAt: null,
+    expiredAt: null,
     status: 'active',
     paused: false,
     reason: '',

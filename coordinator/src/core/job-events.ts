@@ -48,4 +48,6 @@ export type JobEvent =
   | { readonly type: 'JobCancelled'; readonly reason: string }
   | { readonly type: 'JobFailed'; readonly reason: string }
   | { readonly type: 'JobRetried'; readonly reason: string }
-  | { readonly type: 'JobCompleted'; readonly result: JobResultRecord };
+  | { readonly type: 'JobCompleted'; readonly result: JobResultRecord }
+  /** It was kept for as long as finished jobs are; its files and then its history are removed. */
+  | { readonly type: 'JobExpired' };

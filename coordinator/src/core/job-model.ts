@@ -148,6 +148,8 @@ export interface JobState {
   readonly submittedAt: number;
   startedAt: number | null;
   finishedAt: number | null;
+  /** When it was decided to remove the job with its files; nothing can happen to it any more. */
+  expiredAt: number | null;
   status: JobStatus;
   paused: boolean;
   reason: string;

@@ -1,20 +1,30 @@
 import type { Clock } from '@clipfarm/shared/clock';
 import { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { createLogger } from '@clipfarm/shared/log';
 import type { JobDefinition, JobState, LeaseState } from '../core/job-model.ts';
 import { DEFAULT_POLICY } from '../core/schedule-model.ts';
 import { contentRef, jobDefinition } from '../core/test-jobs.ts';
-import { type AppendMeta, type Journal, JournalConflict, type NewEvent, type StoredEvent } from '../journal/journal.ts';
+import {
+  type AppendMeta,
+  type Journal,
+  JournalConflict,
+  type NewEvent,
+  type Snapshot,
+  type StoredEvent,
+} from '../journal/journal.ts';
 import { Fleet } from './fleet.ts';
 import { Jobs } from './jobs.ts';
 import { Nodes } from './nodes.ts';
 import { Office } from './office.ts';
+import { SnapshotKeeper } from './snapshot-keeper.ts';
 
 /** A farm in memory, for tests and benchmarks; nothing of the product uses this file. */
 
 /** A journal that forgets everything with the process. */
 export class MemoryJournal implements Journal {
   readonly #streams = new Map<string, StoredEvent[]>();
+  readonly #snapshots = new Map<string, Snapshot>();
 
   async append(stream: string, expectedPosition: number, events: readonly NewEvent[], meta: AppendMeta) {
     const stored = this.#streams.get(stream) ?? [];
@@ -37,10 +47,20 @@ export class MemoryJournal implements Journal {
     return () => {};
   }
 
-  async saveSnapshot() {}
+  async saveSnapshot(stream: string, position: number, data: unknown) {
+    this.#snapshots.set(stream, { position, data: structuredClone(data) });
+  }
 
-  async loadSnapshot() {
-    return null;
+  async loadSnapshot(stream: string) {
+    return this.#snapshots.get(stream) ?? null;
+  }
+
+  /** Memory is for short runs; everything stays. */
+  async trim() {}
+
+  async remove(stream: string) {
+    this.#streams.delete(stream);
+    this.#snapshots.delete(stream);
   }
 
   async close() {}
@@ -51,9 +71,15 @@ export interface MemoryFarm {
   readonly clock: Clock;
   readonly journal: Journal;
   readonly office: Office;
+  readonly snapshots: SnapshotKeeper;
   readonly jobs: Jobs;
   readonly nodes: Nodes;
   readonly fleet: Fleet;
+}
+
+/** Snapshots without a log. */
+export function quietSnapshots(): SnapshotKeeper {
+  return new SnapshotKeeper(createLogger({ name: 'test', level: 'silent' }));
 }
 
 /** An empty farm that leads in term 1. */
@@ -61,9 +87,11 @@ export async function memoryFarm<C extends Clock>(clock: C): Promise<MemoryFarm 
   const journal = new MemoryJournal();
   const office = new Office(() => null);
   office.enter(1);
-  const jobs = await Jobs.load(journal, clock, office);
-  const nodes = await Nodes.load(journal, clock, office);
-  return { clock, journal, office, jobs, nodes, fleet: new Fleet(jobs, nodes, clock, DEFAULT_POLICY) };
+  const snapshots = quietSnapshots();
+  const kept = { journal, clock, office, snapshots };
+  const jobs = await Jobs.load(kept);
+  const nodes = await Nodes.load(kept);
+  return { clock, journal, office, snapshots, jobs, nodes, fleet: new Fleet(jobs, nodes, clock, DEFAULT_POLICY) };
 }
 
 /** Attaches a node with these slots; where nothing else is said they are synthetic and take a second per clip. */

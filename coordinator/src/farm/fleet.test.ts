@@ -102,8 +102,8 @@ test('a slot that has finished its lease shows the next one', async () => {
 });
 
 test('a coordinator that starts finds the leases that the journal holds', async () => {
-  const { journal, office, nodes, clock, leaseId } = await farmWithLease();
-  const jobs = await Jobs.load(journal, clock, office);
+  const { journal, office, snapshots, nodes, clock, leaseId } = await farmWithLease();
+  const jobs = await Jobs.load({ journal, clock, office, snapshots });
   const fleet = new Fleet(jobs, nodes, clock, DEFAULT_POLICY);
   assert.equal(fleet.holder(leaseId)?.lease.leaseId, leaseId);
   assert.equal(fleet.slot('n', '0')?.leaseId, leaseId);

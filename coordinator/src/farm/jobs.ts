@@ -4,9 +4,12 @@ import { type Decision, decide, isOver, type JobCommand } from '../core/decide.t
 import { evolve } from '../core/evolve.ts';
 import type { JobEvent } from '../core/job-events.ts';
 import type { JobDefinition, JobState } from '../core/job-model.ts';
+import { packJob, unpackJob } from '../core/job-snapshot.ts';
 import type { Journal, StoredEvent } from '../journal/journal.ts';
+import { DepartedJobs, expiredError } from './departed-jobs.ts';
 import { Mutex } from './mutex.ts';
 import type { Office } from './office.ts';
+import type { SnapshotKeeper } from './snapshot-keeper.ts';
 import { Stream } from './stream.ts';
 
 /** Called after an event is durable and folded; the state is the one after it. */
@@ -21,6 +24,17 @@ interface Entry {
 
 const STREAM_PREFIX = 'jobs/';
 
+/** Streams that are read at the same time: enough to hide the way to a journal elsewhere. */
+const READ_TOGETHER = 16;
+
+/** What jobs are kept with. */
+export interface JobsParts {
+  readonly journal: Journal;
+  readonly clock: Clock;
+  readonly office: Office;
+  readonly snapshots: SnapshotKeeper;
+}
+
 /**
  * All jobs: a projection of the journal, and the only way to change it. Commands to one job run one after the other; an
  * event is durable before anyone hears of it. A coordinator that follows keeps the projection warm and changes nothing.
@@ -29,31 +43,49 @@ export class Jobs {
   readonly #journal: Journal;
   readonly #clock: Clock;
   readonly #office: Office;
+  readonly #snapshots: SnapshotKeeper;
+  readonly #departed: DepartedJobs;
   readonly #entries = new Map<string, Entry>();
   readonly #byKey = new Map<string, string>();
   readonly #listeners: JobListener[] = [];
   readonly #submitting = new Mutex();
 
-  private constructor(journal: Journal, clock: Clock, office: Office) {
-    this.#journal = journal;
-    this.#clock = clock;
-    this.#office = office;
+  private constructor(parts: JobsParts) {
+    this.#journal = parts.journal;
+    this.#clock = parts.clock;
+    this.#office = parts.office;
+    this.#snapshots = parts.snapshots;
+    this.#departed = new DepartedJobs(parts, (jobId) => this.#drop(jobId));
   }
 
-  /** Reads every job from the journal and follows it from there on. */
-  static async load(journal: Journal, clock: Clock, office: Office): Promise<Jobs> {
-    const jobs = new Jobs(journal, clock, office);
-    journal.watch((events) => {
-      for (const event of events) jobs.#heard(event);
+  /** Reads every job from the journal, from its last snapshot on, and follows it from there. */
+  static async load(parts: JobsParts): Promise<Jobs> {
+    const jobs = new Jobs(parts);
+    let heard: StoredEvent[] | null = [];
+    parts.journal.watch((events) => {
+      if (heard) heard.push(...events);
+      else for (const event of events) jobs.#heard(event);
     });
-    await jobs.#catchUp();
+    await jobs.#departed.load();
+    await jobs.#readAll((stream) => stream.load());
+    const missed = heard;
+    heard = null;
+    for (const event of missed) jobs.#heard(event);
     return jobs;
   }
 
-  async #catchUp(): Promise<void> {
-    for (const { stream } of await this.#journal.streams()) {
-      if (stream.startsWith(STREAM_PREFIX)) await this.#entry(stream.slice(STREAM_PREFIX.length)).stream.catchUp();
-    }
+  /** Has every stream read that the journal has more of than is known here. */
+  async #readAll(read: (stream: Stream<JobEvent>) => Promise<void>): Promise<void> {
+    const queue = (await this.#journal.streams()).flatMap(({ stream, position }) => {
+      const jobId = stream.slice(STREAM_PREFIX.length);
+      if (!stream.startsWith(STREAM_PREFIX) || this.#departed.has(jobId)) return [];
+      const own = this.#entry(jobId).stream;
+      return own.position < position ? [own] : [];
+    });
+    const readers = Array.from({ length: READ_TOGETHER }, async () => {
+      for (let next = queue.pop(); next; next = queue.pop()) await read(next);
+    });
+    await Promise.all(readers);
   }
 
   /**
@@ -62,7 +94,8 @@ export class Jobs {
    * @throws what the journal throws when it can't be read or written
    */
   async takeOver(): Promise<void> {
-    await this.#catchUp();
+    await this.#departed.catchUp();
+    await this.#readAll((stream) => stream.catchUp());
     const term = this.#office.term;
     await Promise.all(
       this.live().map((job) => this.#append(job.definition.jobId, () => [{ type: 'TermOpened', term }])),
@@ -70,8 +103,10 @@ export class Jobs {
   }
 
   #heard(event: StoredEvent): void {
-    if (!event.stream.startsWith(STREAM_PREFIX)) return;
-    const { stream } = this.#entry(event.stream.slice(STREAM_PREFIX.length));
+    if (event.stream === DepartedJobs.stream) this.#departed.heard(event);
+    const jobId = event.stream.slice(STREAM_PREFIX.length);
+    if (!event.stream.startsWith(STREAM_PREFIX) || this.#departed.has(jobId)) return;
+    const { stream } = this.#entry(jobId);
     // A gap is closed by the next command or take-over at the latest; reading it here would race with them.
     if (!stream.take(event)) void stream.catchUp().catch(() => undefined);
   }
@@ -80,7 +115,16 @@ export class Jobs {
     const known = this.#entries.get(jobId);
     if (known) return known;
     const entry: Entry = {
-      stream: new Stream<JobEvent>(this.#journal, STREAM_PREFIX + jobId, (event, at) => this.#folded(entry, event, at)),
+      stream: new Stream<JobEvent>(
+        this.#journal,
+        STREAM_PREFIX + jobId,
+        (event, at) => this.#folded(entry, event, at),
+        {
+          pack: () => entry.state && packJob(entry.state),
+          unpack: (data) => this.#unpack(entry, data),
+          weight: () => (entry.state?.committed.size ?? 0) + (entry.state?.pastLeases.size ?? 0),
+        },
+      ),
       mutex: new Mutex(),
       state: null,
     };
@@ -88,12 +132,23 @@ export class Jobs {
     return entry;
   }
 
+  #unpack(entry: Entry, data: unknown): boolean {
+    entry.state = unpackJob(data);
+    if (entry.state) this.#noteKey(entry.state.definition);
+    return entry.state !== null;
+  }
+
   #folded(entry: Entry, event: JobEvent, at: number): void {
     entry.state = evolve(entry.state, event, at);
-    const { owner, idempotencyKey, jobId } = entry.state.definition;
-    if (event.type === 'JobSubmitted' && idempotencyKey !== undefined)
-      this.#byKey.set(keyOf(owner, idempotencyKey), jobId);
+    if (event.type === 'JobSubmitted') this.#noteKey(event.definition);
     for (const listener of this.#listeners) listener(entry.state, event, at);
+    if (!this.#office.leads) return;
+    // A job that is over has become small, and will be read at every start for as long as it is kept.
+    if (entry.stream.snapshotDue || isOver(entry.state)) this.#snapshots.request(entry.stream);
+  }
+
+  #noteKey({ owner, idempotencyKey, jobId }: JobDefinition): void {
+    if (idempotencyKey !== undefined) this.#byKey.set(keyOf(owner, idempotencyKey), jobId);
   }
 
   /** Hears of every event of every job, whoever appended it. */
@@ -151,6 +206,41 @@ export class Jobs {
     return mutex.run(() => stream.append(() => ({ events: events() }), meta));
   }
 
+  /**
+   * Removes what the journal has of a job that expired. Its files must be gone already: nobody remembers them from here on.
+   *
+   * @throws FarmError `failed_precondition` for a job that has not expired; `unavailable` when this coordinator does not
+   * lead; what the journal throws when it can't be written
+   */
+  async remove(jobId: string): Promise<void> {
+    const entry = this.#entries.get(jobId);
+    if (!entry) return;
+    const { expiredAt, finishedAt } = entry.state ?? {};
+    if (expiredAt == null || finishedAt == null) {
+      throw new FarmError('failed_precondition', `job ${jobId} has not expired`, { field: 'job_id' });
+    }
+    // Another leader may have taken over since; only this append tells.
+    await this.#departed.record({ jobId, finishedAt, expiredAt });
+    await this.#journal.remove(STREAM_PREFIX + jobId);
+  }
+
+  /** Removes from the journal what a coordinator left that ended while it removed a job. */
+  async removeRemains(): Promise<void> {
+    this.#office.requireLead();
+    for (const { stream } of await this.#journal.streams()) {
+      const isJob = stream.startsWith(STREAM_PREFIX);
+      if (isJob && this.#departed.has(stream.slice(STREAM_PREFIX.length))) await this.#journal.remove(stream);
+    }
+  }
+
+  #drop(jobId: string): void {
+    const definition = this.#entries.get(jobId)?.state?.definition;
+    this.#entries.delete(jobId);
+    if (definition?.idempotencyKey === undefined) return;
+    const key = keyOf(definition.owner, definition.idempotencyKey);
+    if (this.#byKey.get(key) === jobId) this.#byKey.delete(key);
+  }
+
   /** A job by its identity, if there is one. */
   get(jobId: string): JobState | undefined {
     return this.#entries.get(jobId)?.state ?? undefined;
@@ -169,21 +259,28 @@ export class Jobs {
    */
   find(idOrPrefix: string): JobState {
     const exact = this.get(idOrPrefix);
-    if (exact) return exact;
+    if (exact) return present(exact);
     const found = idOrPrefix === '' ? [] : this.#states().filter((job) => job.definition.jobId.startsWith(idOrPrefix));
     if (found.length > 1) {
       const message = `job "${idOrPrefix}" could be any of ${found.length} jobs; give more of it`;
       throw new FarmError('invalid_argument', message, { field: 'job_id' });
     }
     const job = found[0];
-    if (!job)
-      throw new FarmError('not_found', `there is no job "${idOrPrefix}"`, { field: 'job_id', hint: 'clipfarm jobs' });
-    return job;
+    if (job) return present(job);
+    const unknown = { field: 'job_id', hint: 'clipfarm jobs' };
+    throw this.#departed.missing(idOrPrefix) ?? new FarmError('not_found', `there is no job "${idOrPrefix}"`, unknown);
   }
 
-  /** All jobs, in the order of their submission. */
+  /** All jobs that have not expired, in the order of their submission. */
   all(): JobState[] {
-    return this.#states().sort((a, b) => a.submittedAt - b.submittedAt);
+    return this.#states()
+      .filter((job) => job.expiredAt === null)
+      .sort((a, b) => a.submittedAt - b.submittedAt);
+  }
+
+  /** Jobs that have expired and are not removed yet. */
+  expired(): JobState[] {
+    return this.#states().filter((job) => job.expiredAt !== null);
   }
 
   /** Jobs that are not over. */
@@ -194,6 +291,13 @@ export class Jobs {
   #states(): JobState[] {
     return [...this.#entries.values()].flatMap((entry) => entry.state ?? []);
   }
+}
+
+/** @throws FarmError `not_found` for a job that has expired */
+function present(job: JobState): JobState {
+  const { expiredAt, finishedAt } = job;
+  if (expiredAt === null || finishedAt === null) return job;
+  throw expiredError({ jobId: job.definition.jobId, finishedAt, expiredAt });
 }
 
 function keyOf(owner: string, key: string): string {

@@ -7,6 +7,7 @@ import { type NodeFailure, quarantineUntil } from '../core/failure-policy.ts';
 import type { Journal } from '../journal/journal.ts';
 import { Mutex } from './mutex.ts';
 import type { Office } from './office.ts';
+import type { SnapshotKeeper } from './snapshot-keeper.ts';
 import { Stream } from './stream.ts';
 
 /** What the journal keeps of nodes: who they are and what operators and the farm decided about them. */
@@ -47,6 +48,27 @@ export interface NodeRecord {
 
 const STREAM = 'farm';
 
+/** What nodes are kept with. */
+export interface NodesParts {
+  readonly journal: Journal;
+  readonly clock: Clock;
+  readonly office: Office;
+  readonly snapshots: SnapshotKeeper;
+}
+
+/** What the journal's events have told of all nodes, as JSON carries it. */
+interface NodesSnapshot {
+  readonly version: number;
+  readonly farmId: string;
+  readonly nodes: readonly Pick<
+    NodeRecord,
+    'nodeId' | 'name' | 'pool' | 'drainReason' | 'quarantinedUntil' | 'quarantineReason'
+  >[];
+}
+
+/** Raised whenever the form of the snapshot or the meaning of an event changes; others are left alone. */
+const SNAPSHOT_VERSION = 1;
+
 /** Agents wait up to three seconds between attempts to attach; a new leader gives them this much on top of a lease. */
 const REATTACH_MILLIS = 5000;
 
@@ -67,18 +89,28 @@ export class Nodes {
   readonly #mutex = new Mutex();
   #farmId = '';
 
-  private constructor(journal: Journal, clock: Clock, office: Office) {
+  private constructor({ journal, clock, office, snapshots }: NodesParts) {
     this.#clock = clock;
     this.#office = office;
-    this.#stream = new Stream<NodeEvent>(journal, STREAM, (event) => this.#fold(event));
+    const fold = (event: NodeEvent) => {
+      this.#fold(event);
+      if (office.leads && this.#stream.snapshotDue) snapshots.request(this.#stream);
+    };
+    this.#stream = new Stream<NodeEvent>(journal, STREAM, fold, {
+      pack: () => this.#pack(),
+      unpack: (data) => this.#unpack(data as NodesSnapshot),
+      weight: () => this.#records.size,
+    });
   }
 
   /** Reads the nodes from the journal and follows it from there on. */
-  static async load(journal: Journal, clock: Clock, office: Office): Promise<Nodes> {
-    const nodes = new Nodes(journal, clock, office);
-    journal.watch((events) => {
+  static async load(parts: NodesParts): Promise<Nodes> {
+    const nodes = new Nodes(parts);
+    parts.journal.watch((events) => {
       for (const event of events) if (event.stream === STREAM) nodes.#stream.take(event);
     });
+    await nodes.#stream.load();
+    // An event that came while it loaded is no reason to miss it until the next take-over.
     await nodes.#stream.catchUp();
     return nodes;
   }
@@ -126,6 +158,22 @@ export class Nodes {
         record.failures = [];
         break;
     }
+  }
+
+  #pack(): NodesSnapshot {
+    const nodes = [...this.#records.values()].map((record) => {
+      const { nodeId, name, pool, drainReason, quarantinedUntil, quarantineReason } = record;
+      return { nodeId, name, pool, drainReason, quarantinedUntil, quarantineReason };
+    });
+    return { version: SNAPSHOT_VERSION, farmId: this.#farmId, nodes };
+  }
+
+  #unpack({ version, farmId, nodes }: NodesSnapshot): boolean {
+    if (version !== SNAPSHOT_VERSION) return false;
+    this.#farmId = farmId;
+    const lastSeen = this.#clock.monotonic() + REATTACH_MILLIS;
+    for (const node of nodes) this.#records.set(node.nodeId, { ...newRecord(node, lastSeen), ...node });
+    return true;
   }
 
   #arm(node: NodeRecord): void {
@@ -268,7 +316,7 @@ export class Nodes {
   }
 }
 
-function newRecord(event: Extract<NodeEvent, { type: 'NodeRegistered' }>, lastSeen: number): NodeRecord {
+function newRecord(event: Pick<NodeRecord, 'nodeId' | 'name' | 'pool'>, lastSeen: number): NodeRecord {
   return {
     nodeId: event.nodeId,
     name: event.name,

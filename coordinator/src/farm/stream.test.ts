@@ -16,7 +16,11 @@ async function twoViews(t: Parameters<typeof temporaryDirectory>[0]) {
   t.after(() => journal.close());
   return [1, 2].map(() => {
     const folded: number[] = [];
-    const stream = new Stream<Added>(journal, 'jobs/a', (event) => folded.push(event.value));
+    const stream = new Stream<Added>(journal, 'jobs/a', (event) => folded.push(event.value), {
+      pack: () => folded,
+      unpack: (data) => Array.isArray(data) && folded.push(...data) > 0,
+      weight: () => folded.length,
+    });
     const add = (value: number, term: number) =>
       stream.append(
         () => ({ events: [{ type: 'Added', value }] }),

@@ -4,6 +4,26 @@ import { type Journal, JournalConflict, type StoredEvent } from '../journal/jour
 /** Times that a decision is made anew after another process was first. */
 const MAX_CONFLICTS = 5;
 
+/** How the fold of a stream is kept, so that a restart need not read what ever was. */
+export interface Folded {
+  /** What is folded so far, as JSON carries it. */
+  pack(): unknown;
+  /** Takes up what `pack` gave, instead of the events before it. @returns false when this version can't read it */
+  unpack(data: unknown): boolean;
+  /** Its size, counted in what costs about as much to read as one event. */
+  weight(): number;
+}
+
+/** A snapshot of a stream as the journal keeps it. */
+interface StreamSnapshot {
+  /** Highest term on the stream. */
+  readonly term: number;
+  readonly state: unknown;
+}
+
+/** Events after the last snapshot from which on another one is due, however small the state is. */
+const SNAPSHOT_EVENTS = 256;
+
 /** Said once for all events of an append. */
 interface AppendMeta {
   /** Wall-clock milliseconds. */
@@ -19,20 +39,72 @@ export class Stream<E extends { readonly type: string }> {
   readonly name: string;
   readonly #journal: Journal;
   readonly #fold: (event: E, at: number) => void;
+  readonly #folded: Folded;
   #position = 0;
+  #snapshotPosition = 0;
   /** Highest term seen on the stream: whoever leads in a lower one is deposed. */
   #term = 0;
 
   /** @param fold takes each event after it is durable; must not throw */
-  constructor(journal: Journal, name: string, fold: (event: E, at: number) => void) {
+  constructor(journal: Journal, name: string, fold: (event: E, at: number) => void, folded: Folded) {
     this.name = name;
     this.#journal = journal;
     this.#fold = fold;
+    this.#folded = folded;
   }
 
-  /** Folds everything that the journal has and this process does not know yet. */
+  /** Position of the last event that is folded. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** Position that the last snapshot reaches, as far as this process knows; 0 when there is none. */
+  get snapshotPosition(): number {
+    return this.#snapshotPosition;
+  }
+
+  /**
+   * Whether another snapshot is worth its while: once the events after the last one are many, and half of what the snapshot
+   * itself holds. So all snapshots together cost no more than a few times the events, and a restart reads about what is live.
+   */
+  get snapshotDue(): boolean {
+    return this.#position - this.#snapshotPosition >= Math.max(SNAPSHOT_EVENTS, this.#folded.weight() / 2);
+  }
+
+  /**
+   * Keeps what is folded now, so that a restart reads only what comes after it.
+   *
+   * @throws what the journal throws when it can't be written
+   */
+  async saveSnapshot(): Promise<void> {
+    const position = this.#position;
+    const snapshot: StreamSnapshot = { term: this.#term, state: this.#folded.pack() };
+    await this.#journal.saveSnapshot(this.name, position, snapshot);
+    this.#snapshotPosition = Math.max(this.#snapshotPosition, position);
+  }
+
+  /**
+   * Takes up the snapshot, where there is one that this version can read, and everything that came after it. To be called
+   * before anyone relies on hearing of every event.
+   */
+  async load(): Promise<void> {
+    if (this.#position === 0) await this.#loadSnapshot();
+    await this.catchUp();
+  }
+
+  /** Folds every event that the journal has and this process does not know yet. */
   async catchUp(): Promise<void> {
     for await (const stored of this.#journal.read(this.name, this.#position + 1)) this.take(stored);
+  }
+
+  async #loadSnapshot(): Promise<void> {
+    const stored = await this.#journal.loadSnapshot(this.name);
+    // Events may have come while it was read; what they told is not to be taken back.
+    if (stored === null || this.#position > 0) return;
+    const { term, state } = stored.data as StreamSnapshot;
+    if (!this.#folded.unpack(state)) return;
+    this.#term = term;
+    this.#position = this.#snapshotPosition = stored.position;
   }
 
   /** Takes an event that the journal announced. @returns false when events are missing before it */

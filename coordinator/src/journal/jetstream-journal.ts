@@ -1,7 +1,7 @@
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
 import { feed } from './jetstream-feed.ts';
-import { positionOf, readHead } from './jetstream-heads.ts';
+import { type Head, positionOf, readHead } from './jetstream-heads.ts';
 import { Lane, largestAppend } from './jetstream-lane.ts';
 import { appendText } from './jetstream-message.ts';
 import { publishOnce } from './jetstream-publish.ts';
@@ -15,6 +15,7 @@ import {
   type Journal,
   type JournalWatcher,
   type NewEvent,
+  notCovered,
   type Snapshot,
   type StoredEvent,
   type StreamPosition,
@@ -28,8 +29,6 @@ export interface JetStreamJournalParts extends ReaderParts {
   readonly snapshots: JetStreamSnapshots;
   /** Last sequence of the JetStream stream when it was opened. */
   readonly lastSequence: number;
-  /** Whether saving a snapshot removes the events before it. */
-  readonly purgeOnSnapshot: boolean;
   readonly onAppend: ((seconds: number) => void) | undefined;
   readonly log: Logger;
 }
@@ -38,6 +37,8 @@ export interface JetStreamJournalParts extends ReaderParts {
 export class JetStreamJournal implements Journal {
   readonly #parts: JetStreamJournalParts;
   readonly #lanes = new Map<string, Lane>();
+  /** Where reading a stream may begin: what comes after the position is in messages after the sequence. */
+  readonly #marks = new Map<string, Head>();
   readonly #tail: Tail;
   /** Highest sequence that is known to be stored. */
   #lastSequence: number;
@@ -46,7 +47,10 @@ export class JetStreamJournal implements Journal {
   constructor(parts: JetStreamJournalParts) {
     this.#parts = parts;
     this.#lastSequence = parts.lastSequence;
-    this.#tail = new Tail(parts, parts.names, parts.log, () => this.#lastSequence);
+    this.#tail = new Tail(parts, parts.names, parts.log, {
+      lastKnown: () => this.#lastSequence,
+      passed: (stream, head) => this.#mark(stream, head),
+    });
   }
 
   async append(
@@ -76,7 +80,9 @@ export class JetStreamJournal implements Journal {
     this.#checkOpen();
     checkStreamName(stream);
     checkWhole(fromPosition, 'fromPosition', 1);
-    yield* readEvents(this.#parts, stream, fromPosition, this.#lanes.get(stream)?.sequence ?? 0);
+    const known = this.#lanes.get(stream)?.sequence ?? 0;
+    const after = this.#markBefore(stream, fromPosition);
+    yield* readEvents(this.#parts, stream, fromPosition, known, after, (head) => this.#mark(stream, head));
   }
 
   async streams(): Promise<readonly StreamPosition[]> {
@@ -93,20 +99,49 @@ export class JetStreamJournal implements Journal {
     this.#checkOpen();
     checkStreamName(stream);
     checkWhole(position, 'position', 1);
+    // Before anything is awaited: whoever knows the position has just heard of the message that ends there.
+    const { sequence } = this.#markBefore(stream, position + 1);
     await this.#lanes.get(stream)?.settled();
     const head = await this.#head(stream);
     if (position > head.position) {
       const message = `position: ${position}; stream ${stream} reaches only ${head.position}`;
       throw new FarmError('invalid_argument', message, { field: 'position' });
     }
-    await this.#parts.snapshots.save(stream, position, data);
-    if (this.#parts.purgeOnSnapshot) await this.#purge(stream, position, head.sequence);
+    await this.#parts.snapshots.save(stream, { position, sequence }, data);
+    this.#mark(stream, { position, sequence });
   }
 
   async loadSnapshot(stream: string): Promise<Snapshot | null> {
     this.#checkOpen();
     checkStreamName(stream);
-    return this.#parts.snapshots.load(stream);
+    const found = await this.#parts.snapshots.load(stream);
+    if (found === null) return null;
+    const { position, sequence, data } = found;
+    this.#mark(stream, { position, sequence });
+    return { position, data };
+  }
+
+  async trim(stream: string, position: number): Promise<void> {
+    this.#checkOpen();
+    checkStreamName(stream);
+    checkWhole(position, 'position', 1);
+    const covered = await this.#parts.snapshots.reach(stream);
+    if (position > covered) throw notCovered(stream, position, covered);
+    await this.#purge(stream, position, (await this.#head(stream)).sequence);
+  }
+
+  async remove(stream: string): Promise<void> {
+    this.#checkOpen();
+    checkStreamName(stream);
+    await this.#lanes.get(stream)?.settled();
+    const { clock, jsm, names, patienceMillis, snapshots, stream: name } = this.#parts;
+    // The snapshot first: events without one are as good as ever, should it end in between.
+    await snapshots.remove(stream);
+    const filter = names.subjectOf(stream);
+    const deadline = clock.monotonic() + patienceMillis;
+    await ask(this.#parts, `removing stream ${stream}`, deadline, () => jsm.streams.purge(name, { filter }));
+    this.#lanes.delete(stream);
+    this.#marks.delete(stream);
   }
 
   /**
@@ -148,6 +183,17 @@ export class JetStreamJournal implements Journal {
     const lane = new Lane(this.#parts, stream, this.#parts.names.subjectOf(stream));
     this.#lanes.set(stream, lane);
     return lane;
+  }
+
+  #mark(stream: string, mark: Head): void {
+    if (mark.position >= (this.#marks.get(stream)?.position ?? 0)) this.#marks.set(stream, mark);
+  }
+
+  /** The best place to begin reading at a position. */
+  #markBefore(stream: string, fromPosition: number): Head {
+    const known = [this.#lanes.get(stream)?.head, this.#marks.get(stream)];
+    const before = known.flatMap((mark) => (mark && mark.position < fromPosition ? mark : []));
+    return before.reduce((best, mark) => (mark.sequence > best.sequence ? mark : best), { position: 0, sequence: 0 });
   }
 
   #head(stream: string) {

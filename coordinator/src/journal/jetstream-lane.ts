@@ -64,9 +64,9 @@ export class Lane {
     return this.#head?.sequence ?? 0;
   }
 
-  /** Notes an end of the stream that was read elsewhere. */
-  note(head: Head): void {
-    if (this.#head !== undefined && head.sequence > this.#head.sequence) this.#head = head;
+  /** The end of the stream as it is known here; undefined when it is not. */
+  get head(): Head | undefined {
+    return this.#head;
   }
 
   /** Queues an append; its functions are called when its fate is known. */

@@ -1,9 +1,8 @@
-import { FarmError } from '@clipfarm/shared/errors';
 import { type FeedSource, feed } from './jetstream-feed.ts';
-import { positionOf, readHead } from './jetstream-heads.ts';
+import { type Head, positionOf, readHead } from './jetstream-heads.ts';
 import { storedAppends } from './jetstream-message.ts';
 import type { JetStreamNames } from './jetstream-names.ts';
-import type { StoredEvent, StreamPosition } from './journal.ts';
+import { missingEvents, type StoredEvent, type StreamPosition } from './journal.ts';
 import { type AskParts, ask } from './nats-ask.ts';
 
 /** What reading needs. */
@@ -17,6 +16,8 @@ export interface ReaderParts extends FeedSource, AskParts {
  * Events of a stream from a position on, up to the end that it has when reading begins.
  *
  * @param known sequence up to which the stream is known to reach.
+ * @param passed called when the events up to an end of a message are read.
+ * @param after events after its position are in messages after its sequence; says where to begin.
  * @throws FarmError `internal` when events are missing, `unavailable` when NATS does not answer.
  */
 export async function* readEvents(
@@ -24,6 +25,8 @@ export async function* readEvents(
   stream: string,
   fromPosition: number,
   known: number,
+  after: Head,
+  passed: (head: Head) => void,
 ): AsyncGenerator<StoredEvent> {
   const { clock, names, patienceMillis } = parts;
   const subject = names.subjectOf(stream);
@@ -31,13 +34,14 @@ export async function* readEvents(
   if (head.position < fromPosition && head.sequence >= known) return;
   const end = Math.max(head.sequence, known);
   let next = fromPosition;
-  for await (const message of feed(parts, { subject, from: 1, patienceMillis })) {
+  for await (const message of feed(parts, { subject, from: after.sequence + 1, patienceMillis })) {
     for (const event of storedAppends(stream, message.seq, message.data).flat()) {
       if (event.position < next) continue;
       if (event.position > next) throw missingEvents(stream, next, event.position - 1);
       yield event;
       next++;
     }
+    passed({ position: next - 1, sequence: message.seq });
     if (message.seq >= end) return;
   }
 }
@@ -63,11 +67,4 @@ export async function listStreams(parts: ReaderParts, known: number): Promise<re
     if (message.seq >= end) break;
   }
   return [...found.values()].sort((a, b) => (a.stream < b.stream ? -1 : 1));
-}
-
-function missingEvents(stream: string, first: number, last: number): FarmError {
-  const which = first === last ? `event ${first}` : `events ${first} to ${last}`;
-  return new FarmError('internal', `${which} of stream ${stream} are gone: removed after a snapshot, or lost`, {
-    hint: 'Read from the position after the snapshot; without one, restore a backup of the JetStream stream.',
-  });
 }

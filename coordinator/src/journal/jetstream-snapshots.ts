@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import type { KV, KvEntry } from 'nats';
+import type { Head } from './jetstream-heads.ts';
 import { bucketStream, encodeToken } from './jetstream-names.ts';
 import { encodeBody, MAX_SNAPSHOT_BYTES, type Snapshot } from './journal.ts';
 import { type AskParts, ask } from './nats-ask.ts';
@@ -16,11 +17,19 @@ export interface SnapshotParts extends AskParts {
 /** What the key of a stream holds. The text is in other keys, in pieces, so that it may be larger than a message. */
 interface Manifest {
   readonly position: number;
+  /** What comes after the position is in messages of JetStream after this sequence. */
+  readonly sequence: number;
   /** Part of the pieces' keys, another one each time, so that a snapshot that is half written harms none. */
   readonly generation: string;
   readonly pieces: number;
   /** CRC-32 of the whole text. */
   readonly checkSum: number;
+}
+
+/** A snapshot and where to go on reading. */
+export interface PlacedSnapshot extends Snapshot {
+  /** What comes after it is in messages of JetStream after this sequence. */
+  readonly sequence: number;
 }
 
 /** Largest piece in bytes. */
@@ -37,9 +46,10 @@ export class JetStreamSnapshots {
   /**
    * Stores a snapshot unless a newer one is there.
    *
+   * @param end position that it reaches, and a sequence after which everything is that comes later
    * @throws FarmError `invalid_argument` when JSON can't carry it or it is too large, `unavailable`, `resource_exhausted`
    */
-  async save(stream: string, position: number, data: unknown): Promise<void> {
+  async save(stream: string, { position, sequence }: Head, data: unknown): Promise<void> {
     const bytes = Buffer.from(encodeBody(data, `snapshot of ${stream}`, MAX_SNAPSHOT_BYTES));
     const { kv } = this.#parts;
     const key = encodeToken(stream);
@@ -52,14 +62,14 @@ export class JetStreamSnapshots {
       const part = bytes.subarray(piece * size, (piece + 1) * size);
       await this.#ask(`saving a snapshot of ${stream}`, () => kv.put(pieceKey(key, generation, piece), part));
     }
-    const manifest: Manifest = { position, generation, pieces, checkSum: crc32(bytes) };
+    const manifest: Manifest = { position, sequence, generation, pieces, checkSum: crc32(bytes) };
     const replaced = await this.#replace(key, manifest);
     const superfluous = replaced === 'newer is there' ? generation : replaced?.generation;
     if (superfluous !== undefined) await this.#removePieces(key, superfluous);
   }
 
   /** The stored snapshot; null when there is none, or it is damaged: it can be made again from the events. */
-  async load(stream: string): Promise<Snapshot | null> {
+  async load(stream: string): Promise<PlacedSnapshot | null> {
     const key = encodeToken(stream);
     for (let known: string | undefined; ; ) {
       const manifest = (await this.#manifest(key))?.manifest;
@@ -70,9 +80,23 @@ export class JetStreamSnapshots {
       );
       const bytes = Buffer.concat(pieces.map((entry) => entry?.value ?? new Uint8Array()));
       if (crc32(bytes) === manifest.checkSum) {
-        return { position: manifest.position, data: JSON.parse(bytes.toString()) };
+        return { position: manifest.position, sequence: manifest.sequence, data: JSON.parse(bytes.toString()) };
       }
       known = manifest.generation;
+    }
+  }
+
+  /** Position that the stored snapshot reaches, 0 when there is none. */
+  async reach(stream: string): Promise<number> {
+    return (await this.#manifest(encodeToken(stream)))?.manifest.position ?? 0;
+  }
+
+  /** Removes the snapshot of a stream, and what is left of one that was half written. */
+  async remove(stream: string): Promise<void> {
+    const { jsm, bucket } = this.#parts;
+    const key = encodeToken(stream);
+    for (const filter of [`$KV.${bucket}.${key}`, `$KV.${bucket}.${key}.>`]) {
+      await this.#ask('removing a snapshot', () => jsm.streams.purge(bucketStream(bucket), { filter }));
     }
   }
 

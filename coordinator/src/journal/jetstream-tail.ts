@@ -1,26 +1,34 @@
 import type { Logger } from '@clipfarm/shared/log';
 import type { JsMsg } from 'nats';
 import { type FeedSource, follow } from './jetstream-feed.ts';
+import { type Head, positionOf } from './jetstream-heads.ts';
 import { storedAppends } from './jetstream-message.ts';
 import type { JetStreamNames } from './jetstream-names.ts';
 import type { JournalWatcher } from './journal.ts';
 import { runApart } from './run-apart.ts';
+
+/** The journal whose tail it is. */
+export interface TailOwner {
+  /** Highest sequence that is known; what was there before it is not told. */
+  lastKnown(): number;
+  /** Hears how far a stream of the journal was told. */
+  passed(stream: string, head: Head): void;
+}
 
 /** Tells watchers of everything that is appended, by whatever process. It reads only while somebody watches. */
 export class Tail {
   readonly #source: FeedSource;
   readonly #names: JetStreamNames;
   readonly #log: Logger;
-  readonly #lastKnown: () => number;
+  readonly #journal: TailOwner;
   readonly #watchers = new Set<JournalWatcher>();
   #reading: AbortController | undefined;
 
-  /** @param lastKnown highest sequence that is known here; what was there before it is not told */
-  constructor(source: FeedSource, names: JetStreamNames, log: Logger, lastKnown: () => number) {
+  constructor(source: FeedSource, names: JetStreamNames, log: Logger, journal: TailOwner) {
     this.#source = source;
     this.#names = names;
     this.#log = log;
-    this.#lastKnown = lastKnown;
+    this.#journal = journal;
   }
 
   watch(watcher: JournalWatcher): () => void {
@@ -29,7 +37,11 @@ export class Tail {
     this.#watchers.add(registered);
     if (this.#reading === undefined) {
       this.#reading = new AbortController();
-      const range = { subject: this.#names.eventSubjects, from: this.#lastKnown() + 1, signal: this.#reading.signal };
+      const range = {
+        subject: this.#names.eventSubjects,
+        from: this.#journal.lastKnown() + 1,
+        signal: this.#reading.signal,
+      };
       void follow(this.#source, range, this.#log, (message) => this.#tell(message));
     }
     return () => {
@@ -55,5 +67,9 @@ export class Tail {
     for (const events of storedAppends(stream, message.seq, message.data)) {
       for (const watcher of [...this.#watchers]) runApart(() => watcher(events));
     }
+    this.#journal.passed(stream, {
+      position: positionOf(message.headers, message.subject, message.seq),
+      sequence: message.seq,
+    });
   }
 }

@@ -171,6 +171,57 @@ export function journalContract(name: string, create: (t: TestContext) => Promis
       await assert.rejects(journal.saveSnapshot('t', 1, 'none'), { code: 'invalid_argument', field: 'position' });
     });
 
+    test('events that a snapshot covers can be removed, and reading them says that they are gone', async (t) => {
+      const place = await create(t);
+      let journal = await place.open();
+      for (const n of [1, 2, 3, 4, 5, 6]) await journal.append('s', n - 1, events(n), meta);
+      await journal.append('other', 0, events(1), meta);
+      await assert.rejects(journal.trim('s', 3), { code: 'invalid_argument', field: 'position' });
+      await journal.saveSnapshot('s', 4, 'four');
+      await assert.rejects(journal.trim('s', 5), { code: 'invalid_argument', field: 'position' });
+      await journal.trim('s', 3);
+      assert.deepEqual(dataOf(await readAll(journal, 's', 5)), [5, 6]);
+      const gone = { code: 'internal', message: /of stream s are gone/ };
+      await assert.rejects(readAll(journal, 's'), gone);
+      await journal.saveSnapshot('s', 6, 'six');
+      await journal.trim('s', 6);
+      await journal.close();
+      journal = await place.open();
+      await assert.rejects(readAll(journal, 's', 2), gone);
+      assert.deepEqual(await journal.loadSnapshot('s'), { position: 6, data: 'six' });
+      assert.deepEqual(await readAll(journal, 's', 7), []);
+      assert.deepEqual(dataOf(await readAll(journal, 'other')), [1]);
+      await assert.rejects(journal.append('s', 0, events(7), meta), JournalConflict);
+      assert.equal(await journal.append('s', 6, events(7), meta), 7);
+      assert.deepEqual(dataOf(await readAll(journal, 's', 7)), [7]);
+      assert.deepEqual(
+        (await journal.streams()).map(({ position }) => position),
+        [1, 7],
+      );
+    });
+
+    test('a stream that is removed is gone with its snapshot, and nothing else is', async (t) => {
+      const place = await create(t);
+      let journal = await place.open();
+      await journal.remove('never');
+      for (const stream of ['jobs/1', 'jobs/11']) {
+        await journal.append(stream, 0, events(1, 2, 3), meta);
+        await journal.saveSnapshot(stream, 2, stream);
+      }
+      await journal.remove('jobs/1');
+      for (let round = 0; round < 2; round++) {
+        assert.deepEqual(await journal.streams(), [{ stream: 'jobs/11', position: 3 }]);
+        assert.deepEqual(await readAll(journal, 'jobs/1'), []);
+        assert.equal(await journal.loadSnapshot('jobs/1'), null);
+        assert.deepEqual(await journal.loadSnapshot('jobs/11'), { position: 2, data: 'jobs/11' });
+        await journal.close();
+        journal = await place.open();
+      }
+      await assert.rejects(journal.append('jobs/1', 3, events(4), meta), JournalConflict, 'nobody goes on as before');
+      assert.equal(await journal.append('jobs/1', 0, events(7), meta), 1);
+      assert.deepEqual(dataOf(await readAll(journal, 'jobs/1')), [7]);
+    });
+
     test('a long stream is read completely while it grows, and reading can stop anywhere', async (t) => {
       const journal = await (await create(t)).open();
       const numbers = Array.from({ length: 1500 }, (_, i) => i + 1);

@@ -85,6 +85,17 @@ export interface Journal {
   /** The stored snapshot, null when there is none. */
   loadSnapshot(stream: string): Promise<Snapshot | null>;
 
+  /**
+   * Removes events that the stored snapshot covers; the last event of a stream may stay. Reading a removed one fails with
+   * `internal` from then on.
+   *
+   * @throws FarmError `invalid_argument` when the stored snapshot does not reach `position`.
+   */
+  trim(stream: string, position: number): Promise<void>;
+
+  /** Removes a stream with its events and its snapshot, for good: it is at position 0 again. Fine when there is none. */
+  remove(stream: string): Promise<void>;
+
   /** Waits for what was handed in, then closes. Closing twice is fine. */
   close(): Promise<void>;
 }
@@ -101,6 +112,20 @@ export class JournalConflict extends FarmError {
     this.expectedPosition = expectedPosition;
     this.actualPosition = actualPosition;
   }
+}
+
+/** The error for events that are not in the journal any more. */
+export function missingEvents(stream: string, first: number, last: number): FarmError {
+  const which = first === last ? `event ${first}` : `events ${first} to ${last}`;
+  return new FarmError('internal', `${which} of stream ${stream} are gone: removed after a snapshot, or lost`, {
+    hint: 'If a newer version of Clipfarm wrote the snapshot, run that one; otherwise restore a backup of the journal.',
+  });
+}
+
+/** The error for removing events that would be lost. */
+export function notCovered(stream: string, position: number, covered: number): FarmError {
+  const message = `position: ${position}; the snapshot of stream ${stream} covers only what is up to ${covered}`;
+  return new FarmError('invalid_argument', message, { field: 'position' });
 }
 
 /** Largest JSON body of an event in bytes. */

@@ -27,8 +27,6 @@ export interface JetStreamJournalOptions extends Omit<NatsOptions, 'clock'> {
   readonly leaseMillis?: number;
   /** Requests that NATS has not answered by then fail with `unavailable`, in milliseconds. @default 5000 */
   readonly timeoutMillis?: number;
-  /** Remove the events that a snapshot covers once it is stored. @default false */
-  readonly purgeOnSnapshot?: boolean;
   /** Called for every append that was stored, with the seconds from the call until it was acknowledged. */
   readonly onAppend?: (seconds: number) => void;
   /** @default the system's */
@@ -109,7 +107,6 @@ async function open(
       patienceMillis,
     }),
     lastSequence: events.state.last_seq,
-    purgeOnSnapshot: options.purgeOnSnapshot ?? false,
     onAppend: options.onAppend,
     patienceMillis,
     log,

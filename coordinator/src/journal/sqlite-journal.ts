@@ -14,7 +14,9 @@ import {
   JournalConflict,
   type JournalWatcher,
   MAX_SNAPSHOT_BYTES,
+  missingEvents,
   type NewEvent,
+  notCovered,
   type Snapshot,
   type StoredEvent,
   type StreamPosition,
@@ -140,13 +142,16 @@ class OpenSqliteJournal implements SqliteJournal {
       const rows = this.#query(() => this.#sql.readPage.all(stream, next, READ_PAGE));
       for (const row of rows) {
         const event = rowOf(row, stream);
+        if (event.position > next) throw missingEvents(stream, next, event.position - 1);
         if (event.checkSum !== checkSumOf(event)) {
           throw damaged(this.#path, `event ${event.position} of stream ${stream} does not match its check sum`);
         }
         yield storedEvent(event);
         next = event.position + 1;
       }
-      if (rows.length < READ_PAGE) return;
+      // Without a row there is no telling from the rows whether events are missing.
+      if (rows.length === 0) this.#checkNoneMissing(stream, next);
+      if (rows.length < READ_PAGE) break;
       await setImmediate();
     }
   }
@@ -187,6 +192,25 @@ class OpenSqliteJournal implements SqliteJournal {
     return { position, data: JSON.parse(text) };
   }
 
+  async trim(stream: string, position: number): Promise<void> {
+    checkStreamName(stream);
+    checkWhole(position, 'position', 1);
+    await this.#commit(() => {
+      const covered = Number(this.#sql.getSnapshot.get(stream)?.position ?? 0);
+      if (position > covered) throw notCovered(stream, position, covered);
+      this.#sql.trimEvents.run(stream, position);
+    });
+  }
+
+  async remove(stream: string): Promise<void> {
+    checkStreamName(stream);
+    await this.#commit(() => {
+      this.#sql.removeSnapshot.run(stream);
+      this.#sql.trimEvents.run(stream, Number.MAX_SAFE_INTEGER);
+      this.#sql.removeStream.run(stream);
+    });
+  }
+
   async acquireTerm(name: string, holder: string): Promise<number> {
     checkStreamName(name);
     let term = 0;
@@ -206,6 +230,11 @@ class OpenSqliteJournal implements SqliteJournal {
 
   #position(stream: string): number {
     return Number(this.#sql.position.get(stream)?.position ?? 0);
+  }
+
+  #checkNoneMissing(stream: string, next: number): void {
+    const reached = this.#query(() => this.#position(stream));
+    if (reached >= next) throw missingEvents(stream, next, reached);
   }
 
   #checkPosition(stream: string, expected: number): void {

@@ -50,6 +50,11 @@ export function prepareStatements(database: DatabaseSync) {
     getSnapshot: database.prepare(
       `SELECT position, data, check_sum FROM snapshot WHERE stream_id = (SELECT id FROM stream WHERE name = ?)`,
     ),
+    trimEvents: database.prepare(
+      'DELETE FROM event WHERE stream_id = (SELECT id FROM stream WHERE name = ?) AND position <= ?',
+    ),
+    removeSnapshot: database.prepare('DELETE FROM snapshot WHERE stream_id = (SELECT id FROM stream WHERE name = ?)'),
+    removeStream: database.prepare('DELETE FROM stream WHERE name = ?'),
     nextTerm: database.prepare(
       `INSERT INTO term (name, term, holder) VALUES (?, 1, ?)
        ON CONFLICT (name) DO UPDATE SET term = term + 1, holder = excluded.holder RETURNING term`,

@@ -15,8 +15,12 @@ const SNAPSHOT_EVERY = 1000;
 /** Times that cursors are recorded anew after another process was first. */
 const MAX_CONFLICTS = 5;
 
+/** Raised whenever the form of the snapshot or the meaning of an event changes. */
+const SNAPSHOT_VERSION = 1;
+
 /** A {@link DeliveryState} as JSON carries it. */
 interface StoredState {
+  readonly version: number;
   readonly open: readonly (readonly [string, number])[];
   readonly done: readonly (readonly [string, { readonly position: number; readonly at: number }])[];
   readonly at: number;
@@ -53,6 +57,7 @@ export class DeliveryLog {
     const snapshot = await this.#journal.loadSnapshot(this.stream);
     if (snapshot !== null && snapshot.position > this.#position) {
       const stored = snapshot.data as StoredState;
+      if (stored.version !== SNAPSHOT_VERSION) throw otherVersion(this.stream, stored.version);
       this.#state = { open: new Map(stored.open), done: new Map(stored.done), at: stored.at };
       this.#term = stored.term;
       this.#position = this.#snapshotAt = snapshot.position;
@@ -100,9 +105,21 @@ export class DeliveryLog {
   async #saveSnapshot(): Promise<void> {
     if (this.#position - this.#snapshotAt < SNAPSHOT_EVERY) return;
     const { open, done, at } = this.#state;
-    const data: StoredState = { open: [...open], done: [...done], at, term: this.#term };
+    const data: StoredState = { version: SNAPSHOT_VERSION, open: [...open], done: [...done], at, term: this.#term };
     this.#snapshotAt = this.#position;
-    // It only saves reading: without it nothing is lost, and the next one is as good.
-    await this.#journal.saveSnapshot(this.stream, this.#position, data).catch(() => undefined);
+    const position = this.#position;
+    try {
+      await this.#journal.saveSnapshot(this.stream, position, data);
+      // Nobody will ask for these again, and a busy farm writes one a second.
+      await this.#journal.trim(this.stream, position);
+    } catch {
+      // It only saves reading and room: without it nothing is lost, and the next one is as good.
+    }
   }
+}
+
+/** Cursors before a snapshot are removed, so there is nothing else to begin with. */
+function otherVersion(stream: string, version: number): FarmError {
+  const message = `snapshot of ${stream} has version ${version}; this version of Clipfarm knows ${SNAPSHOT_VERSION}`;
+  return new FarmError('failed_precondition', message, { hint: 'Run the version that wrote it.' });
 }

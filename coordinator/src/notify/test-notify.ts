@@ -7,6 +7,7 @@ import type { Clock } from '@clipfarm/shared/clock';
 import { Secret } from '@clipfarm/shared/secret';
 import type { JobCommand } from '../core/decide.ts';
 import { contentRef, jobDefinition } from '../core/test-jobs.ts';
+import { quietSnapshots } from '../farm/farm-fixture.ts';
 import { Jobs } from '../farm/jobs.ts';
 import { Office } from '../farm/office.ts';
 import type { Journal } from '../journal/journal.ts';
@@ -32,7 +33,7 @@ export interface TestFarm {
 /** The jobs of a journal, led in the given term. */
 export async function testFarm(journal: Journal, clock: Clock, term = 1): Promise<TestFarm> {
   const office = new Office(() => null);
-  const jobs = await Jobs.load(journal, clock, office);
+  const jobs = await Jobs.load({ journal, clock, office, snapshots: quietSnapshots() });
   office.enter(term);
   const command = async (jobId: string, asked: JobCommand) => void (await jobs.execute(jobId, asked));
   const submit = async (jobId: string, clips = 4) =>

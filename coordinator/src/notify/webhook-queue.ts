@@ -224,6 +224,11 @@ export class WebhookQueue {
 
   async #read(turn: Turn): Promise<void> {
     const { known } = turn;
+    if (!this.#parts.jobs.get(turn.jobId)) {
+      // It has expired, and its history with it.
+      turn.readTo = turn.known;
+      return;
+    }
     const history = { journal: this.#parts.journal, jobId: turn.jobId, signal: this.#stop.signal };
     const { notices, end } = await noticesAfter(history, turn.readTo, KEPT_NOTICES);
     if (notices.length < KEPT_NOTICES && end < known) {

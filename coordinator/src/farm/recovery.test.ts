@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { systemClock } from '@clipfarm/shared/clock';
+import { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
+import { JOB_SNAPSHOT_VERSION } from '../core/job-snapshot.ts';
+import { contentRef, jobDefinition } from '../core/test-jobs.ts';
+import type { Journal } from '../journal/journal.ts';
+import { openSqliteJournal } from '../journal/sqlite-journal.ts';
+import { quietSnapshots } from './farm-fixture.ts';
+import { Jobs } from './jobs.ts';
+import { Nodes } from './nodes.ts';
+import { Office } from './office.ts';
+
+const result = { video: contentRef('v'), frames: 1, videoSeconds: 1, audioSeconds: 1, finishMillis: 1, checks: [] };
+
+async function journalFor(t: TestContext): Promise<Journal> {
+  const journal = await openSqliteJournal({ path: join(temporaryDirectory(t), 'journal.db') });
+  t.after(() => journal.close());
+  return journal;
+}
+
+/** A coordinator's view of a journal, and the positions at which it began to read each stream. */
+async function coordinator(journal: Journal, term: number | null) {
+  const begins = new Map<string, number>();
+  const read = journal.read.bind(journal);
+  journal.read = (stream, from) => {
+    if (!begins.has(stream)) begins.set(stream, from);
+    return read(stream, from);
+  };
+  const office = new Office(() => null);
+  const parts = { journal, clock: systemClock, office, snapshots: quietSnapshots() };
+  const jobs = await Jobs.load(parts);
+  const nodes = await Nodes.load(parts);
+  if (term !== null) office.enter(term);
+  return { jobs, nodes, office, begins, snapshots: parts.snapshots };
+}
+
+type Coordinator = Awaited<ReturnType<typeof coordinator>>;
+
+async function render({ jobs }: Coordinator, jobId: string, clips: number) {
+  await jobs.submit(jobDefinition({ jobId, clips, idempotencyKey: `key of ${jobId}` }), 0);
+  const lease = { leaseId: `lease-${jobId}`, nodeId: 'n', slotId: 's', profile: 'p', start: 0, end: clips, preRoll: 0 };
+  await jobs.execute(jobId, { type: 'grant', lease: { ...lease, speculative: false }, reason: 'test' });
+  await commit(jobs, jobId, 0, clips - 1);
+}
+
+async function commit(jobs: Jobs, jobId: string, start: number, end: number) {
+  for (let clip = start; clip < end; clip++) {
+    const chunk = { leaseId: `lease-${jobId}`, clip, frames: 48, chunk: contentRef(`c${clip}`), headerHash: 'h' };
+    await jobs.execute(jobId, { type: 'commit', chunk });
+  }
+}
+
+test('a restart reads a job from its snapshot on, a finished one from its end, and has what it had', async (t) => {
+  const journal = await journalFor(t);
+  const first = await coordinator(journal, 1);
+  await render(first, 'live', 700);
+  await render(first, 'done', 10);
+  await commit(first.jobs, 'done', 9, 10);
+  await first.jobs.execute('done', { type: 'complete', result });
+  await first.snapshots.settled();
+  await commit(first.jobs, 'live', 699, 700);
+  const second = await coordinator(journal, null);
+  assert.deepEqual(second.jobs.all(), first.jobs.all());
+  const from = second.begins.get('jobs/live') ?? 0;
+  assert.ok(from > 350 && from <= 704, `read from ${from}`);
+  const [end] = (await journal.streams()).filter(({ stream }) => stream === 'jobs/done');
+  assert.equal(second.begins.get('jobs/done'), (end?.position ?? 0) + 1);
+  assert.equal(second.jobs.byIdempotencyKey('ann', 'key of live')?.definition.jobId, 'live');
+});
+
+test('a restored job goes on where it was, and a leader that was deposed before the snapshot stays deposed', async (t) => {
+  const journal = await journalFor(t);
+  const first = await coordinator(journal, 3);
+  await render(first, 'live', 300);
+  await first.snapshots.settled();
+  const second = await coordinator(journal, 2);
+  await assert.rejects(second.jobs.execute('live', { type: 'cancel', reason: 'x' }), { code: 'unavailable' });
+  second.office.enter(4);
+  await commit(second.jobs, 'live', 299, 300);
+  assert.equal(second.jobs.find('live').status, 'stitching');
+});
+
+test('a snapshot of another version is passed over: the job is folded from its events', async (t) => {
+  const journal = await journalFor(t);
+  const first = await coordinator(journal, 1);
+  await render(first, 'live', 300);
+  await first.snapshots.settled();
+  const { position, data } = (await journal.loadSnapshot('jobs/live')) ?? assert.fail('no snapshot');
+  const { term, state } = data as { term: number; state: object };
+  const newer = { ...state, version: JOB_SNAPSHOT_VERSION + 1, plain: 'in a form that is not known yet' };
+  await journal.saveSnapshot('jobs/live', position, { term, state: newer });
+  const second = await coordinator(journal, null);
+  assert.deepEqual(second.jobs.all(), first.jobs.all());
+  assert.equal(second.begins.get('jobs/live'), 1);
+});
+
+test('a coordinator that follows saves no snapshots', async (t) => {
+  const journal = await journalFor(t);
+  const follower = await coordinator(journal, null);
+  const leader = await coordinator(journal, 1);
+  const saved: string[] = [];
+  t.mock.method(journal, 'saveSnapshot', async (stream: string) => void saved.push(stream));
+  await render(leader, 'live', 300);
+  await Promise.all([leader.snapshots.settled(), follower.snapshots.settled()]);
+  assert.deepEqual(follower.jobs.all(), leader.jobs.all());
+  assert.deepEqual(saved, ['jobs/live']);
+});
+
+test('nodes, operators’ commands and the farm’s identity are restored from a snapshot', async (t) => {
+  const journal = await journalFor(t);
+  const first = await coordinator(journal, 1);
+  await first.nodes.takeOver();
+  for (const name of ['a', 'b']) await first.nodes.register(Hello.fromPartial({ nodeId: name, name, pool: 'p' }));
+  await first.nodes.drain('a', 'a new card');
+  for (let n = 0; n < 150; n++) {
+    await first.nodes.drain('b', `reason ${n}`);
+    await first.nodes.undrain('b');
+  }
+  await first.snapshots.settled();
+  const second = await coordinator(journal, null);
+  assert.ok((second.begins.get('farm') ?? 0) > 256);
+  assert.equal(second.nodes.farmId, first.nodes.farmId);
+  assert.deepEqual(
+    second.nodes.all().map(({ name, pool, drainReason }) => ({ name, pool, drainReason })),
+    [
+      { name: 'a', pool: 'p', drainReason: 'a new card' },
+      { name: 'b', pool: 'p', drainReason: null },
+    ],
+  );
+});
