@@ -213,6 +213,30 @@ test('a job that ends without a video gives exit code 6, its reason and the way 
   assert.match(err, /clipfarm job retry job-1/);
 });
 
+test('what is there of a video is downloaded while the rest is rendered; a broken line starts it anew', async (t) => {
+  const farm = await startFakeFarm(t);
+  const output = join(files(t).dir, 'talk.mp4');
+  farm.state.jobs = [job(JobState.JOB_STATE_RENDERING)];
+  farm.state.breakDownload = (call) => (call === 0 ? 1000 : undefined);
+  const partial = ['job', 'download', 'job', '--output', output, '--partial'];
+  const good = await cli(farm, ...partial, '-o', 'json');
+  assert.equal(good.code, 0);
+  const half = farm.state.video.subarray(0, farm.state.video.length / 2);
+  assert.deepEqual(readFileSync(output), half);
+  const { clips, frames, bytes } = JSON.parse(good.out);
+  assert.deepEqual([clips, frames, bytes], [2, 96, half.length]);
+  assert.match(good.err, /saved .*talk\.mp4 \(clips 0-1 of 50, 3\.8 s, .*SHA-256 checked\)/);
+  farm.state.prefixSha256 = '00'.repeat(32);
+  const bad = await cli(farm, ...partial, '--force');
+  assert.equal(bad.code, 1);
+  assert.match(bad.err, /error: the download has .* promised were/);
+  assert.deepEqual(readFileSync(output), half, 'the good one stays');
+  assert.ok(!existsSync(`${output}.part`));
+  farm.state.jobs = [completed(farm.state.video)];
+  assert.equal((await cli(farm, ...partial, '--force')).code, 0);
+  assert.deepEqual(readFileSync(output), farm.state.video, 'a completed job gives all of it');
+});
+
 test('a job without a video is not downloaded, and the way to one depends on its state', async (t) => {
   const farm = await startFakeFarm(t);
   const { dir } = files(t);

@@ -150,8 +150,9 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   const rpc = rpcHandlers(log);
   const server = createFarmServer({ token: access.token });
   const wake = () => duties.wake();
+  const prefix = (jobId: string) => duties.prefix(jobId);
   server.addService(AgentServiceService, agentService(rpc, { ...base, committer, anchors, wake }));
-  server.addService(FarmServiceService, farmService(rpc, { ...base, submissions, views, changes, wake }));
+  server.addService(FarmServiceService, farmService(rpc, { ...base, submissions, views, changes, wake, prefix }));
 
   let ready = false;
   const admin = await startAdminServer({

@@ -1,4 +1,5 @@
 import type { Clock } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
 import type { Metrics } from './admin/metrics.ts';
 import type { Changes } from './api/changes.ts';
@@ -14,6 +15,7 @@ import type { Office } from './farm/office.ts';
 import type { Speedometer } from './farm/speedometer.ts';
 import { Stitcher, type StitcherParts } from './farm/stitcher.ts';
 import type { StorageHealth } from './farm/storage-health.ts';
+import type { PrefixVideo } from './media/prefix-video.ts';
 import type { JobNotifier } from './notify/job-notifier.ts';
 
 /** What only a leader does: schedules, speaks to agents, stitches. */
@@ -89,6 +91,13 @@ export class LeaderDuties {
     await active?.dispatcher.stop();
     await active?.stitcher.stop();
     log.info({ reason }, 'no longer leading');
+  }
+
+  /** The beginning of a live job's video, see {@link Stitcher.prefix}. @throws FarmError also when this one does not lead */
+  async prefix(jobId: string): Promise<PrefixVideo> {
+    this.#parts.office.requireLead();
+    if (!this.#active) throw new FarmError('unavailable', 'the coordinator is taking over');
+    return this.#active.stitcher.prefix(jobId);
   }
 
   /** Asks for a scheduling round: something changed that is no event of a job. */

@@ -1,10 +1,34 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { callUnary } from '@clipfarm/shared/rpc/client-call';
+import type { PrefixHeader } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
+import { callUnary, responsesOf } from '@clipfarm/shared/rpc/client-call';
 import { Farm, until } from '../harness/farm.ts';
-import { cutAudio, prove } from '../harness/media.ts';
+import { cutAudio, identifyFrames, lagAt, pcmOf, prove, stampsOf } from '../harness/media.ts';
+
+/** Saves the beginning of a job's video, once that many clips are stitched; checks its size and SHA-256. */
+async function downloadBeginning(farm: Farm, jobId: string, clips: number, path: string): Promise<PrefixHeader> {
+  let header: PrefixHeader = { clips: 0, frames: 0, bytes: 0 };
+  await until(async () => {
+    const hash = createHash('sha256');
+    const pieces: Buffer[] = [];
+    let sha256 = '';
+    for await (const { part } of responsesOf(farm.client.downloadPrefix({ jobId }))) {
+      if (part?.$case === 'header') header = part.value;
+      else if (part?.$case === 'data') pieces.push(part.value);
+      else if (part?.$case === 'sha256') sha256 = part.value;
+    }
+    const content = Buffer.concat(pieces);
+    assert.equal(content.length, header.bytes);
+    assert.equal(hash.update(content).digest('hex'), sha256);
+    await writeFile(path, content);
+    return header.clips === clips;
+  }, `${clips} clips are stitched`);
+  return header;
+}
 
 describe('an operator', () => {
   let farm: Farm;
@@ -41,6 +65,29 @@ describe('an operator', () => {
     assert.equal((await farm.job(jobId)).clipsCommitted, before, 'nothing is rendered while it is paused');
     await callUnary(farm.client, farm.client.resumeJob, { jobId });
     await prove(farm, jobId);
+  });
+
+  it('gets what is there of a video while the rest is rendered, frame by frame and with its sound', async () => {
+    const { jobId } = await farm.submit(audio);
+    await until(async () => (await farm.job(jobId)).clipsPrefix >= 3, 'three clips from the beginning are there');
+    // Held, so that the job is not over before it was looked at.
+    await callUnary(farm.client, farm.client.pauseJob, { jobId });
+    await until(async () => (await farm.job(jobId)).leases.length === 0, 'the clips in hand are finished');
+    const { plan, spec, clipsPrefix } = await farm.job(jobId);
+    const path = join(farm.dir, 'beginning.mp4');
+    const { frames } = await downloadBeginning(farm, jobId, clipsPrefix, path);
+    assert.equal(frames, clipsPrefix * 48);
+    const { width, height } = plan ?? assert.fail('no plan');
+    const baseSeed = spec?.settings?.baseSeed ?? -1;
+    identifyFrames(await stampsOf(path, width, height), { jobId, frames, baseSeed });
+    const [original, sound] = [await pcmOf(audio), await pcmOf(path)];
+    // FFmpeg plays the last packet to its end.
+    assert.ok(sound.length >= frames * 1920 && sound.length < frames * 1920 + 1024, `${sound.length} samples`);
+    const { lag, correlation } = lagAt(original, sound, sound.length / 2);
+    assert.ok(Math.abs(lag) < 48 && correlation > 0.9, `lag ${lag}, correlation ${correlation}`);
+    await callUnary(farm.client, farm.client.resumeJob, { jobId });
+    await prove(farm, jobId);
+    await assert.rejects(downloadBeginning(farm, jobId, 1, path), /it is completed/);
   });
 
   it('cancels a job and takes it up again where it ended', async () => {

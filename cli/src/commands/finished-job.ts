@@ -1,13 +1,14 @@
 import { FarmError } from '@clipfarm/shared/errors';
 import { type Job, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import type { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { FPS } from '@clipfarm/shared/model/clip';
 import { createLogUpdate } from 'log-update';
 import type { Context } from '../context.ts';
 import type { Connection } from '../farm/connection.ts';
-import { downloadResult } from '../farm/download.ts';
+import { type DownloadOptions, downloadPrefix, downloadResult, type SavedPrefix } from '../farm/download.ts';
 import { isFinal, jobStateWords } from '../farm/job-state.ts';
 import { endReport } from '../render/job-report.ts';
-import { bytes, percent } from '../render/units.ts';
+import { bytes, mediaLength, percent } from '../render/units.ts';
 import { outageText } from '../watch/watch-job.ts';
 
 /** Milliseconds between two updates of the line that counts a download. */
@@ -35,15 +36,50 @@ export async function fetchVideo(
       },
     );
   }
+  const { result } = job;
+  await showing(context, (shown) =>
+    downloadResult(farm, result, { ...shown, jobId: job.jobId, path, force }).catch((error: unknown) => {
+      throw withWayBack(FarmError.from(error), job.jobId);
+    }),
+  );
+  context.note(`saved ${path} (${bytes(result.bytes)}, SHA-256 checked)`);
+}
+
+/**
+ * Downloads a job's video as far as it is there; all of it when the job is completed.
+ *
+ * @throws FarmError `failed_precondition` when there is nothing yet.
+ */
+export async function fetchPrefix(
+  context: Context,
+  farm: Connection,
+  job: Job,
+  path: string,
+  force: boolean,
+): Promise<SavedPrefix> {
+  const { result, jobId } = job;
+  const all = job.plan?.clips ?? 0;
+  if (result !== undefined) {
+    await fetchVideo(context, farm, job, path, force);
+    return { clips: all, frames: result.frames, bytes: result.bytes, sha256: result.sha256 };
+  }
+  const saved = await showing(context, (shown) => downloadPrefix(farm, { ...shown, jobId, path, force }));
+  const length = mediaLength(saved.frames / FPS);
+  const size = bytes(saved.bytes);
+  context.note(`saved ${path} (clips 0-${saved.clips - 1} of ${all}, ${length}, ${size}, SHA-256 checked)`);
+  return saved;
+}
+
+/** Shows how far a download is while it goes on. */
+async function showing<T>(
+  context: Context,
+  work: (shown: Pick<DownloadOptions, 'onProgress' | 'onOutage'>) => Promise<T>,
+): Promise<T> {
   const { stderr, clock } = context.shell;
   const update = stderr.isTTY === true && !context.json ? createLogUpdate(stderr) : undefined;
   let shownAt = Number.NEGATIVE_INFINITY;
   try {
-    await downloadResult(farm, {
-      jobId: job.jobId,
-      result: job.result,
-      path,
-      force,
+    return await work({
       onProgress: (received, total) => {
         const now = clock.monotonic();
         if (now - shownAt < PROGRESS_MS) return;
@@ -52,20 +88,17 @@ export async function fetchVideo(
       },
       onOutage: (error, delay) => context.note(outageText(error, delay)),
     });
-  } catch (error) {
-    throw withWayBack(FarmError.from(error), job.jobId);
   } finally {
     update?.clear();
     update?.done();
   }
-  context.note(`saved ${path} (${bytes(job.result.bytes)}, SHA-256 checked)`);
 }
 
 /** The command that brings a job without a video closer to one. */
 function wayToVideo({ jobId, state }: Job): string {
   if (isFinal(state)) return `Take it up where it ended with: clipfarm job retry ${jobId}`;
   if (state === JobState.JOB_STATE_PAUSED) return `Let it go on with: clipfarm job resume ${jobId}`;
-  return `Wait for it with: clipfarm job watch ${jobId}`;
+  return `Wait for it with: clipfarm job watch ${jobId}; or add --partial for what is there already.`;
 }
 
 /** The error of a download, which always says that the video is not lost. */

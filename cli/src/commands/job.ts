@@ -18,7 +18,7 @@ import { flagValue } from '../job-options.ts';
 import { jobDetails } from '../render/job-report.ts';
 import { parseInteger } from '../values.ts';
 import { exitCodeOfJob, watchJob } from '../watch/watch-job.ts';
-import { fetchVideo, nodesOf, printEnd } from './finished-job.ts';
+import { fetchPrefix, fetchVideo, nodesOf, printEnd } from './finished-job.ts';
 import { act, examples, type Handler, type Register, type Run } from './register.ts';
 
 /** `clipfarm job ...` */
@@ -53,6 +53,7 @@ export const registerJob: Register = (program, run) => {
     'clipfarm job download 3f9a --output talk.mp4',
   )
     .addOption(new Option('--output <file>', 'where to save it').makeOptionMandatory())
+    .option('--partial', 'while it is rendered: the clips from the beginning that are there, with their sound')
     .option('--force', 'replace a file that is there');
 };
 
@@ -94,6 +95,12 @@ const download: Handler = async (context, [jobId = ''], options) => {
   await checkOutput(output, force);
   return context.withFarm(async (farm) => {
     const job = required((await farm.call(farm.client.getJob, { jobId })).job);
+    if (options.partial === true) {
+      const { clips, frames, bytes, sha256 } = await fetchPrefix(context, farm, job, output, force);
+      if (context.json) context.printJson({ path: output, sha256, bytes, clips, frames });
+      else context.print([output]);
+      return exitCode.ok;
+    }
     await fetchVideo(context, farm, job, output, force);
     if (context.json) context.printJson({ path: output, sha256: job.result?.sha256, bytes: job.result?.bytes });
     else context.print([output]);

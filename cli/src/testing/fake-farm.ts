@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { TestContext } from 'node:test';
 import { FarmError } from '@clipfarm/shared/errors';
 import type {
+  DownloadPrefixResponse,
   DownloadResultRequest,
   DownloadResultResponse,
   ListJobsRequest,
@@ -38,6 +39,8 @@ export interface FakeFarmState {
   holdWatch: boolean;
   jobs: Job[];
   video: Buffer;
+  /** Digest that is sent with a beginning, where it is not the right one. */
+  prefixSha256: string | undefined;
   /** Bytes after which the n-th download breaks; undefined sends all. */
   breakDownload: (call: number) => number | undefined;
   /** Error that the n-th SubmitJob throws. */
@@ -78,6 +81,9 @@ export async function startFakeFarm(t: TestContext, tokenPath?: string): Promise
       }),
       watchJob: wrap.serverStream((request: WatchJobRequest, responses: MessageSink<WatchJobResponse>, context) =>
         sendWatch(state, calls.watch++, request, responses, context),
+      ),
+      downloadPrefix: wrap.serverStream((_: unknown, responses: MessageSink<DownloadPrefixResponse>) =>
+        sendPrefix(state, calls.download++, responses),
       ),
       downloadResult: wrap.serverStream(
         (request: DownloadResultRequest, responses: MessageSink<DownloadResultResponse>) =>
@@ -130,6 +136,7 @@ function initialState(): FakeFarmState {
     holdWatch: false,
     jobs: [],
     video,
+    prefixSha256: undefined,
     breakDownload: () => undefined,
     failSubmit: () => undefined,
   };
@@ -186,6 +193,22 @@ async function sendVideo(
     await responses.send({ data: state.video.subarray(start, Math.min(end, start + 100_000)) });
   }
   if (limit !== undefined) throw new FarmError('unavailable', 'the coordinator shuts down');
+}
+
+/** The first half of the video as the beginning of it; cut off like other downloads. */
+async function sendPrefix(
+  state: FakeFarmState,
+  call: number,
+  responses: MessageSink<DownloadPrefixResponse>,
+): Promise<void> {
+  const half = state.video.subarray(0, state.video.length / 2);
+  const limit = state.breakDownload(call);
+  await responses.send({ part: { $case: 'header', value: { clips: 2, frames: 96, bytes: half.length } } });
+  await responses.send({ part: { $case: 'data', value: half.subarray(0, limit) } });
+  if (limit !== undefined) throw new FarmError('unavailable', 'the coordinator shuts down');
+  await responses.send({
+    part: { $case: 'sha256', value: state.prefixSha256 ?? createHash('sha256').update(half).digest('hex') },
+  });
 }
 
 function changeNode(state: FakeFarmState, call: string, request: { nodeId: string }) {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { FarmServiceServer } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
 import type { JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/v1/job';
@@ -14,6 +15,7 @@ import type { Jobs } from '../farm/jobs.ts';
 import type { NodeRecord, Nodes } from '../farm/nodes.ts';
 import type { Office } from '../farm/office.ts';
 import type { Planned, Submissions } from '../farm/submissions.ts';
+import type { PrefixVideo } from '../media/prefix-video.ts';
 import type { Changes } from './changes.ts';
 import { stateOf, type Views } from './views.ts';
 
@@ -37,6 +39,8 @@ export interface FarmServiceParts {
   readonly office: Office;
   readonly changes: Changes;
   readonly wake: () => void;
+  /** The beginning of a live job's video. */
+  readonly prefix: (jobId: string) => Promise<PrefixVideo>;
 }
 
 /** The RPCs that users and operators call. */
@@ -122,6 +126,20 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       const path = await store.localFile(artifactKeys.video(job.definition.jobId, job.result.video.sha256));
       await pipeFileToCall({ path, sink: responses, toMessage: (data) => ({ data }), start: offset, signal });
     }),
+    downloadPrefix: rpc.serverStream(async ({ jobId }, responses, { signal }) => {
+      office.requireLead();
+      const job = jobs.find(jobId);
+      await using prefix = await openPrefix(parts, job);
+      const { clips, frames, bytes } = prefix;
+      await responses.send({ part: { $case: 'header', value: { clips, frames, bytes } } });
+      const hash = createHash('sha256');
+      for await (const data of prefix.pieces()) {
+        signal.throwIfAborted();
+        hash.update(data);
+        await responses.send({ part: { $case: 'data', value: data } });
+      }
+      await responses.send({ part: { $case: 'sha256', value: hash.digest('hex') } });
+    }),
     listNodes: rpc.unary(() => {
       // Only the leader hears agents, so only it knows how they are.
       office.requireLead();
@@ -134,6 +152,26 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
     }),
     undrainNode: rpc.unary(async ({ nodeId }) => nodeAnswer(parts, await nodes.undrain(nodeId))),
   };
+}
+
+async function openPrefix(parts: FarmServiceParts, job: JobState): Promise<PrefixVideo> {
+  const { jobId } = job.definition;
+  const refuse = (why: string, hint: string) =>
+    new FarmError('failed_precondition', `job ${jobId} has no beginning of a video to send: ${why}`, {
+      field: 'job_id',
+      hint,
+    });
+  if (isOver(job)) {
+    const hint = job.result ? 'Download the finished video.' : 'Take it up where it ended with: clipfarm job retry';
+    throw refuse(`it is ${stateWord(job)}`, hint);
+  }
+  try {
+    return await parts.prefix(jobId);
+  } catch (error) {
+    const { code, message } = FarmError.from(error);
+    if (code !== 'failed_precondition') throw error;
+    throw refuse(message, 'Try again in a moment.');
+  }
 }
 
 /** A drained node keeps the clip in hand; the rest of its leases goes to others at once. */

@@ -14,15 +14,19 @@ import type { CommittedClip, JobState } from '../core/job-model.ts';
 import { committedPrefix } from '../core/job-progress.ts';
 import { encodeDeliveryAudio } from '../media/delivery-audio.ts';
 import { GrowingMp4 } from '../media/growing-mp4.ts';
+import type { PrefixVideo } from '../media/prefix-video.ts';
 import { verifyVideo } from '../media/verify-video.ts';
 import { artifactKeys } from './artifact-keys.ts';
 import type { AudioLibrary } from './audio-library.ts';
 import type { Jobs } from './jobs.ts';
+import { Mutex } from './mutex.ts';
 import type { StorageHealth } from './storage-health.ts';
 
 interface Work {
   readonly dir: string;
   video: GrowingMp4 | null;
+  /** Held while the video is written to or read from. */
+  readonly lock: Mutex;
   appended: number;
   audio: Promise<string> | null;
   readonly abort: AbortController;
@@ -116,11 +120,28 @@ export class Stitcher {
     });
   }
 
+  /**
+   * The beginning of a live job's video, as far as it is stitched. Dispose of it.
+   *
+   * @throws FarmError `failed_precondition` when there is none: nothing from the beginning is committed, the sound is not
+   *   encoded yet, or the video is being finished.
+   */
+  async prefix(jobId: string): Promise<PrefixVideo> {
+    const work = this.#works.get(jobId);
+    if (!work?.video) throw new FarmError('failed_precondition', 'its first clip is not there yet');
+    return work.lock.run(async () => {
+      // A failure may have ended it while this waited.
+      if (!work.video) throw new FarmError('failed_precondition', 'its video is begun anew');
+      return work.video.prefix();
+    });
+  }
+
   #open(jobId: string): Work {
     const work: Work = {
       // Of its own, because a cancelled run of the same job may still be cleaning up.
       dir: join(this.#workDir, `${jobId}-${randomUUID()}`),
       video: null,
+      lock: new Mutex(),
       appended: 0,
       audio: null,
       abort: new AbortController(),
@@ -166,7 +187,8 @@ export class Stitcher {
     while (work.appended < prefix && !this.#stopped) {
       const record = job.committed.get(work.appended);
       if (!record) throw new FarmError('internal', `clip ${work.appended} is in the prefix and not committed`);
-      if (!(await this.#append(job, work.video, record))) return;
+      const { video } = work;
+      if (!(await work.lock.run(() => this.#append(job, video, record)))) return;
       work.appended += 1;
       work.failures = 0;
       this.#metrics.stitchedBytes.inc(record.chunk.bytes);
@@ -203,8 +225,9 @@ export class Stitcher {
 
   async #finish(job: JobState, work: Work): Promise<void> {
     const { definition } = job;
-    if (!work.video) throw new FarmError('internal', 'nothing was stitched');
-    const { path } = await work.video.finish();
+    const { video } = work;
+    if (!video) throw new FarmError('internal', 'nothing was stitched');
+    const { path } = await work.lock.run(() => video.finish());
     const expected = {
       frames: definition.frames,
       width: definition.width,
@@ -218,12 +241,12 @@ export class Stitcher {
       const reason = bad.map((check) => `${check.name}: ${check.detail}`).join('; ');
       throw new FarmError('internal', `the finished video is wrong: ${reason}`);
     }
-    const video = { sha256: await hashFile(path), bytes: (await stat(path)).size };
+    const file = { sha256: await hashFile(path), bytes: (await stat(path)).size };
     this.#storage.stored();
-    await this.#store.putFile(artifactKeys.video(definition.jobId, video.sha256), path, video);
+    await this.#store.putFile(artifactKeys.video(definition.jobId, file.sha256), path, file);
     const finishMillis = this.#clock.now() - (job.lastCommitAt ?? this.#clock.now());
     const videoSeconds = definition.frames / FPS;
-    const result = { video, frames: definition.frames, videoSeconds, audioSeconds, finishMillis, checks };
+    const result = { video: file, frames: definition.frames, videoSeconds, audioSeconds, finishMillis, checks };
     const { outcome } = await this.#jobs.execute(definition.jobId, { type: 'complete', result });
     if (outcome === 'done') this.#metrics.finishSeconds.observe(finishMillis / 1000);
   }
@@ -236,7 +259,7 @@ export class Stitcher {
     this.#storage.failed(failure);
     work.failures += 1;
     this.#log.error({ err: error, job_id: jobId, failures: work.failures }, 'stitching failed; it starts over');
-    await work.video?.close().catch(() => undefined);
+    await work.lock.run(async () => work.video?.close()).catch(() => undefined);
     work.video = null;
     work.appended = 0;
     work.audio = null;
@@ -276,7 +299,7 @@ export class Stitcher {
     work.abort.abort();
     work.retry?.cancel();
     await work.running;
-    await work.video?.close().catch(() => undefined);
+    await work.lock.run(async () => work.video?.close()).catch(() => undefined);
     await rm(work.dir, { recursive: true, force: true }).catch((error: unknown) => {
       this.#log.warn({ err: error, job_id: jobId }, 'the work directory of a finished job stays behind');
     });

@@ -278,6 +278,64 @@ test('two calls at a time are refused', async () => {
   await video.close();
 });
 
+test('the beginning can be read at any time, with exactly its frames and their sound, and the whole stays right', async () => {
+  const { video, path } = await begin();
+  const whole = await decodedSound(m4a);
+  await assert.rejects(video.prefix(), { code: 'failed_precondition', message: /no clip/ });
+  for (const [index, chunk] of chunks.entries()) {
+    await append(video, chunk);
+    const frames = Math.min(size.frames, (index + 1) * 48);
+    await using prefix = await video.prefix();
+    assert.deepEqual([prefix.clips, prefix.frames], [index + 1, frames]);
+    const out = join(dir, `prefix-${index}.mp4`);
+    await writeFile(out, prefix.pieces());
+    assert.equal((await readFile(out)).length, prefix.bytes);
+    assert.deepEqual(await frameHashes(ffmpeg, out), chunkFrames.slice(0, frames));
+    const all = frames === size.frames;
+    const expected = { ...size, frames, audioSamples: all ? audioSamples : frames * 1920 };
+    const { checks } = await verifyVideo(ffmpeg, out, expected);
+    assert.deepEqual(
+      checks.filter((check) => !check.ok),
+      [],
+    );
+    const sound = await decodedSound(out);
+    assert.ok(sound.length >= frames * 1920 * 4);
+    assert.deepEqual(sound.subarray(0, frames * 1920 * 4), whole.subarray(0, frames * 1920 * 4));
+  }
+  await video.finish();
+  assert.deepEqual(await frameHashes(ffmpeg, path), chunkFrames);
+  assert.deepEqual(await decodedSound(path), whole);
+});
+
+test('a beginning that is read while the video grows and is finished stays the same', async () => {
+  const { video } = await begin();
+  await append(video, chunks[0] ?? assert.fail());
+  await using prefix = await video.prefix();
+  await using other = await video.prefix();
+  const before = Buffer.concat(await Array.fromAsync(other.pieces()));
+  for (const chunk of chunks.slice(1)) await append(video, chunk);
+  await video.finish();
+  assert.deepEqual(Buffer.concat(await Array.fromAsync(prefix.pieces())), before);
+});
+
+test('a beginning needs its sound; sound that comes after the clips is put there for it', async () => {
+  const audio = Promise.withResolvers<string>();
+  const { video } = await begin({ audio: audio.promise });
+  await append(video, chunks[0] ?? assert.fail());
+  await assert.rejects(video.prefix(), { code: 'failed_precondition', message: /sound is still being encoded/ });
+  audio.resolve(m4a);
+  await audio.promise;
+  await using prefix = await video.prefix();
+  const out = join(dir, 'late.mp4');
+  await writeFile(out, prefix.pieces());
+  const { checks } = await verifyVideo(ffmpeg, out, { ...size, frames: 48, audioSamples: 48 * 1920 });
+  assert.deepEqual(
+    checks.filter((check) => !check.ok),
+    [],
+  );
+  await video.close();
+});
+
 test('audio that fails is reported by the next call', async () => {
   const { video } = await begin({ audio: Promise.reject(new Error('encoder is gone')) });
   await assert.rejects(appendAll(video), { message: /encoder is gone/ });

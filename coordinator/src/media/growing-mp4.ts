@@ -7,6 +7,7 @@ import { clipsForFrames, DELIVERY_SAMPLE_RATE, FPS, framesInClip } from '@clipfa
 import { type AudioTrack, readAudioTrack } from './audio-track.ts';
 import { box, u32, u64Table } from './mp4-box-write.ts';
 import { buildMoov, FTYP, type SampleRun } from './mp4-write.ts';
+import { PrefixVideo } from './prefix-video.ts';
 
 /** What a {@link GrowingMp4} will hold. */
 export interface GrowingMp4Options {
@@ -98,7 +99,7 @@ export class GrowingMp4 {
     this.#options = options;
     this.#partPath = partPath;
     this.#file = file;
-    this.#dataOffset = FTYP.length + tableReserve(options.totalFrames) + LONG_HEADER_BYTES;
+    this.#dataOffset = dataOffsetFor(options.totalFrames);
     this.#end = this.#dataOffset;
     this.#synced = this.#dataOffset;
     this.#sizes = new Uint32Array(options.totalFrames);
@@ -153,7 +154,7 @@ export class GrowingMp4 {
    */
   finish(): Promise<{ readonly path: string; readonly bytes: number }> {
     return this.#exclusively('finish the video', async () => {
-      const { path, width, height, clips } = this.#options;
+      const { path, clips } = this.#options;
       const first = this.#first;
       if (first === undefined || this.#videoRuns.length < clips) {
         throw new FarmError('failed_precondition', `only ${this.#videoRuns.length} of ${clips} clips are appended`);
@@ -161,15 +162,7 @@ export class GrowingMp4 {
       await this.#audioKnown;
       if (this.#audio === undefined) throw this.#audioFailure;
       await this.#copyAudio(undefined);
-      const video = { width, height, avcC: first.avcC, sizes: this.#sizes, runs: this.#videoRuns };
-      const moov = buildMoov(video, { ...this.#audio.track, runs: this.#audioRuns });
-      const dataHeader = mediaDataHeader(this.#end - this.#dataOffset);
-      const front = Buffer.concat([FTYP, moov]);
-      const spare = this.#dataOffset - dataHeader.length - front.length;
-      if (spare < SHORT_HEADER_BYTES) throw new FarmError('internal', `${moov.length} bytes of tables do not fit`);
-      const padding = Buffer.concat([u32(spare), Buffer.from('free')]);
-      await this.#write(Buffer.concat([front, padding]), 0);
-      await this.#write(dataHeader, this.#dataOffset - dataHeader.length);
+      await this.#write(this.#front(first, this.#audio.track, this.#dataOffset), 0);
       // A failed append may have left bytes behind the last one that counts.
       await this.#file.truncate(this.#end);
       await renameDurable(this.#partPath, path);
@@ -179,12 +172,70 @@ export class GrowingMp4 {
     });
   }
 
+  /**
+   * The video as far as it is there: the clips that were appended, with exactly their sound, as an MP4 of its own. It is
+   * read from the growing file, which goes on growing meanwhile.
+   *
+   * @returns what the caller must dispose of.
+   * @throws FarmError `failed_precondition` when no clip is appended or the sound is not encoded yet; whatever made the
+   *   audio fail; `resource_exhausted` when the disk is full.
+   */
+  prefix(): Promise<PrefixVideo> {
+    return this.#exclusively('read the beginning of the video', async () => {
+      const first = this.#first;
+      if (first === undefined) throw new FarmError('failed_precondition', 'no clip is appended yet');
+      if (!this.#audioArrived) throw new FarmError('failed_precondition', 'the sound is still being encoded');
+      await this.#audioKnown;
+      if (this.#audio === undefined) throw this.#audioFailure;
+      const whole = this.#frames === this.#options.totalFrames;
+      const played = whole ? undefined : this.#frames * SAMPLES_PER_FRAME;
+      await this.#copyAudio(played);
+      const dataOffset = dataOffsetFor(this.#frames);
+      const front = this.#front(first, this.#audio.track, dataOffset, played);
+      const part = { from: this.#dataOffset, to: this.#end };
+      const file = await open(this.#partPath, 'r');
+      return new PrefixVideo({ front, file, part, clips: this.#videoRuns.length, frames: this.#frames });
+    });
+  }
+
   /** Gives an unfinished file up and deletes it; does nothing after `finish`. Call it when no other call is going on. */
   async close(): Promise<void> {
     if (this.#state !== 'growing') return;
     this.#state = 'closed';
     await this.#closeFiles();
     await rm(this.#partPath, { force: true });
+  }
+
+  /**
+   * Everything before the media data: kind of file, tables, spare room, the header of the data.
+   *
+   * @param dataOffset where the media data begins; the tables must fit before it.
+   * @param played samples after which the sound ends; all of it when not given.
+   */
+  #front(first: ChunkInfo, track: AudioTrack, dataOffset: number, played?: number): Buffer {
+    const { width, height } = this.#options;
+    const shift = dataOffset - this.#dataOffset;
+    const placed = (runs: readonly SampleRun[]) => runs.map((run) => ({ ...run, offset: run.offset + shift }));
+    const { packets } = this.#audioCopied;
+    const moov = buildMoov(
+      {
+        ...{ width, height, avcC: first.avcC },
+        sizes: this.#sizes.subarray(0, this.#frames),
+        runs: placed(this.#videoRuns),
+      },
+      {
+        ...track,
+        sizes: track.sizes.subarray(0, packets),
+        durations: track.durations.subarray(0, packets),
+        runs: placed(this.#audioRuns),
+        ...(played === undefined ? {} : { played }),
+      },
+    );
+    const dataHeader = mediaDataHeader(this.#end - this.#dataOffset);
+    const spare = dataOffset - FTYP.length - moov.length - dataHeader.length;
+    if (spare < SHORT_HEADER_BYTES) throw new FarmError('internal', `${moov.length} bytes of tables do not fit`);
+    const padding = box('free', Buffer.alloc(spare - SHORT_HEADER_BYTES));
+    return Buffer.concat([FTYP, moov, padding, dataHeader]);
   }
 
   async #exclusively<T>(action: string, work: () => Promise<T>): Promise<T> {
@@ -249,12 +300,12 @@ export class GrowingMp4 {
 }
 
 /**
- * Bytes to keep free for the tables. They need 4 bytes a frame or packet, and less than 40 a clip for each of its two
- * runs; the rest is headers.
+ * Where the media data of a video of so many frames begins. The tables before it need 4 bytes a frame or packet, and
+ * less than 40 a clip for each of its two runs; the rest is headers.
  */
-function tableReserve(frames: number): number {
+function dataOffsetFor(frames: number): number {
   const packets = Math.ceil((frames * SAMPLES_PER_FRAME) / SAMPLES_PER_PACKET);
-  return 16 * frames + 5 * packets + 64 * 1024;
+  return FTYP.length + 16 * frames + 5 * packets + 64 * 1024 + LONG_HEADER_BYTES;
 }
 
 /** Header of the box `mdat` for that much data. */

@@ -31,6 +31,8 @@ export interface AudioTrackData extends TrackData {
   readonly durations: Uint32Array;
   /** Samples at the beginning that are the encoder's delay and are not played. */
   readonly priming: number;
+  /** Samples after which the sound ends, where that is before the end of the last packet. */
+  readonly played?: number;
 }
 
 /** Ticks a second of the movie: both video frames and audio samples last a whole number of them. */
@@ -63,9 +65,13 @@ export function buildMoov(video: VideoTrackData, audio: AudioTrackData): Buffer 
   return box('moov', mvhd, videoTrak(video, videoDuration), audioTrak(audio, audioDuration));
 }
 
-/** Samples (48 kHz) of the track that are played: all but the encoder's delay. */
-export function playedSamples(audio: Pick<AudioTrackData, 'durations' | 'priming'>): number {
-  return audio.durations.reduce((sum, ticks) => sum + ticks, 0) - audio.priming;
+/** Samples (48 kHz) of the track that are played: all but the encoder's delay, and what is cut off at the end. */
+export function playedSamples(audio: Pick<AudioTrackData, 'durations' | 'priming' | 'played'>): number {
+  return Math.min(audio.played ?? Number.POSITIVE_INFINITY, totalTicks(audio.durations) - audio.priming);
+}
+
+function totalTicks(durations: Uint32Array): number {
+  return durations.reduce((sum, ticks) => sum + ticks, 0);
 }
 
 function videoTrak(video: VideoTrackData, duration: number): Buffer {
@@ -94,8 +100,7 @@ function audioTrak(audio: AudioTrackData, duration: number): Buffer {
   const tkhd = trackHeader({ id: AUDIO_TRACK_ID, duration, volume: 0x100, width: 0, height: 0 });
   const edits = box('edts', fullBox('elst', 0, 0, u32(1, duration, audio.priming, 0x10000)));
   const header = fullBox('smhd', 0, 0, u32(0));
-  const mediaDuration = duration + audio.priming;
-  return box('trak', tkhd, edits, mediaBox('soun', DELIVERY_SAMPLE_RATE, mediaDuration, header, table));
+  return box('trak', tkhd, edits, mediaBox('soun', DELIVERY_SAMPLE_RATE, totalTicks(audio.durations), header, table));
 }
 
 function trackHeader(track: {

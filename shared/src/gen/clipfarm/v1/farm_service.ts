@@ -282,6 +282,38 @@ export interface DownloadResultResponse {
   data: Buffer;
 }
 
+/** Which job. */
+export interface DownloadPrefixRequest {
+  /** Job identity, or a prefix that only one job has. */
+  jobId: string;
+}
+
+/** A header first, then data, then the digest of all data. */
+export interface DownloadPrefixResponse {
+  /** One of these. */
+  part?:
+    | //
+    /** First message only. */
+    { $case: "header"; value: PrefixHeader }
+    | //
+    /** At most 1 MiB. */
+    { $case: "data"; value: Buffer }
+    | //
+    /** Last message only: SHA-256 (hex) of the MP4. */
+    { $case: "sha256"; value: string }
+    | undefined;
+}
+
+/** The beginning of a job's video. */
+export interface PrefixHeader {
+  /** Clips in it, from clip 0 on. */
+  clips: number;
+  /** Frames in it. */
+  frames: number;
+  /** Size of the MP4 in bytes. */
+  bytes: number;
+}
+
 /** No parameters. */
 export interface ListNodesRequest {
 }
@@ -2413,6 +2445,302 @@ export const DownloadResultResponse: MessageFns<DownloadResultResponse> = {
   },
 };
 
+function createBaseDownloadPrefixRequest(): DownloadPrefixRequest {
+  return { jobId: "" };
+}
+
+export const DownloadPrefixRequest: MessageFns<DownloadPrefixRequest> = {
+  encode(message: DownloadPrefixRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jobId !== "") {
+      writer.uint32(10).string(message.jobId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DownloadPrefixRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDownloadPrefixRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jobId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DownloadPrefixRequest {
+    return {
+      jobId: isSet(object.jobId)
+        ? globalThis.String(object.jobId)
+        : isSet(object.job_id)
+        ? globalThis.String(object.job_id)
+        : "",
+    };
+  },
+
+  toJSON(message: DownloadPrefixRequest): unknown {
+    const obj: any = {};
+    if (message.jobId !== "") {
+      obj.jobId = message.jobId;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DownloadPrefixRequest>): DownloadPrefixRequest {
+    return DownloadPrefixRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DownloadPrefixRequest>): DownloadPrefixRequest {
+    const message = createBaseDownloadPrefixRequest();
+    message.jobId = object.jobId ?? "";
+    return message;
+  },
+};
+
+function createBaseDownloadPrefixResponse(): DownloadPrefixResponse {
+  return { part: undefined };
+}
+
+export const DownloadPrefixResponse: MessageFns<DownloadPrefixResponse> = {
+  encode(message: DownloadPrefixResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.part?.$case) {
+      case "header":
+        PrefixHeader.encode(message.part.value, writer.uint32(10).fork()).join();
+        break;
+      case "data":
+        writer.uint32(18).bytes(message.part.value);
+        break;
+      case "sha256":
+        writer.uint32(26).string(message.part.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DownloadPrefixResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDownloadPrefixResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.part = { $case: "header", value: PrefixHeader.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.part = { $case: "data", value: Buffer.from(reader.bytes()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.part = { $case: "sha256", value: reader.string() };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DownloadPrefixResponse {
+    return {
+      part: isSet(object.header)
+        ? { $case: "header", value: PrefixHeader.fromJSON(object.header) }
+        : isSet(object.data)
+        ? { $case: "data", value: Buffer.from(bytesFromBase64(object.data)) }
+        : isSet(object.sha256)
+        ? { $case: "sha256", value: globalThis.String(object.sha256) }
+        : undefined,
+    };
+  },
+
+  toJSON(message: DownloadPrefixResponse): unknown {
+    const obj: any = {};
+    if (message.part?.$case === "header") {
+      obj.header = PrefixHeader.toJSON(message.part.value);
+    } else if (message.part?.$case === "data") {
+      obj.data = base64FromBytes(message.part.value);
+    } else if (message.part?.$case === "sha256") {
+      obj.sha256 = message.part.value;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DownloadPrefixResponse>): DownloadPrefixResponse {
+    return DownloadPrefixResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DownloadPrefixResponse>): DownloadPrefixResponse {
+    const message = createBaseDownloadPrefixResponse();
+    switch (object.part?.$case) {
+      case "header": {
+        if (object.part?.value !== undefined && object.part?.value !== null) {
+          message.part = { $case: "header", value: PrefixHeader.fromPartial(object.part.value) };
+        }
+        break;
+      }
+      case "data": {
+        if (object.part?.value !== undefined && object.part?.value !== null) {
+          message.part = { $case: "data", value: object.part.value };
+        }
+        break;
+      }
+      case "sha256": {
+        if (object.part?.value !== undefined && object.part?.value !== null) {
+          message.part = { $case: "sha256", value: object.part.value };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBasePrefixHeader(): PrefixHeader {
+  return { clips: 0, frames: 0, bytes: 0 };
+}
+
+export const PrefixHeader: MessageFns<PrefixHeader> = {
+  encode(message: PrefixHeader, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.clips !== 0) {
+      writer.uint32(8).uint32(message.clips);
+    }
+    if (message.frames !== 0) {
+      writer.uint32(16).uint32(message.frames);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(24).uint64(message.bytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PrefixHeader {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePrefixHeader();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.clips = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.frames = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PrefixHeader {
+    return {
+      clips: isSet(object.clips) ? globalThis.Number(object.clips) : 0,
+      frames: isSet(object.frames) ? globalThis.Number(object.frames) : 0,
+      bytes: isSet(object.bytes) ? globalThis.Number(object.bytes) : 0,
+    };
+  },
+
+  toJSON(message: PrefixHeader): unknown {
+    const obj: any = {};
+    if (message.clips !== 0) {
+      obj.clips = Math.round(message.clips);
+    }
+    if (message.frames !== 0) {
+      obj.frames = Math.round(message.frames);
+    }
+    if (message.bytes !== 0) {
+      obj.bytes = Math.round(message.bytes);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PrefixHeader>): PrefixHeader {
+    return PrefixHeader.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PrefixHeader>): PrefixHeader {
+    const message = createBasePrefixHeader();
+    message.clips = object.clips ?? 0;
+    message.frames = object.frames ?? 0;
+    message.bytes = object.bytes ?? 0;
+    return message;
+  },
+};
+
 function createBaseListNodesRequest(): ListNodesRequest {
   return {};
 }
@@ -2965,6 +3293,21 @@ export const FarmServiceService = {
       Buffer.from(DownloadResultResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): DownloadResultResponse => DownloadResultResponse.decode(value),
   },
+  /**
+   * Sends an MP4 of the clips that are committed from the beginning without a gap, with their sound, while the rest is
+   * still being rendered. Each call makes one of what is there then.
+   */
+  downloadPrefix: {
+    path: "/clipfarm.v1.FarmService/DownloadPrefix" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: DownloadPrefixRequest): Buffer =>
+      Buffer.from(DownloadPrefixRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DownloadPrefixRequest => DownloadPrefixRequest.decode(value),
+    responseSerialize: (value: DownloadPrefixResponse): Buffer =>
+      Buffer.from(DownloadPrefixResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): DownloadPrefixResponse => DownloadPrefixResponse.decode(value),
+  },
   /** Lists nodes with their slots. */
   listNodes: {
     path: "/clipfarm.v1.FarmService/ListNodes" as const,
@@ -3024,6 +3367,11 @@ export interface FarmServiceServer extends UntypedServiceImplementation {
   setJobPriority: handleUnaryCall<SetJobPriorityRequest, SetJobPriorityResponse>;
   /** Sends the finished MP4 in pieces. */
   downloadResult: handleServerStreamingCall<DownloadResultRequest, DownloadResultResponse>;
+  /**
+   * Sends an MP4 of the clips that are committed from the beginning without a gap, with their sound, while the rest is
+   * still being rendered. Each call makes one of what is there then.
+   */
+  downloadPrefix: handleServerStreamingCall<DownloadPrefixRequest, DownloadPrefixResponse>;
   /** Lists nodes with their slots. */
   listNodes: handleUnaryCall<ListNodesRequest, ListNodesResponse>;
   /** Lets a node finish its clip and take nothing new. */
@@ -3227,6 +3575,19 @@ export interface FarmServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<DownloadResultResponse>;
+  /**
+   * Sends an MP4 of the clips that are committed from the beginning without a gap, with their sound, while the rest is
+   * still being rendered. Each call makes one of what is there then.
+   */
+  downloadPrefix(
+    request: DownloadPrefixRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<DownloadPrefixResponse>;
+  downloadPrefix(
+    request: DownloadPrefixRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<DownloadPrefixResponse>;
   /** Lists nodes with their slots. */
   listNodes(
     request: ListNodesRequest,
