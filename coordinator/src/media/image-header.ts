@@ -1,6 +1,7 @@
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { FarmError } from '@clipfarm/shared/errors';
 import { imageSize } from 'image-size';
+import { exifOrientation, pngChunks, webpExif } from './image-metadata.ts';
 
 /** What a picture's header says, before anything is decoded. */
 export interface ImageHeader {
@@ -16,11 +17,30 @@ export interface ImageHeader {
 /** Longest side in pixels; a larger picture would take hundreds of megabytes to decode. */
 export const MAX_IMAGE_SIDE = 8192;
 
-/** Options for FFmpeg's decoders, so that they allocate no more than the largest picture, whatever a file claims. */
-export const PIXEL_LIMIT = ['-max_pixels', String(MAX_IMAGE_SIDE ** 2)] as const;
+/** Bytes of the largest picture as FFmpeg holds it, with four channels of 16 bits, and some padding. */
+const LARGEST_ALLOCATION = MAX_IMAGE_SIDE ** 2 * 8 + 64 * 1024 * 1024;
+
+/**
+ * Options for FFmpeg's decoders, so that they allocate no more than the largest picture, whatever a file claims. Without
+ * the second one, 4 MB of compressed text in a PNG make it take 2 GB.
+ */
+export const PIXEL_LIMIT = [
+  ...['-max_pixels', String(MAX_IMAGE_SIDE ** 2)],
+  ...['-max_alloc', String(LARGEST_ALLOCATION)],
+] as const;
 
 /** Bytes that are read: thumbnails and colour profiles stand before a JPEG's size, and a crafted header costs time. */
 const HEADER_BYTES = 1024 * 1024;
+
+/** Formats that people have pictures in, by their first bytes. */
+const OTHER_FORMATS = [
+  ['GIF', /^GIF8/],
+  ['BMP', /^BM/],
+  ['TIFF', /^(II\*\0|MM\0\*)/],
+  ['HEIC', /^.{4}ftyp(heic|heix|hevc|hevx|mif1|msf1)/s],
+  ['AVIF', /^.{4}ftypavi[fs]/s],
+  ['SVG', /^\s*<(svg|\?xml)/],
+] as const;
 
 const PNG_SIGNATURE = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1');
 const WEBP_ANIMATION_FLAG = 0x02;
@@ -32,13 +52,17 @@ const WEBP_ANIMATION_FLAG = 0x02;
  *   {@link MAX_IMAGE_SIDE}; the system's error when the file can't be read.
  */
 export async function readImageHeader(path: string): Promise<ImageHeader> {
-  const head = await readHead(path);
+  await using file = await open(path, 'r');
+  const head = await readHead(file);
   const format = formatOf(head);
   if (format === undefined) {
+    const other = OTHER_FORMATS.find(([, pattern]) => pattern.test(head.toString('latin1', 0, 16)))?.[0];
+    if (other !== undefined) throw badImage(`it is a ${other} file; it must be converted to PNG, JPEG or WebP`);
     throw badImage(`it begins with ${head.toString('hex', 0, 8) || 'nothing'}, not like a PNG, JPEG or WebP file`);
   }
   if (isAnimated(format, head)) throw badImage('it is animated; a still picture is needed');
-  const { width, height, orientation = 1 } = sizeOf(head);
+  const { width, height, orientation: fromJpeg = 1 } = sizeOf(head);
+  const orientation = format === 'jpeg' ? fromJpeg : await orientationOf(format, head, file);
   if (!(width >= 1 && height >= 1 && width <= MAX_IMAGE_SIDE && height <= MAX_IMAGE_SIDE)) {
     throw badImage(`it has ${width}x${height} pixels; each side must have 1 to ${MAX_IMAGE_SIDE}`);
   }
@@ -51,8 +75,13 @@ export function badImage(why: string, cause?: unknown): FarmError {
   return new FarmError('invalid_argument', `image: ${why}`, { field: 'image', hint, cause });
 }
 
-async function readHead(path: string): Promise<Buffer> {
-  await using file = await open(path, 'r');
+/** EXIF of a PNG stands before its pixels, or is not used; that of a WebP after them. */
+async function orientationOf(format: 'png' | 'webp', head: Buffer, file: FileHandle): Promise<number> {
+  const exif = format === 'webp' ? await webpExif(file) : pngChunks(head).find(({ type }) => type === 'eXIf')?.data;
+  return exif === undefined ? 1 : exifOrientation(exif);
+}
+
+async function readHead(file: FileHandle): Promise<Buffer> {
   const { size } = await file.stat();
   const buffer = Buffer.allocUnsafe(Math.min(size, HEADER_BYTES));
   const { bytesRead } = await file.read(buffer, 0, buffer.length, 0);
@@ -73,14 +102,12 @@ function isAnimated(format: ImageHeader['format'], head: Buffer): boolean {
   return format === 'png' && hasAnimationControl(head);
 }
 
-/** An animated PNG has the chunk `acTL` before its first `IDAT`. Each step goes at least 12 bytes on. */
+/** An animated PNG has the chunk `acTL` before its first `IDAT`. */
 function hasAnimationControl(head: Buffer): boolean {
-  for (let at = PNG_SIGNATURE.length; at + 8 <= head.length; at += 12 + head.readUInt32BE(at)) {
-    const type = head.toString('latin1', at + 4, at + 8);
-    if (type === 'acTL') return true;
-    if (type === 'IDAT') return false;
-  }
-  return false;
+  const types = pngChunks(head).map(({ type }) => type);
+  const control = types.indexOf('acTL');
+  const pixels = types.indexOf('IDAT');
+  return control !== -1 && (pixels === -1 || control < pixels);
 }
 
 function sizeOf(head: Buffer): ReturnType<typeof imageSize> {
