@@ -1,23 +1,20 @@
 import { execFileSync } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, readFileSync, statfsSync } from 'node:fs';
 import { atEnd, staleDirs, sweepDirs } from './owner.ts';
 
-const PIECE = Buffer.alloc(256 * 1024);
-
-/** A small file system of its own, in memory, that can be filled up and given room again. */
+/** A small file system of its own, in memory, that can be made full and be given room again. */
 export class SmallDisk implements Disposable {
   readonly path: string;
-  readonly #ballast: string;
+  readonly #mebibytes: number;
   readonly #takeBack: () => void;
 
-  private constructor(path: string) {
+  private constructor(path: string, mebibytes: number) {
     this.path = path;
-    this.#ballast = join(path, 'ballast');
+    this.#mebibytes = mebibytes;
     this.#takeBack = atEnd(() => unmount(path));
   }
 
-  /** Mounts one of that many MiB at a new directory; null where this user may not. */
+  /** Mounts one of that many MiB at a new directory; null, and just a directory, where this user may not. */
   static mount(path: string, mebibytes: number): SmallDisk | null {
     mkdirSync(path);
     try {
@@ -25,28 +22,23 @@ export class SmallDisk implements Disposable {
     } catch {
       return null;
     }
-    return new SmallDisk(path);
+    return new SmallDisk(path, mebibytes);
   }
 
-  /** Leaves no room for another byte of data. */
+  /** Leaves no room for another block of data. */
   fill(): void {
-    const file = openSync(this.#ballast, 'a');
-    try {
-      for (let size = PIECE.length; size > 0; ) {
-        try {
-          writeSync(file, PIECE, 0, size);
-        } catch {
-          size >>= 1;
-        }
-      }
-    } finally {
-      closeSync(file);
-    }
+    const { blocks, bfree, bsize } = statfsSync(this.path);
+    // A size of nothing would mean no limit.
+    this.#resize(`${Math.max(1, Math.ceil(((blocks - bfree) * bsize) / 1024))}k`);
   }
 
-  /** Gives the room back. */
+  /** Gives it all its room. */
   free(): void {
-    rmSync(this.#ballast, { force: true });
+    this.#resize(`${this.#mebibytes}m`);
+  }
+
+  #resize(size: string): void {
+    execFileSync('mount', ['-o', `remount,size=${size}`, this.path]);
   }
 
   [Symbol.dispose](): void {

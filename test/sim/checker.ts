@@ -1,18 +1,11 @@
 import assert from 'node:assert/strict';
-import { hasClip } from '../../coordinator/src/core/clip-ranges.ts';
 import { isOver } from '../../coordinator/src/core/decide.ts';
-import type { JobEvent } from '../../coordinator/src/core/job-events.ts';
-import { type JobState, type LeaseState, slotKey } from '../../coordinator/src/core/job-model.ts';
+import { type LeaseState, slotKey } from '../../coordinator/src/core/job-model.ts';
 import type { ScheduleAction, ScheduleInput } from '../../coordinator/src/core/schedule-model.ts';
 import { type LoggedJob, refold } from '../../coordinator/src/core/test-jobs.ts';
+import { JobInvariants } from '../harness/job-invariants.ts';
 import type { CoordinatorObserver } from './coordinator.ts';
 import type { Timeline } from './timeline.ts';
-
-/** What a checker remembers of a job, from its events alone. */
-interface Memory {
-  readonly granted: Map<string, LeaseState>;
-  readonly committed: Map<number, string>;
-}
 
 /** More rounds than this at one moment are scheduling that goes in circles. */
 const MAX_ROUNDS_AT_ONCE = 200;
@@ -20,7 +13,10 @@ const MAX_ROUNDS_AT_ONCE = 200;
 /** Checks after every step what must hold at all times; throws an AssertionError when it does not. */
 export class Checker implements CoordinatorObserver {
   readonly #timeline: Timeline;
-  readonly #memories = new Map<string, Memory>();
+  readonly #histories = new Map<string, JobInvariants>();
+  /** Lease that holds each slot. */
+  readonly #slots = new Map<string, string>();
+  readonly #slotOf = new Map<string, string>();
   #roundsAt = -1;
   #rounds = 0;
   /** Steals, duplicates, preemptions, revocations of overtaken leases. */
@@ -33,13 +29,26 @@ export class Checker implements CoordinatorObserver {
     this.#timeline = timeline;
   }
 
+  submitted(job: LoggedJob): void {
+    const { jobId } = job.state.definition;
+    const history = new JobInvariants(jobId);
+    this.#histories.set(jobId, history);
+    for (const { event } of job.log) history.take(event);
+  }
+
   changed(job: LoggedJob, from: number): void {
     const { state, log } = job;
-    const memory = this.#memory(state.definition.jobId);
-    for (const { event } of log.slice(from)) checkEvent(memory, event);
+    const history = this.#history(state.definition.jobId);
+    for (let n = from; n < log.length; n++) {
+      const event = log[n]?.event ?? assert.fail('no event');
+      history.take(event);
+      if (event.type === 'LeaseGranted') this.#occupy(event.lease);
+      else if (event.type === 'LeaseEnded') this.#vacate(event.leaseId);
+    }
     assert.equal(state.revision, log.length, 'the revision counts the events');
-    if (state.status !== 'completed') assert.equal(state.committed.size, memory.committed.size);
-    checkLeases(state, memory);
+    assert.equal(state.leases.size, history.leases, 'the leases in force');
+    if (isOver(state) || state.status === 'stitching') assert.equal(history.leases, 0, 'a job over has no leases');
+    if (state.status !== 'completed') assert.equal(state.committed.size, history.committed, 'the committed clips');
   }
 
   scheduled(input: ScheduleInput, actions: readonly ScheduleAction[], refusal: string | null): void {
@@ -56,17 +65,6 @@ export class Checker implements CoordinatorObserver {
     this.#countIdle(input, actions);
   }
 
-  ticked(jobs: readonly LoggedJob[]): void {
-    const slots = new Set<string>();
-    for (const { state } of jobs) {
-      for (const lease of state.leases.values()) {
-        const key = slotKey(lease.nodeId, lease.slotId);
-        assert.ok(!slots.has(key), `slot ${key} holds two leases`);
-        slots.add(key);
-      }
-    }
-  }
-
   /** What a coordinator that starts now folds from the log is what the one before had. */
   checkRefold(job: LoggedJob): void {
     assert.deepEqual(refold(job.log), job.state, 'the log folds to another state');
@@ -76,19 +74,24 @@ export class Checker implements CoordinatorObserver {
   checkComplete(job: LoggedJob): void {
     const { state } = job;
     assert.equal(state.status, 'completed', `job ${state.definition.jobId}: ${state.reason}`);
-    const clips = [...this.#memory(state.definition.jobId).committed.keys()].sort((a, b) => a - b);
-    assert.deepEqual(
-      clips,
-      Array.from({ length: state.definition.clips }, (_, n) => n),
-    );
+    assert.ok(this.#history(state.definition.jobId).completed, 'every clip is committed once');
   }
 
-  #memory(jobId: string): Memory {
-    const known = this.#memories.get(jobId);
-    if (known) return known;
-    const memory: Memory = { granted: new Map(), committed: new Map() };
-    this.#memories.set(jobId, memory);
-    return memory;
+  #history(jobId: string): JobInvariants {
+    return this.#histories.get(jobId) ?? assert.fail(`job ${jobId} was not submitted`);
+  }
+
+  #occupy({ leaseId, nodeId, slotId }: LeaseState): void {
+    const key = slotKey(nodeId, slotId);
+    assert.equal(this.#slots.get(key), undefined, `slot ${key} holds two leases`);
+    this.#slots.set(key, leaseId);
+    this.#slotOf.set(leaseId, key);
+  }
+
+  #vacate(leaseId: string): void {
+    const key = this.#slotOf.get(leaseId) ?? assert.fail(`lease ${leaseId} holds no slot`);
+    this.#slots.delete(key);
+    this.#slotOf.delete(leaseId);
   }
 
   #countIdle(input: ScheduleInput, actions: readonly ScheduleAction[]): void {
@@ -100,35 +103,5 @@ export class Checker implements CoordinatorObserver {
     const free = input.slots.filter((slot) => slot.available && slot.leaseId === null).length;
     const granted = actions.filter((action) => action.type === 'grant').length;
     this.#idle = { at: now, slots: waiting ? Math.max(0, free - granted) : 0 };
-  }
-}
-
-function checkEvent(memory: Memory, event: JobEvent): void {
-  if (event.type === 'LeaseGranted') {
-    assert.ok(!memory.granted.has(event.lease.leaseId), 'a lease is granted once');
-    memory.granted.set(event.lease.leaseId, event.lease);
-  }
-  if (event.type === 'ClipLost') memory.committed.delete(event.clip);
-  if (event.type === 'ClipCommitted') {
-    const { clip, leaseId, nodeId } = event.record;
-    assert.ok(!memory.committed.has(clip), `clip ${clip} is committed twice`);
-    assert.equal(memory.granted.get(leaseId)?.nodeId, nodeId, `lease ${leaseId} was not given to ${nodeId}`);
-    memory.committed.set(clip, leaseId);
-  }
-  if (event.type !== 'JobRetried' && 'reason' in event)
-    assert.notEqual(event.reason, '', `${event.type} has no reason`);
-}
-
-function checkLeases(state: JobState, memory: Memory): void {
-  const leases = [...state.leases.values()];
-  if (isOver(state) || state.status === 'stitching') assert.equal(leases.length, 0, 'a job over has no leases');
-  for (const lease of leases) {
-    const granted = memory.granted.get(lease.leaseId);
-    assert.ok(granted && lease.end <= granted.end && lease.start === granted.start, 'a lease never grows');
-    assert.ok(!hasClip(state.committedSet, lease.end - 1), `the end of lease ${lease.leaseId} is committed`);
-    for (const other of leases) {
-      if (other === lease || other.speculative || lease.speculative) continue;
-      assert.ok(other.end <= lease.start || lease.end <= other.start, 'leases overlap');
-    }
   }
 }

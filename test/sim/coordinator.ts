@@ -13,12 +13,12 @@ import type { Timeline } from './timeline.ts';
 
 /** Whoever checks what the coordinator does. */
 export interface CoordinatorObserver {
+  /** After a job was submitted. */
+  submitted(job: LoggedJob): void;
   /** After a command was carried out; `from` is the length that the log had before. */
   changed(job: LoggedJob, from: number): void;
   /** After a round; `refusal` says which action was not possible, if any. */
   scheduled(input: ScheduleInput, actions: readonly ScheduleAction[], refusal: string | null): void;
-  /** After each look at the clock. */
-  ticked(jobs: readonly LoggedJob[]): void;
 }
 
 /** What survives a crash of the coordinator: the logs of the jobs, and how often it was started. */
@@ -68,6 +68,7 @@ export class SimCoordinator implements Server {
     const { jobId } = job.state.definition;
     this.#journal.logs.set(jobId, job.log);
     this.jobs.set(jobId, job);
+    this.#observer.submitted(job);
     this.#wake();
   }
 
@@ -248,7 +249,6 @@ export class SimCoordinator implements Server {
     if (!this.#running) return false;
     const live = this.#live().map((job) => job.state);
     this.#fleet.noteUsage(live, TICK_MILLIS);
-    this.#observer.ticked([...this.jobs.values()]);
     this.#wake();
     return true;
   }
