@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,7 +13,7 @@ import { clientChannel } from '@clipfarm/shared/rpc/credentials';
 import { pipeFileToCall } from '@clipfarm/shared/rpc/stream';
 import { type Host, thisMachine } from './host.ts';
 import type { Network } from './network.ts';
-import { ownDirPrefix } from './owner.ts';
+import { OwnDirectory } from './owner.ts';
 import { TestProcess } from './process.ts';
 import { sweep } from './small-disk.ts';
 
@@ -63,7 +63,7 @@ interface Coordinator {
 
 /** A real farm: coordinators and agents, each its own process, on free ports, in a temporary directory. */
 export class Farm implements AsyncDisposable {
-  readonly dir: string;
+  readonly #dir: OwnDirectory;
   readonly agents = new Map<string, TestProcess>();
   readonly coordinators: Coordinator[] = [];
   readonly #options: FarmOptions;
@@ -72,8 +72,13 @@ export class Farm implements AsyncDisposable {
 
   private constructor(options: FarmOptions) {
     sweep();
-    this.dir = mkdtempSync(ownDirPrefix());
+    this.#dir = new OwnDirectory();
     this.#options = options;
+  }
+
+  /** Directory of everything that its processes keep, and of what tests put there. */
+  get dir(): string {
+    return this.#dir.path;
   }
 
   /** Starts coordinators and agents, and waits until every slot is online. */
@@ -293,12 +298,12 @@ export class Farm implements AsyncDisposable {
     return { job, path };
   }
 
-  /** Ends every process; keeps the directory when a process left a trace of trouble and `CLIPFARM_KEEP` is set. */
+  /** Ends every process; keeps the directory when `CLIPFARM_KEEP` is set. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { client } of this.coordinators) client.close();
     await Promise.all([...this.agents.values()].map((agent) => agent.kill()));
     await Promise.all(this.coordinators.map(({ process: child }) => child.stop()));
-    if (!process.env.CLIPFARM_KEEP) rmSync(this.dir, { recursive: true, force: true });
+    if (!process.env.CLIPFARM_KEEP) this.#dir[Symbol.dispose]();
   }
 }
 

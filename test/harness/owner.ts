@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -32,9 +32,20 @@ export function isStale(tag: string): boolean {
   return startOf(Number.parseInt(match[1] ?? '', 36)) !== Number.parseInt(match[2] ?? '', 36);
 }
 
-/** Where a temporary directory of this process begins, for `mkdtemp`. */
-export function ownDirPrefix(): string {
-  return join(tmpdir(), `${DIR_PREFIX}${ownTag}-`);
+/** A temporary directory, which is gone when it is disposed of or when this process ends. */
+export class OwnDirectory implements Disposable {
+  readonly path = mkdtempSync(join(tmpdir(), `${DIR_PREFIX}${ownTag}-`));
+  readonly #takeBack = atEnd(() => removeDir(this.path));
+
+  [Symbol.dispose](): void {
+    this.#takeBack();
+    removeDir(this.path);
+  }
+}
+
+function removeDir(path: string): void {
+  // A process that was killed just now may still write its last file.
+  rmSync(path, { recursive: true, force: true, maxRetries: 3 });
 }
 
 /** Temporary directories that belong to processes which are gone. */
@@ -46,7 +57,7 @@ export function staleDirs(): string[] {
 
 /** Removes temporary directories of processes that are gone. Mounts in them have to be gone before. */
 export function sweepDirs(): void {
-  for (const dir of staleDirs()) rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
+  for (const dir of staleDirs()) removeDir(dir);
 }
 
 const cleanups = new Set<() => void>();
@@ -76,6 +87,7 @@ function listen(): void {
     ['SIGTERM', 143],
     ['SIGHUP', 129],
   ] as const) {
-    process.once(signal, () => process.exit(code));
+    // Kept for good: without a listener a second signal would end the process in the middle of cleaning up.
+    process.on(signal, () => process.exit(code));
   }
 }

@@ -8,6 +8,8 @@ import { atEnd } from './owner.ts';
 export class TestProcess {
   readonly child: ChildProcess;
   readonly logPath: string;
+  /** Whether a test has asked it to end. */
+  expected = false;
   readonly exited: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
 
   private constructor(child: ChildProcess, logPath: string) {
@@ -24,9 +26,10 @@ export class TestProcess {
     child.stdout.pipe(log, { end: false });
     child.stderr.pipe(log, { end: false });
     const running = new TestProcess(child, logPath);
-    live.add(running);
+    // Whatever happens to a test run, nothing it started survives it.
+    const takeBack = atEnd(() => running.signal('SIGKILL', true));
     running.exited.then(() => {
-      live.delete(running);
+      takeBack();
       log.end();
     });
     return running;
@@ -37,13 +40,15 @@ export class TestProcess {
     return this.child.exitCode === null && this.child.signalCode === null;
   }
 
-  /** Sends a signal to the process alone. */
-  signal(signal: NodeJS.Signals): void {
-    if (this.running) this.child.kill(signal);
+  /** Sends a signal to the process alone, or to everything that it started as well. */
+  signal(signal: NodeJS.Signals, whole = false): void {
+    const { pid } = this.child;
+    if (this.running && pid !== undefined) process.kill(whole ? -pid : pid, signal);
   }
 
   /** Ends it kindly, after five seconds by force, and waits. @returns its exit code */
   async stop(): Promise<number | null> {
+    this.expected = true;
     this.signal('SIGTERM');
     const timer = setTimeout(() => this.signal('SIGKILL'), 5000);
     const { code } = await this.exited;
@@ -53,6 +58,7 @@ export class TestProcess {
 
   /** Kills it without warning and waits until it is gone. */
   async kill(): Promise<void> {
+    this.expected = true;
     this.signal('SIGKILL');
     await this.exited;
   }
@@ -62,17 +68,3 @@ export class TestProcess {
     return readFileSync(this.logPath, 'utf8');
   }
 }
-
-const live = new Set<TestProcess>();
-
-// Whatever happens to a test run, nothing it started survives it.
-atEnd(() => {
-  for (const { child } of live) {
-    if (child.pid === undefined) continue;
-    try {
-      process.kill(-child.pid, 'SIGKILL');
-    } catch {
-      // Gone already.
-    }
-  }
-});

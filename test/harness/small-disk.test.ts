@@ -1,14 +1,13 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { ownDirPrefix } from './owner.ts';
+import { OwnDirectory } from './owner.ts';
 import { SmallDisk } from './small-disk.ts';
 
 test('a disk that is full takes nothing until it has room again', (t) => {
-  const dir = mkdtempSync(ownDirPrefix());
-  t.after(() => rmSync(dir, { recursive: true }));
-  using disk = SmallDisk.mount(join(dir, 'disk'), 8);
+  using dir = new OwnDirectory();
+  using disk = SmallDisk.mount(join(dir.path, 'disk'), 8);
   if (disk === null) return t.skip('mounting a file system is not allowed here');
   const path = join(disk.path, 'file');
   writeFileSync(path, Buffer.alloc(1_000_000));

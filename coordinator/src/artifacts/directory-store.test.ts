@@ -49,6 +49,17 @@ test('the directory itself may be reached through a link', async (t) => {
   assert.equal(await store.localFile('a'), join(base, 'disk2', 'files', 'a'));
 });
 
+test('a file that was made on another file system is taken in', async (t) => {
+  const disk = smallDisk(t, 1000);
+  if (disk === undefined) return;
+  const store = await openDirectoryStore(join(disk, 'artifacts'));
+  const made = join(temporaryDirectory(t), 'video.mp4');
+  writeFileSync(made, 'video');
+  await store.putFile('job/video.mp4', made, { sha256: createHash('sha256').update('video').digest('hex'), bytes: 5 });
+  assert.equal((await buffer(store.open('job/video.mp4'))).toString(), 'video');
+  assert.ok(!existsSync(made));
+});
+
 test('a directory that can’t be used is refused by its name', async (t) => {
   const base = temporaryDirectory(t);
   writeFileSync(join(base, 'file'), '');

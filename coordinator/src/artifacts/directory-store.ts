@@ -1,5 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { lstat, mkdir, open, readdir, realpath, rm, statfs, unlink } from 'node:fs/promises';
+import { copyFile, lstat, mkdir, open, readdir, realpath, rm, statfs, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { diskError, isSystemError } from '@clipfarm/shared/disk-error';
@@ -50,7 +51,7 @@ class DirectoryStore implements ArtifactStore {
       if (stored === null) {
         await mkdirDurable(dirname(path));
         await this.#checkInside(path);
-        await renameDurable(tempPath, path);
+        await this.#moveIn(tempPath, path);
         return;
       }
       if (stored.size !== content.bytes || (await hashFile(path)) !== content.sha256) {
@@ -60,6 +61,25 @@ class DirectoryStore implements ArtifactStore {
     } catch (error) {
       throw diskError(error, `store ${key}`);
     }
+  }
+
+  /** Gives a file its final name; one that was made on another file system is copied into this one first. */
+  async #moveIn(tempPath: string, path: string): Promise<void> {
+    try {
+      await renameDurable(tempPath, path);
+      return;
+    } catch (error) {
+      if (!isSystemError(error, 'EXDEV')) throw error;
+    }
+    const copy = join(this.#temp, `moved-${randomUUID()}`);
+    try {
+      await copyFile(tempPath, copy);
+      await renameDurable(copy, path);
+    } catch (error) {
+      await rm(copy, { force: true });
+      throw error;
+    }
+    await unlink(tempPath);
   }
 
   tempDir(): string {

@@ -1,0 +1,139 @@
+import type { Farm } from '../harness/farm.ts';
+import type { Incident } from './campaign.ts';
+import type { JobRecord, Witness } from './witness.ts';
+
+/** A line of a log. */
+interface Line {
+  readonly time: string;
+  readonly msg: string;
+  readonly term?: number;
+  readonly job_id?: string;
+  readonly lease_id?: string;
+  readonly clip?: number;
+  readonly pre_roll?: boolean;
+  readonly verdict?: string;
+}
+
+/** Times of one thing, in milliseconds. */
+export type Times = readonly number[];
+
+/** What the logs of all processes tell. */
+export interface LogFacts {
+  /** When a coordinator began to lead: milliseconds since 1970. */
+  readonly leads: readonly { readonly at: number; readonly coordinator: number; readonly term: number }[];
+  /** Chunks that a coordinator refused, by verdict. */
+  readonly refusals: ReadonlyMap<string, number>;
+  /** Messages of a deposed leader that agents ignored. */
+  readonly voidMessages: number;
+  /** Chunks that agents were told are committed: their commit is acknowledged. */
+  readonly acknowledged: readonly { readonly jobId: string; readonly leaseId: string; readonly clip: number }[];
+  /** Renders of each clip, by job and clip; pre-roll left out. */
+  readonly renders: ReadonlyMap<string, number>;
+}
+
+/** The share-th smallest of the times, such as 0.5 for the median; 0 of none. */
+export function quantile(times: Times, share: number): number {
+  const sorted = [...times].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? 0;
+}
+
+/** Reads every log of a farm. */
+export function readLogs(farm: Farm): LogFacts {
+  const leads: LogFacts['leads'][number][] = [];
+  const refusals = new Map<string, number>();
+  const acknowledged: LogFacts['acknowledged'][number][] = [];
+  const renders = new Map<string, number>();
+  let voidMessages = 0;
+  for (const [coordinator, { process: child }] of farm.coordinators.entries()) {
+    for (const { msg, time, term, verdict = '' } of linesOf(child.output())) {
+      if (msg === 'leading') leads.push({ at: Date.parse(time), coordinator, term: term ?? 0 });
+      if (msg === 'chunk not committed') {
+        const name = verdict.replace('CHUNK_VERDICT_', '').toLowerCase();
+        refusals.set(name, (refusals.get(name) ?? 0) + 1);
+      }
+    }
+  }
+  for (const agent of farm.agents.values()) {
+    for (const line of linesOf(agent.output())) {
+      const { msg, job_id: jobId = '', lease_id: leaseId = '', clip = -1 } = line;
+      if (msg === 'ignored a void message') voidMessages += 1;
+      if (msg === 'chunk handed in' && line.verdict === 'committed') acknowledged.push({ jobId, leaseId, clip });
+      if (msg === 'clip rendered' && line.pre_roll === false) {
+        renders.set(`${jobId} ${clip}`, (renders.get(`${jobId} ${clip}`) ?? 0) + 1);
+      }
+    }
+  }
+  leads.sort((a, b) => a.at - b.at);
+  return { leads, refusals, voidMessages, acknowledged, renders };
+}
+
+function* linesOf(log: string): Generator<Line> {
+  for (const text of log.split('\n')) {
+    // A process that was killed may have left half a line.
+    if (text.startsWith('{') && text.endsWith('}')) yield JSON.parse(text) as Line;
+  }
+}
+
+/** From the loss of a leader until another coordinator leads. */
+export function failOverTimes(incidents: readonly Incident[], facts: LogFacts): Times {
+  return incidents.flatMap(({ at, target }) => {
+    const next = facts.leads.find((lead) => lead.at > at);
+    return next && `coordinator ${next.coordinator}` !== target ? [next.at - at] : [];
+  });
+}
+
+/**
+ * From the death of an agent until all that it still had to render is granted to others: one time for each lease that
+ * it held.
+ *
+ * @param nodeIds identity of each agent by its name
+ */
+export function regrantTimes(
+  incidents: readonly Incident[],
+  nodeIds: ReadonlyMap<string, string>,
+  witness: Witness,
+): Times {
+  const byJob = [...Map.groupBy(witness.records, ({ jobId }) => jobId).values()];
+  return incidents.flatMap(({ at, target }) => {
+    const nodeId = nodeIds.get(target) ?? '';
+    return byJob.flatMap((records) =>
+      leasesHeld(records, nodeId, at).flatMap((clips) => takenOver(records, clips, nodeId, at)),
+    );
+  });
+}
+
+/** Clips that were left to do of every lease that a node held at a time. */
+function leasesHeld(records: readonly JobRecord[], nodeId: string, at: number): ReadonlySet<number>[] {
+  const left = new Map<string, Set<number>>();
+  for (const { event } of records.filter((record) => record.at <= at)) {
+    if (event.type === 'LeaseGranted') {
+      const { leaseId, start, end } = event.lease;
+      // What somebody else takes up as well does not depend on this node any more.
+      for (const other of left.values()) for (let clip = start; clip < end; clip++) other.delete(clip);
+      if (event.lease.nodeId !== nodeId) continue;
+      left.set(leaseId, new Set(Array.from({ length: end - start }, (_, n) => start + n)));
+    } else if (event.type === 'LeaseShrunk') {
+      const clips = left.get(event.leaseId);
+      for (const clip of clips ?? []) if (clip >= event.end) clips?.delete(clip);
+    } else if (event.type === 'LeaseEnded') {
+      left.delete(event.leaseId);
+    } else if (event.type === 'ClipCommitted') {
+      for (const clips of left.values()) clips.delete(event.record.clip);
+    }
+  }
+  return [...left.values()].filter((clips) => clips.size > 0);
+}
+
+/** When the last of the clips was granted to another node, or committed after all. */
+function takenOver(records: readonly JobRecord[], clips: ReadonlySet<number>, nodeId: string, at: number): number[] {
+  const left = new Set(clips);
+  for (const { event, at: when } of records) {
+    if (when <= at) continue;
+    if (event.type === 'ClipCommitted') left.delete(event.record.clip);
+    if (event.type === 'LeaseGranted' && event.lease.nodeId !== nodeId) {
+      for (let clip = event.lease.start; clip < event.lease.end; clip++) left.delete(clip);
+    }
+    if (left.size === 0) return [when - at];
+  }
+  return [];
+}

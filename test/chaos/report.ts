@@ -1,0 +1,184 @@
+import { execFileSync } from 'node:child_process';
+import { cpus, loadavg } from 'node:os';
+import type { Campaign, Incident } from './campaign.ts';
+import type { Customers } from './customers.ts';
+import { type FaultName, faultKinds, faultNames } from './fault-kinds.ts';
+import { failOverTimes, type LogFacts, quantile, regrantTimes, type Times } from './measure.ts';
+import type { Witness } from './witness.ts';
+
+/** What a campaign was. */
+export interface Story {
+  readonly seed: number;
+  /** Milliseconds since 1970. */
+  readonly startedAt: number;
+  readonly endedAt: number;
+  /** How the network was made. */
+  readonly network: string;
+  readonly campaign: Campaign;
+  readonly customers: Customers;
+  readonly witness: Witness;
+  readonly facts: LogFacts;
+  /** Identity of each agent by its name. */
+  readonly nodeIds: ReadonlyMap<string, string>;
+}
+
+/** Something that must hold, and whether it does. */
+export interface Finding {
+  readonly what: string;
+  readonly holds: boolean;
+  readonly detail: string;
+}
+
+/** A killed leader is replaced within this, and so are the clips of a killed agent; milliseconds. */
+const FAIL_OVER_MILLIS = 5000;
+const REGRANT_MILLIS = 6000;
+
+/** Leaders that are lost in one of these ways are replaced by another. */
+const losses: readonly FaultName[] = ['leaderKill', 'leaderStop', 'leaderFreeze', 'leaderCut'];
+
+/** A leader that is away for less than this need not be replaced; milliseconds. */
+const NOTICED_MILLIS = 8000;
+
+/** Everything that must hold after a campaign. */
+export function findings(story: Story): Finding[] {
+  const { campaign, customers, witness, facts } = story;
+  const keys = new Set(customers.orders.map(({ jobId }) => jobId));
+  const lost = facts.acknowledged.filter(
+    ({ jobId, leaseId, clip }) => !witness.history(jobId).committedBy(leaseId, clip),
+  );
+  const stale = (facts.refusals.get('not_wanted') ?? 0) + (facts.refusals.get('rejected') ?? 0);
+  const { failOver, regrant, rerendered, agentsKilled } = measures(story);
+  const finding = (what: string, holds: boolean, detail: string): Finding => ({ what, holds, detail });
+  return [
+    finding(
+      'Every job is completed, every frame of every video is where it belongs',
+      customers.complaints.length === 0 && customers.videos === keys.size,
+      customers.complaints.join('; ') ||
+        `${customers.videos} videos, ${customers.frames} frames identified by their stamps`,
+    ),
+    finding(
+      'The journal never breaks an invariant',
+      witness.violations.length === 0,
+      witness.violations.slice(0, 5).join('; ') ||
+        `${witness.records.length} events of ${witness.jobIds.length} jobs checked as they came`,
+    ),
+    finding(
+      'The same order again is the same job, and there are no others',
+      witness.jobIds.length === keys.size && keys.size === customers.orders.length,
+      `${customers.orders.length} orders, ${witness.jobIds.length} jobs, ${customers.repeats} calls were repeated`,
+    ),
+    finding(
+      'Every acknowledged commit is in the journal',
+      lost.length === 0,
+      `${facts.acknowledged.length} acknowledged, ${lost.length} missing`,
+    ),
+    finding(
+      'Stale commits are seen and refused',
+      stale > 0,
+      `${stale} chunks of leases that were over, ${facts.voidMessages} messages of deposed leaders`,
+    ),
+    finding('No process ends by itself', campaign.crashes.length === 0, campaign.crashes.join('; ') || 'none did'),
+    finding(
+      'A killed agent costs at most one rendered clip',
+      rerendered <= agentsKilled,
+      `${rerendered} clips for ${agentsKilled} agents killed alone`,
+    ),
+    finding('A killed leader is replaced within 5 s', quantile(failOver, 0.99) <= FAIL_OVER_MILLIS, p(failOver)),
+    finding(
+      "A killed agent's clips are granted elsewhere within 6 s",
+      quantile(regrant, 0.99) <= REGRANT_MILLIS,
+      p(regrant),
+    ),
+  ];
+}
+
+function measures({ campaign, customers, facts, witness, nodeIds }: Story) {
+  const { incidents } = campaign;
+  const of = (kind: FaultName, alone: boolean) => incidents.filter((it) => it.kind === kind && it.alone === alone);
+  const killed = of('agentKill', true);
+  const firstOther = Math.min(...incidents.filter(({ alone }) => !alone).map(({ at }) => at));
+  const completedAt = new Map(
+    witness.records.flatMap(({ jobId, event, at }) => (event.type === 'JobCompleted' ? [[jobId, at] as const] : [])),
+  );
+  const quiet = new Set(
+    customers.orders
+      .filter(({ jobId }) => (completedAt.get(jobId) ?? Number.POSITIVE_INFINITY) < firstOther)
+      .map((order) => order.jobId),
+  );
+  const renders = [...facts.renders].filter(([key]) => quiet.has(key.split(' ')[0] ?? ''));
+  const lostLeaders = incidents.filter((it) => losses.includes(it.kind) && !it.alone && isNoticed(it));
+  return {
+    agentsKilled: killed.length,
+    rerendered: renders.reduce((sum, [, times]) => sum + times - 1, 0),
+    failOver: failOverTimes(of('leaderKill', true), facts),
+    failOverAmidFaults: failOverTimes(lostLeaders, facts),
+    regrant: regrantTimes(killed, nodeIds, witness),
+    regrantAmidFaults: regrantTimes(of('agentKill', false), nodeIds, witness),
+  };
+}
+
+function isNoticed({ kind, at, until }: Incident): boolean {
+  return kind === 'leaderKill' || kind === 'leaderStop' || until - at > NOTICED_MILLIS;
+}
+
+/** The campaign in Markdown. */
+export function reportText(story: Story, found: readonly Finding[]): string {
+  const { campaign, customers, witness, facts, seed, startedAt, endedAt } = story;
+  const { incidents } = campaign;
+  const { failOver, failOverAmidFaults, regrant, regrantAmidFaults, rerendered, agentsKilled } = measures(story);
+  const count = (kind: FaultName) => incidents.filter((incident) => incident.kind === kind).length;
+  const clips = witness.records.filter(({ event }) => event.type === 'ClipCommitted').length;
+  const superfluous = witness.records.filter(({ event }) => event.type === 'ChunkSuperfluous').length;
+  const left = [...campaign.impossible].map((name) => faultKinds[name].what);
+  const minutes = ((endedAt - startedAt) / 60_000).toFixed(1);
+  return [
+    `${new Date(startedAt).toISOString().slice(0, 16)}Z, seed ${seed}, ${minutes} minutes, ${cpus().length} cores (load ${loadavg()[1]?.toFixed(1)} at the end), Node ${process.version}, nats-server ${natsVersion()}.`,
+    `Network: ${story.network}.`,
+    '',
+    `${incidents.length} faults while ${customers.orders.length} jobs of ${clips} clips were rendered; up to four faults at a time, after ${2 * agentsKilled} that happened alone and were measured.`,
+    '',
+    '| fault | times |',
+    '|---|---:|',
+    ...faultNames.filter((name) => count(name) > 0).map((name) => `| ${faultKinds[name].what} | ${count(name)} |`),
+    ...(left.length === 0 ? [] : ['', `Not possible on this machine: ${left.join('; ')}.`]),
+    '',
+    '| what must hold | | |',
+    '|---|---|---|',
+    ...found.map(({ what, holds, detail }) => `| ${what} | ${holds ? 'yes' : '**no**'} | ${detail} |`),
+    '',
+    '| time | n | p50 | p99 | longest |',
+    '|---|---:|---:|---:|---:|',
+    row('leader killed, nothing else wrong: another leads', failOver),
+    row('leader lost amid other faults, those of NATS among them: another leads', failOverAmidFaults),
+    row('agent killed, nothing else wrong: its clips are granted elsewhere', regrant),
+    row('agent killed amid other faults: its clips are granted elsewhere', regrantAmidFaults),
+    '',
+    `Refused chunks: ${[...facts.refusals].map(([verdict, times]) => `${times} ${verdict}`).join(', ') || 'none'}. Clips rendered twice: ${superfluous} were handed in for nothing in the whole campaign; ${rerendered} while only ${agentsKilled} agents and as many leaders were killed. Leaders: ${facts.leads.length} terms. Jobs taken up again by hand: ${customers.retries}.`,
+    '',
+  ].join('\n');
+}
+
+function row(what: string, times: Times): string {
+  const cells = [quantile(times, 0.5), quantile(times, 0.99), quantile(times, 1)].map(seconds);
+  return `| ${what} | ${times.length} | ${cells.join(' | ')} |`;
+}
+
+function p(times: Times): string {
+  return `p50 ${seconds(quantile(times, 0.5))}, p99 ${seconds(quantile(times, 0.99))} of ${times.length}`;
+}
+
+function seconds(millis: number): string {
+  return `${(millis / 1000).toFixed(2)} s`;
+}
+
+function natsVersion(): string {
+  const path = process.env.CLIPFARM_NATS_SERVER || '.clipfarm/tools/nats-server';
+  for (const binary of ['nats-server', path]) {
+    try {
+      return /\d+\.\d+\.\d+/.exec(execFileSync(binary, ['-v'], { encoding: 'utf8' }))?.[0] ?? '';
+    } catch {
+      // The other one, then.
+    }
+  }
+  return 'of an unknown version';
+}
