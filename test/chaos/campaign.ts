@@ -30,6 +30,9 @@ const ALONE_SHARE = 1 / 12;
 /** Faults at a time. */
 const AT_ONCE = 4;
 
+/** Between the beginnings of two of them. */
+const LONGEST_GAP_MILLIS = 4000;
+
 /** An agent stays away for longer than a lease, so that its clips have to go elsewhere. */
 const AWAY_MILLIS = 9000;
 
@@ -74,7 +77,7 @@ export class Campaign {
       const other = Math.floor(this.#random() * (n + 1));
       [deck[n], deck[other]] = [deck[other] as FaultName, deck[n] as FaultName];
     }
-    return deck;
+    return deck.slice(0, size);
   }
 
   async #killLeaderAlone(): Promise<void> {
@@ -125,7 +128,7 @@ export class Campaign {
     const running = new Set<Promise<void>>();
     while (deck.length > 0) {
       this.#lookForCrashes();
-      await sleep(this.#random() * 1500);
+      await sleep(this.#random() * LONGEST_GAP_MILLIS);
       const kind = deck.shift() as FaultName;
       const fault = await faultKinds[kind].prepare({ arena: this.#arena, random: this.#random });
       if (fault === null) {

@@ -1,5 +1,5 @@
-import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { writeSection } from '../harness/report-file.ts';
 import { openArena } from './arena.ts';
 import { Campaign } from './campaign.ts';
 import { Customers } from './customers.ts';
@@ -13,7 +13,7 @@ const USAGE = `Breaks a real farm in every way that it knows, and checks that no
 
 --faults  how many (default 300, about 25 minutes on two cores; 40 take about 5)
 --seed    the same seed draws the same faults and targets; real processes make of it what they make (default 1)
---report  file for the report, which is printed as well
+--report  file for the report, which is printed as well; in a page with a section chaos it replaces that
 --quiet   no line for each fault
 Exit status: 0 everything holds, 1 something does not. CLIPFARM_KEEP=1 keeps the logs.
 `;
@@ -76,7 +76,7 @@ async function main(): Promise<boolean> {
   const found = findings(story);
   const text = reportText(story, found);
   console.log(text);
-  if (values.report !== undefined) writeFileSync(values.report, text);
+  if (values.report !== undefined) writeSection(values.report, 'chaos', text);
   return found.every(({ holds }) => holds);
 }
 
