@@ -28,6 +28,9 @@ Runs the coordinator: accepts jobs, schedules clips onto node agents, stitches t
   --election-millis N       lifetime of the lead without renewal, with NATS (default 5000; fixed when first opened)
   --artifacts WHERE         where files are kept; several coordinators must share it (default DIR/artifacts):
                             ${ARTIFACT_STORE_FORMS}
+  --retain-hours N          finished jobs are removed this long after their end, with their videos and everything that only
+                            they needed (default 720, which is 30 days; "never" keeps them)
+  --retain-inputs-hours N   the same for uploads that no job needs (default 24)
   --webhook-url URL         where to post what happens to jobs; up to eight times (docs/events.md)
   --webhook-secret-file FILE
                             what signs: one file for all URLs, or one for each in the same order
@@ -50,7 +53,18 @@ Runs the coordinator: accepts jobs, schedules clips onto node agents, stitches t
 Example: clipfarm coordinator --data-dir /var/lib/clipfarm --listen 127.0.0.1:7400
 `;
 
+const KEPT_HOURS = 'must be a number of hours above 0, or "never"';
+
 const HANG_SECONDS = 'must be a number of seconds, 1 to 86400';
+
+/** How long something is kept, in hours; null for ever. */
+const hours = (usual: number) =>
+  z
+    .string()
+    .regex(/^(never|\d{1,6}(\.\d{1,6})?)$/, KEPT_HOURS)
+    .transform((text) => (text === 'never' ? null : Number(text)))
+    .refine((n) => n !== 0, KEPT_HOURS)
+    .default(usual);
 
 /** A whole number within bounds, told in our own words. */
 const whole = (min: number, max: number) => {
@@ -103,6 +117,8 @@ const schema = z
       .transform(Number)
       .refine((n) => n >= 1 && n <= 86_400, HANG_SECONDS)
       .default(30),
+    'retain-hours': hours(720),
+    'retain-inputs-hours': hours(24),
     'ready-file': path.optional(),
     'log-level': z.enum(logLevels, `must be one of ${logLevels.join(', ')}`).default('info'),
     'log-pretty': z.boolean().default(false),
@@ -143,6 +159,8 @@ const valueFlags = [
   'lease-millis',
   'grace-millis',
   'hang-seconds',
+  'retain-hours',
+  'retain-inputs-hours',
   'ready-file',
   'log-level',
 ] as const;

@@ -28,6 +28,7 @@ import { ChunkCommitter } from './farm/chunk-committer.ts';
 import type { FarmTimings } from './farm/dispatcher.ts';
 import { Fleet } from './farm/fleet.ts';
 import { collectFarmGauges } from './farm/gauges.ts';
+import { InputKeeper } from './farm/input-keeper.ts';
 import { Jobs } from './farm/jobs.ts';
 import { Links } from './farm/links.ts';
 import { Nodes } from './farm/nodes.ts';
@@ -99,6 +100,10 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
     hangFloorSeconds: config['hang-seconds'],
   };
 
+  const retention = {
+    jobMillis: millisOf(config['retain-hours']),
+    inputMillis: millisOf(config['retain-inputs-hours']),
+  };
   const office = new Office(() => election.current());
   const snapshots = new SnapshotKeeper(log);
   const kept = { journal, clock, office, snapshots };
@@ -111,12 +116,13 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   const anchors = new AnchorKeeper(jobs, store, ffmpeg);
   const committer = new ChunkCommitter({ jobs, nodes, fleet, store, anchors, metrics, storage, log });
   const drawSeed = () => randomInt(Math.min(MAX_BASE_SEED, 2 ** 47));
-  const submissions = new Submissions({ jobs, fleet, store, audio, ffmpeg, drawSeed });
+  const inputs = new InputKeeper({ store, clock, keepMillis: retention.inputMillis });
+  const submissions = new Submissions({ jobs, fleet, store, inputs, audio, ffmpeg, drawSeed });
   const speed = new Speedometer(() => clock.monotonic());
-  const views = new Views(fleet, nodes, speed, storage);
+  const views = new Views(fleet, nodes, speed, storage, retention.jobMillis);
   const changes = new Changes(clock);
   collectFarmGauges(metrics, jobs, nodes, fleet, storage);
-  const base = { jobs, nodes, fleet, links, office, timings, store, storage, metrics, clock, log };
+  const base = { jobs, nodes, fleet, links, office, timings, store, inputs, storage, metrics, clock, log };
   const webhooks = new Webhooks(
     {
       journal,
@@ -141,6 +147,7 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
     anchors,
     notifier,
     audio,
+    retention,
     ffmpeg,
     workDir: join(dataDir, 'work'),
     speed,
@@ -191,6 +198,10 @@ async function ownIdentity(dataDir: string): Promise<string> {
   const id = randomUUID();
   await writeFileDurable(path, id);
   return id;
+}
+
+function millisOf(hours: number | null): number | null {
+  return hours === null ? null : hours * 3_600_000;
 }
 
 function accessOf(config: CoordinatorConfig) {

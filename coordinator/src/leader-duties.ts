@@ -3,15 +3,18 @@ import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
 import type { Metrics } from './admin/metrics.ts';
 import type { Changes } from './api/changes.ts';
+import type { ArtifactStore } from './artifacts/artifact-store.ts';
 import { isOver } from './core/decide.ts';
 import type { AnchorKeeper } from './farm/anchor-keeper.ts';
 import { announceJobEvent } from './farm/announcer.ts';
+import type { AudioLibrary } from './farm/audio-library.ts';
 import { Dispatcher, type FarmTimings } from './farm/dispatcher.ts';
 import type { Fleet } from './farm/fleet.ts';
 import type { Jobs } from './farm/jobs.ts';
 import type { Links } from './farm/links.ts';
 import type { Nodes } from './farm/nodes.ts';
 import type { Office } from './farm/office.ts';
+import { Retention, type RetentionParts } from './farm/retention.ts';
 import type { Speedometer } from './farm/speedometer.ts';
 import { Stitcher, type StitcherParts } from './farm/stitcher.ts';
 import type { StorageHealth } from './farm/storage-health.ts';
@@ -19,8 +22,10 @@ import type { PrefixVideo } from './media/prefix-video.ts';
 import type { JobNotifier } from './notify/job-notifier.ts';
 
 /** What only a leader does: schedules, speaks to agents, stitches. */
-export interface DutyParts extends StitcherParts {
+export interface DutyParts extends StitcherParts, RetentionParts {
   readonly jobs: Jobs;
+  readonly audio: AudioLibrary;
+  readonly store: ArtifactStore;
   readonly nodes: Nodes;
   readonly fleet: Fleet;
   readonly links: Links;
@@ -41,7 +46,8 @@ export interface DutyParts extends StitcherParts {
  */
 export class LeaderDuties {
   readonly #parts: DutyParts;
-  #active: { readonly dispatcher: Dispatcher; readonly stitcher: Stitcher } | null = null;
+  #active: { readonly dispatcher: Dispatcher; readonly stitcher: Stitcher; readonly retention: Retention } | null =
+    null;
 
   constructor(parts: DutyParts) {
     this.#parts = parts;
@@ -64,18 +70,20 @@ export class LeaderDuties {
     const { office, jobs, nodes, fleet, anchors, log } = this.#parts;
     const dispatcher = new Dispatcher(this.#parts);
     const stitcher = new Stitcher(this.#parts);
+    const retention = new Retention(this.#parts);
     // Before any event can make it begin a file there.
     await stitcher.clear();
     office.enter(term);
     fleet.takeOver();
     // Events from here on are announced; before, nobody could have asked for any.
-    this.#active = { dispatcher, stitcher };
+    this.#active = { dispatcher, stitcher, retention };
     await nodes.takeOver();
     await jobs.takeOver();
     for (const job of jobs.live()) await anchors.ensure(job);
     stitcher.start();
     this.#parts.notifier.begin(term);
     dispatcher.start();
+    retention.start();
     log.info({ term, jobs: jobs.live().length }, 'leading');
   }
 
@@ -88,6 +96,7 @@ export class LeaderDuties {
     const active = this.#active;
     this.#active = null;
     await this.#parts.notifier.end();
+    await active?.retention.stop();
     await active?.dispatcher.stop();
     await active?.stitcher.stop();
     log.info({ reason }, 'no longer leading');

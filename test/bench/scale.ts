@@ -132,7 +132,7 @@ function slotAt(n: number): { readonly nodeId: string; readonly slotId: string }
 
 function viewsOf(farm: MemoryFarm): Views {
   const storage = new StorageHealth(LOG);
-  return new Views(farm.fleet, farm.nodes, new Speedometer(() => farm.clock.monotonic()), storage);
+  return new Views(farm.fleet, farm.nodes, new Speedometer(() => farm.clock.monotonic()), storage, null);
 }
 
 function decisionMillis({ fleet }: MemoryFarm): number {

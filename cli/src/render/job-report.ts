@@ -32,6 +32,7 @@ export function jobDetails(job: Job, nodes: readonly Node[], style: Style): stri
   if (submitted !== undefined) pairs.push(['submitted', submitted.toISOString()]);
   const took = renderSeconds(job);
   if (took !== undefined && job.result !== undefined) pairs.push(['took', tookText(job.result, took)]);
+  if (job.keptUntil !== undefined) pairs.push(['kept until', keptText(job.keptUntil)]);
   lines.push(...fields(pairs, style));
   lines.push(...shareLines(job, nodes, style), ...checkLines(job, style), ...failureLines(job.failures, nodes, style));
   return lines;
@@ -47,6 +48,7 @@ export function endReport(job: Job, nodes: readonly Node[], style: Style): strin
       ['video', `${count(result.frames, 'frame')}, ${mediaLength(result.videoSeconds)}, ${bytes(result.bytes)}`],
       ['joins', String(result.joins)],
       ...(took === undefined ? [] : ([['took', tookText(result, took)]] satisfies [string, string][])),
+      ...(job.keptUntil === undefined ? [] : ([['kept until', keptText(job.keptUntil)]] satisfies [string, string][])),
     ];
     return [headline(job, style), ...fields(pairs, style), ...shareLines(job, nodes, style), ...checkLines(job, style)];
   }
@@ -66,6 +68,11 @@ export function renderSeconds(job: Job): number | undefined {
 /** A protobuf time as Date. */
 export function dateOf(time: Timestamp | undefined): Date | undefined {
   return time === undefined ? undefined : new Date(time.seconds * 1000 + time.nanos / 1e6);
+}
+
+/** To the minute: it is days away. */
+function keptText(time: Timestamp): string {
+  return `${dateOf(time)?.toISOString().slice(0, 16)}Z on the farm`;
 }
 
 function headline(job: Job, style: Style): string {

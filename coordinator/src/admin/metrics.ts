@@ -72,6 +72,8 @@ export function createMetrics() {
     nodes,
     slots,
     clipsPending: gauge('clips_pending', 'Clips of active jobs that are neither leased nor committed.'),
+    jobsExpired: counter('jobs_expired', 'Jobs removed after the time for which finished ones are kept.'),
+    inputsExpired: counter('inputs_expired', 'Inputs removed because no job needs them.'),
     leasesActive: gauge('leases_active', 'Leases held now.'),
     storageFull: gauge('storage_full', '1 while the store takes no data because its disk is full.'),
 

@@ -11,6 +11,7 @@ import type { JobState } from '../core/job-model.ts';
 import { forecastFinish } from '../core/schedule.ts';
 import { artifactKeys } from '../farm/artifact-keys.ts';
 import type { Fleet } from '../farm/fleet.ts';
+import type { InputKeeper } from '../farm/input-keeper.ts';
 import type { Jobs } from '../farm/jobs.ts';
 import type { NodeRecord, Nodes } from '../farm/nodes.ts';
 import type { Office } from '../farm/office.ts';
@@ -35,6 +36,7 @@ export interface FarmServiceParts {
   readonly fleet: Fleet;
   readonly submissions: Submissions;
   readonly store: ArtifactStore;
+  readonly inputs: InputKeeper;
   readonly views: Views;
   readonly office: Office;
   readonly changes: Changes;
@@ -61,6 +63,7 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
         });
       }
       const temp = await receiveToFile({ pieces, dir: store.tempDir(), sha256, bytes, limit: UPLOAD_LIMITS[kind] });
+      await parts.inputs.use(sha256);
       await store.putFile(artifactKeys.input(sha256), temp, { sha256, bytes });
       return { sha256 };
     }),
@@ -69,6 +72,7 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       if (!/^[0-9a-f]{64}$/.test(sha256)) {
         throw new FarmError('invalid_argument', 'sha256: must be 64 hexadecimal digits', { field: 'sha256' });
       }
+      await parts.inputs.use(sha256);
       return { stored: (await store.stat(artifactKeys.input(sha256))) !== null };
     }),
     planJob: rpc.unary(async ({ spec }) => {

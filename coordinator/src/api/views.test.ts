@@ -11,7 +11,7 @@ import { Views } from './views.ts';
 function viewsOf(farm: MemoryFarm) {
   const storage = new StorageHealth(createLogger({ name: 'test', level: 'silent' }));
   const speed = new Speedometer(() => farm.clock.monotonic());
-  return { storage, views: new Views(farm.fleet, farm.nodes, speed, storage) };
+  return { storage, views: new Views(farm.fleet, farm.nodes, speed, storage, 3_600_000) };
 }
 
 test('a job shows its leases, where they are and when they will be done', async () => {
@@ -93,4 +93,13 @@ test('a node shows what each of its slots does', async () => {
       ['', '', 'SLOT_STATE_UNSPECIFIED', 0, 0, 3],
     ],
   );
+});
+
+test('a job that has ended says until when it is kept; one that goes on does not', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const { views } = viewsOf(farm);
+  const job = await submit(farm);
+  assert.equal(views.job(job).keptUntil, undefined);
+  await farm.jobs.execute(job.definition.jobId, { type: 'cancel', reason: 'test' });
+  assert.equal(views.job(job).keptUntil?.seconds, farm.clock.now() / 1000 + 3600);
 });

@@ -18,12 +18,15 @@ export class Views {
   readonly #nodes: Nodes;
   readonly #speed: Speedometer;
   readonly #storage: StorageHealth;
+  readonly #keepMillis: number | null;
 
-  constructor(fleet: Fleet, nodes: Nodes, speed: Speedometer, storage: StorageHealth) {
+  /** @param keepMillis how long a job is kept after its end; null for ever */
+  constructor(fleet: Fleet, nodes: Nodes, speed: Speedometer, storage: StorageHealth, keepMillis: number | null) {
     this.#fleet = fleet;
     this.#nodes = nodes;
     this.#speed = speed;
     this.#storage = storage;
+    this.#keepMillis = keepMillis;
   }
 
   /** A job as an observer sees it. */
@@ -56,6 +59,7 @@ export class Views {
       submittedAt: timestamp(job.submittedAt),
       startedAt: timestamp(job.startedAt),
       finishedAt: timestamp(job.finishedAt),
+      keptUntil: timestamp(this.#keptUntil(job)),
       clipsCommitted: countClips(job.committedSet),
       clipsPrefix: committedPrefix(job),
       leases: [...job.leases.values()].map((lease) => ({
@@ -145,6 +149,10 @@ export class Views {
       case 'online':
         return '';
     }
+  }
+
+  #keptUntil({ finishedAt }: JobState): number | null {
+    return finishedAt === null || this.#keepMillis === null ? null : finishedAt + this.#keepMillis;
   }
 
   /** Why the job is in its state; for one that waits, what it waits for. */

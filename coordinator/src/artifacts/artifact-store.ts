@@ -14,6 +14,8 @@ export interface ArtifactEntry {
   readonly key: string;
   /** Size in bytes. */
   readonly bytes: number;
+  /** Milliseconds since 1970 when it was stored first, by the clock of whoever keeps it. */
+  readonly storedAt: number;
 }
 
 /** A request that stores one file without passing through the coordinator. Whoever has it can send it. */

@@ -35,7 +35,10 @@ test('no symbolic link, wherever it lies, leads out of the directory', async (t)
   await assert.rejects(store.list('linked'), refused);
   await assert.rejects(putBytes(store, 'linked/new', Buffer.from('x')), refused);
   await store.removePrefix('linked');
-  assert.deepEqual(await store.list(''), [{ key: 'real/file', bytes: 1 }]);
+  assert.deepEqual(
+    (await store.list('')).map(({ key, bytes }) => ({ key, bytes })),
+    [{ key: 'real/file', bytes: 1 }],
+  );
   assert.equal(readFileSync(join(outside, 'dir', 'secret'), 'utf8'), 'secret');
   assert.ok(!existsSync(join(outside, 'dir', 'new')));
 });

@@ -160,7 +160,10 @@ class DirectoryStore implements ArtifactStore {
       const key = prefix === '' ? entry.name : `${prefix}/${entry.name}`;
       const path = join(directory, entry.name);
       if (entry.isDirectory()) await this.#walk(path, key, found);
-      else if (entry.isFile()) found.push({ key, bytes: (await lstat(path)).size });
+      else if (entry.isFile()) {
+        const { size, mtimeMs } = await lstat(path);
+        found.push({ key, bytes: size, storedAt: mtimeMs });
+      }
     }
   }
 

@@ -194,9 +194,9 @@ class S3Store implements ArtifactStore {
     await this.#request(`list ${prefix}/`, async () => {
       const Prefix = base + (prefix === '' ? '' : `${prefix}/`);
       for await (const page of paginateListObjectsV2({ client }, { Bucket: bucket, Prefix })) {
-        for (const { Key = '', Size = 0 } of page.Contents ?? []) {
+        for (const { Key = '', Size = 0, LastModified } of page.Contents ?? []) {
           const key = Key.slice(base.length);
-          if (isKey(key)) found.push({ key, bytes: Size });
+          if (isKey(key)) found.push({ key, bytes: Size, storedAt: LastModified?.getTime() ?? this.#clock.now() });
         }
       }
     });

@@ -143,6 +143,9 @@ function logEvent(log: Logger, job: JobState, event: JobEvent): void {
     case 'TermOpened':
       log.debug({ job_id, term: event.term }, 'job taken over');
       return;
+    case 'JobExpired':
+      log.info({ job_id, status: job.status }, 'job expired: it is removed');
+      return;
     case 'JobPaused':
     case 'JobCancelled':
     case 'JobRetried':

@@ -15,8 +15,11 @@ export interface DepartedJob {
   readonly expiredAt: number;
 }
 
-/** Says that everything of a job but this is removed. */
-type DepartureEvent = { readonly type: 'JobRemoved' } & DepartedJob;
+type DepartureEvent =
+  /** Everything of a job but this is removed. */
+  | ({ readonly type: 'JobRemoved' } & DepartedJob)
+  /** Inputs that no job needs, by the SHA-256 of their content, are to be removed. */
+  | { readonly type: 'InputsExpired'; readonly sha256s: readonly string[] };
 
 /** Removed jobs that are remembered, the last ones; about a hundred bytes each. */
 const REMEMBERED = 5000;
@@ -45,9 +48,12 @@ export class DepartedJobs {
   ) {
     this.#clock = parts.clock;
     this.#office = parts.office;
-    const fold = ({ jobId, finishedAt, expiredAt }: DepartureEvent) => {
-      this.#remember({ jobId, finishedAt, expiredAt });
-      removed(jobId);
+    const fold = (event: DepartureEvent) => {
+      if (event.type === 'JobRemoved') {
+        const { jobId, finishedAt, expiredAt } = event;
+        this.#remember({ jobId, finishedAt, expiredAt });
+        removed(jobId);
+      }
       if (parts.office.leads && this.#stream.snapshotDue) parts.snapshots.request(this.#stream);
     };
     this.#stream = new Stream<DepartureEvent>(parts.journal, DepartedJobs.stream, fold, {
@@ -78,12 +84,18 @@ export class DepartedJobs {
    *
    * @throws FarmError `unavailable` when this coordinator does not lead; what the journal throws
    */
-  async record(job: DepartedJob): Promise<void> {
-    const decide = (): { events: readonly DepartureEvent[] } => ({
-      events: this.#jobs.has(job.jobId) ? [] : [{ type: 'JobRemoved', ...job }],
-    });
+  record(job: DepartedJob): Promise<void> {
+    return this.#append(() => (this.#jobs.has(job.jobId) ? [] : [{ type: 'JobRemoved', ...job }]));
+  }
+
+  /** Records durably that inputs are to be removed. @throws FarmError as {@link record} does */
+  recordInputsExpired(sha256s: readonly string[]): Promise<void> {
+    return this.#append(() => [{ type: 'InputsExpired', sha256s }]);
+  }
+
+  async #append(decide: () => readonly DepartureEvent[]): Promise<void> {
     const meta = () => ({ at: this.#clock.now(), term: this.#office.term });
-    await this.#mutex.run(() => this.#stream.append(decide, meta));
+    await this.#mutex.run(() => this.#stream.append(() => ({ events: decide() }), meta));
   }
 
   /** Whether the job was removed. */

@@ -224,6 +224,11 @@ export class Jobs {
     await this.#journal.remove(STREAM_PREFIX + jobId);
   }
 
+  /** Records durably that inputs which no job needs are to be removed. @throws FarmError as {@link remove} does */
+  recordInputsExpired(sha256s: readonly string[]): Promise<void> {
+    return this.#departed.recordInputsExpired(sha256s);
+  }
+
   /** Removes from the journal what a coordinator left that ended while it removed a job. */
   async removeRemains(): Promise<void> {
     this.#office.requireLead();

@@ -21,6 +21,7 @@ import { prepareReference, probeImage } from '../media/reference.ts';
 import { artifactKeys } from './artifact-keys.ts';
 import type { AudioLibrary } from './audio-library.ts';
 import type { Fit, Fleet } from './fleet.ts';
+import type { InputKeeper } from './input-keeper.ts';
 import { type CheckedSpec, checkSpec } from './job-spec.ts';
 import type { Jobs } from './jobs.ts';
 
@@ -41,6 +42,7 @@ export class Submissions {
   readonly #jobs: Jobs;
   readonly #fleet: Fleet;
   readonly #store: ArtifactStore;
+  readonly #inputs: InputKeeper;
   readonly #audio: AudioLibrary;
   readonly #ffmpeg: Ffmpeg;
   readonly #drawSeed: () => number;
@@ -50,6 +52,7 @@ export class Submissions {
     jobs: Jobs;
     fleet: Fleet;
     store: ArtifactStore;
+    inputs: InputKeeper;
     audio: AudioLibrary;
     ffmpeg: Ffmpeg;
     drawSeed: () => number;
@@ -57,6 +60,7 @@ export class Submissions {
     this.#jobs = parts.jobs;
     this.#fleet = parts.fleet;
     this.#store = parts.store;
+    this.#inputs = parts.inputs;
     this.#audio = parts.audio;
     this.#ffmpeg = parts.ffmpeg;
     this.#drawSeed = parts.drawSeed;
@@ -144,6 +148,7 @@ export class Submissions {
 
   async #inputPath(sha256: string, field: 'image' | 'audio'): Promise<string> {
     const key = artifactKeys.input(sha256);
+    await this.#inputs.use(sha256);
     if (await this.#store.stat(key)) return this.#store.localFile(key);
     throw new FarmError('not_found', `${field}: ${sha256} was not uploaded`, { field });
   }
@@ -164,6 +169,7 @@ export class Submissions {
 
   async #keep(path: string): Promise<ContentRef> {
     const ref = { sha256: await hashFile(path), bytes: (await stat(path)).size };
+    await this.#inputs.use(ref.sha256);
     await this.#store.putFile(artifactKeys.input(ref.sha256), path, ref);
     return ref;
   }

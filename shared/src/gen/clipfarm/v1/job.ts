@@ -356,6 +356,8 @@ export interface Job {
   spans: Span[];
   /** Failed attempts so far, newest last, at most 20. */
   failures: AttemptFailure[];
+  /** When the job is removed with its video; set when it has ended, unless jobs are kept for ever. */
+  keptUntil?: Timestamp | undefined;
 }
 
 /** A maximal run of consecutive clips that one continuous model call rendered. */
@@ -1521,6 +1523,7 @@ function createBaseJob(): Job {
     revision: 0,
     spans: [],
     failures: [],
+    keptUntil: undefined,
   };
 }
 
@@ -1576,6 +1579,9 @@ export const Job: MessageFns<Job> = {
     }
     for (const v of message.failures) {
       AttemptFailure.encode(v!, writer.uint32(138).fork()).join();
+    }
+    if (message.keptUntil !== undefined) {
+      Timestamp.encode(message.keptUntil, writer.uint32(146).fork()).join();
     }
     return writer;
   },
@@ -1729,6 +1735,14 @@ export const Job: MessageFns<Job> = {
             message.failures.push(AttemptFailure.decode(reader, reader.uint32()));
             continue;
           }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.keptUntil = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1798,6 +1812,11 @@ export const Job: MessageFns<Job> = {
       failures: globalThis.Array.isArray(object?.failures)
         ? object.failures.map((e: any) => AttemptFailure.fromJSON(e))
         : [],
+      keptUntil: isSet(object.keptUntil)
+        ? fromJsonTimestamp(object.keptUntil)
+        : isSet(object.kept_until)
+        ? fromJsonTimestamp(object.kept_until)
+        : undefined,
     };
   },
 
@@ -1854,6 +1873,9 @@ export const Job: MessageFns<Job> = {
     if (message.failures?.length) {
       obj.failures = message.failures.map((e) => AttemptFailure.toJSON(e));
     }
+    if (message.keptUntil !== undefined) {
+      obj.keptUntil = fromTimestamp(message.keptUntil).toISOString();
+    }
     return obj;
   },
 
@@ -1887,6 +1909,9 @@ export const Job: MessageFns<Job> = {
     message.revision = object.revision ?? 0;
     message.spans = object.spans?.map((e) => Span.fromPartial(e)) || [];
     message.failures = object.failures?.map((e) => AttemptFailure.fromPartial(e)) || [];
+    message.keptUntil = (object.keptUntil !== undefined && object.keptUntil !== null)
+      ? Timestamp.fromPartial(object.keptUntil)
+      : undefined;
     return message;
   },
 };

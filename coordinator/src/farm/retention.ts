@@ -1,0 +1,126 @@
+import type { Clock, Timer } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
+import type { Logger } from '@clipfarm/shared/log';
+import type { Metrics } from '../admin/metrics.ts';
+import type { ArtifactStore } from '../artifacts/artifact-store.ts';
+import { isOver } from '../core/decide.ts';
+import type { JobState } from '../core/job-model.ts';
+import type { AudioLibrary } from './audio-library.ts';
+import type { InputKeeper } from './input-keeper.ts';
+import type { Jobs } from './jobs.ts';
+
+/** How long things are kept; null for ever. */
+export interface RetentionTimes {
+  /** A job after it completed, failed or was cancelled. */
+  readonly jobMillis: number | null;
+  /** An input that no job needs, after it was stored. */
+  readonly inputMillis: number | null;
+}
+
+/** What retention works with. */
+export interface RetentionParts {
+  readonly jobs: Jobs;
+  readonly inputs: InputKeeper;
+  readonly audio: Pick<AudioLibrary, 'drop'>;
+  readonly store: Pick<ArtifactStore, 'removePrefix'>;
+  readonly retention: RetentionTimes;
+  readonly metrics: Pick<Metrics, 'jobsExpired' | 'inputsExpired'>;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** Between two looks; more often only where things are kept for a short time. */
+const MAX_INTERVAL_MILLIS = 10 * 60_000;
+const MIN_INTERVAL_MILLIS = 1000;
+
+/** Inputs that one event says are removed, so that it stays small and their removal is soon done. */
+const INPUTS_TOGETHER = 100;
+
+/**
+ * Removes what was kept for as long as it is to be kept, while this coordinator leads: finished jobs with everything of
+ * theirs, and inputs that no job needs. What goes is decided by a durable event first; whoever leads next goes on from there.
+ */
+export class Retention {
+  readonly #parts: RetentionParts;
+  readonly #since: number;
+  #timer: Timer | null = null;
+  #running: Promise<void> = Promise.resolve();
+  #stopped = false;
+  #remainsRemoved = false;
+
+  constructor(parts: RetentionParts) {
+    this.#parts = parts;
+    this.#since = parts.clock.monotonic();
+  }
+
+  /** Looks now, and then again and again. */
+  start(): void {
+    if (this.#stopped) return;
+    this.#running = this.sweep()
+      .catch((error: unknown) => this.#parts.log.warn({ err: FarmError.from(error) }, 'expired things stay for now'))
+      .then(() => {
+        if (!this.#stopped) this.#timer = this.#parts.clock.setTimeout(() => this.start(), this.#interval());
+      });
+  }
+
+  /** Stops after the removal in hand. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#timer?.cancel();
+    await this.#running;
+  }
+
+  /** Decides what has expired, and removes it and what an earlier look or leader has decided. */
+  async sweep(): Promise<void> {
+    const { jobs, inputs, clock, retention } = this.#parts;
+    const { jobMillis, inputMillis } = retention;
+    if (jobMillis !== null) {
+      for (const job of jobs.all().filter((one) => isDue(one, clock.now() - jobMillis))) {
+        if (this.#stopped) return;
+        await jobs.execute(job.definition.jobId, { type: 'expire', keepMillis: jobMillis });
+      }
+    }
+    for (const job of jobs.expired()) {
+      if (this.#stopped) return;
+      await this.#removeJob(job);
+    }
+    if (!this.#remainsRemoved) await jobs.removeRemains();
+    this.#remainsRemoved = true;
+    // Another leader's clients may be in the middle of submitting, and only it knew of what they asked for.
+    const knowsUses = clock.monotonic() - this.#since >= inputs.inUseMillis;
+    if (inputMillis !== null && knowsUses) await this.#removeInputs(clock.now() - inputMillis);
+  }
+
+  async #removeJob({ definition: { jobId, name }, finishedAt }: JobState): Promise<void> {
+    const { jobs, store, metrics, log } = this.#parts;
+    await store.removePrefix(`jobs/${jobId}`);
+    await jobs.remove(jobId);
+    metrics.jobsExpired.inc();
+    const finished = finishedAt === null ? null : new Date(finishedAt).toISOString();
+    log.info({ job_id: jobId, name, finished_at: finished }, 'job expired: its files and its history are removed');
+  }
+
+  async #removeInputs(before: number): Promise<void> {
+    const { jobs, inputs, audio, clock, metrics, log } = this.#parts;
+    const definitions = () => jobs.all().map(({ definition }) => definition);
+    const unused = await inputs.unused(definitions(), before);
+    for (let at = 0; at < unused.length && !this.#stopped; at += INPUTS_TOGETHER) {
+      const some = unused.slice(at, at + INPUTS_TOGETHER);
+      await jobs.recordInputsExpired(some);
+      const removed = await inputs.remove(some, clock.monotonic());
+      for (const sha256 of removed) await audio.drop(sha256);
+      metrics.inputsExpired.inc(removed.length);
+      log.info({ inputs: removed.length, of: unused.length }, 'inputs that no job needs are removed');
+    }
+  }
+
+  #interval(): number {
+    const { jobMillis, inputMillis } = this.#parts.retention;
+    const shortest = Math.min(jobMillis ?? Number.POSITIVE_INFINITY, inputMillis ?? Number.POSITIVE_INFINITY);
+    return Math.max(MIN_INTERVAL_MILLIS, Math.min(MAX_INTERVAL_MILLIS, shortest / 4));
+  }
+}
+
+function isDue(job: JobState, finishedBefore: number): boolean {
+  return isOver(job) && job.finishedAt !== null && job.finishedAt <= finishedBefore;
+}
