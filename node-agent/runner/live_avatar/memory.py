@@ -1,0 +1,69 @@
+"""Memory of this process and its GPU."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def resident_bytes(pids: tuple[int, ...] = ()) -> int:
+    """Resident set of this process and others, as Linux counts it; 0 where there is no /proc."""
+    return sum(_resident(pid) for pid in ("self", *pids))
+
+
+def _resident(pid: int | str) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def gpu_reserved(torch: Any) -> int:
+    """Bytes that PyTorch's allocator holds on the current GPU; 0 without one."""
+    return int(torch.cuda.memory_reserved()) if torch.cuda.is_available() else 0
+
+
+def gpu_allocated(torch: Any) -> int:
+    """Bytes that tensors occupy on the current GPU; 0 without one."""
+    return int(torch.cuda.memory_allocated()) if torch.cuda.is_available() else 0
+
+
+def gpu_peak(torch: Any) -> int:
+    """Highest value of `gpu_reserved` since `reset_gpu_peak`."""
+    return int(torch.cuda.max_memory_reserved()) if torch.cuda.is_available() else 0
+
+
+def reset_gpu_peak(torch: Any) -> None:
+    """Begins a new measurement of `gpu_peak`."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def give_back(torch: Any) -> None:
+    """Collects what is unreachable and returns the allocator's free blocks to the GPU."""
+    import gc
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        gc.collect()
+
+
+def gpu_numbers(torch: Any) -> dict[str, float]:
+    """Evidence about the GPU for a failure; empty without one, or when it does not answer any more."""
+    if not torch.cuda.is_available():
+        return {}
+    try:
+        free, total = torch.cuda.mem_get_info()
+        return {
+            "freeBytes": float(free),
+            "totalBytes": float(total),
+            "allocatedBytes": float(gpu_allocated(torch)),
+            "reservedBytes": float(gpu_reserved(torch)),
+        }
+    except Exception:  # A broken context answers nothing; the failure itself is what matters.
+        return {}
