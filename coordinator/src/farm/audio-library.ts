@@ -27,6 +27,9 @@ export class AudioLibrary {
   readonly #store: ArtifactStore;
   readonly #ffmpeg: Ffmpeg;
   readonly #running = new Map<string, Promise<DecodedAudio>>();
+  readonly #dropping = new Map<string, Promise<void>>();
+  /** How many use a decoded upload now. */
+  readonly #users = new Map<string, number>();
 
   constructor(dir: string, store: ArtifactStore, ffmpeg: Ffmpeg) {
     this.#dir = dir;
@@ -47,13 +50,36 @@ export class AudioLibrary {
     return work;
   }
 
-  /** Frees the space of an upload that no job needs decoded any more. */
+  /**
+   * Runs `work` with the decoded audio of an upload, whose file stays until it is done. Throws as {@link get}, and what
+   * `work` throws.
+   */
+  async use<Result>(audioSha256: string, work: (audio: DecodedAudio) => Promise<Result>): Promise<Result> {
+    this.#users.set(audioSha256, (this.#users.get(audioSha256) ?? 0) + 1);
+    try {
+      return await work(await this.get(audioSha256));
+    } finally {
+      const left = (this.#users.get(audioSha256) ?? 1) - 1;
+      if (left === 0) this.#users.delete(audioSha256);
+      else this.#users.set(audioSha256, left);
+    }
+  }
+
+  /**
+   * Frees the space of an upload that no job needs decoded any more. One that is in use stays: a job that is being
+   * submitted will drop it when it is over.
+   */
   async drop(audioSha256: string): Promise<void> {
     await this.#running.get(audioSha256)?.catch(() => undefined);
-    await rm(join(this.#dir, audioSha256), { recursive: true, force: true });
+    if (this.#users.has(audioSha256) || this.#dropping.has(audioSha256)) return;
+    const removed = rm(join(this.#dir, audioSha256), { recursive: true, force: true });
+    this.#dropping.set(audioSha256, removed);
+    await removed.finally(() => this.#dropping.delete(audioSha256));
   }
 
   async #get(sha256: string): Promise<DecodedAudio> {
+    // Half a folder would look like a whole one.
+    await this.#dropping.get(sha256)?.catch(() => undefined);
     const dir = join(this.#dir, sha256);
     const deliveryWav = join(dir, 'delivery.wav');
     const known = await readFile(join(dir, 'audio.json'), 'utf8').catch(() => null);
