@@ -1,6 +1,7 @@
 import { FarmError } from '@clipfarm/shared/errors';
 import { Anchor, type RenderSettings } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { DEFAULT_PRESET, PRESET_NAMES } from '@clipfarm/shared/model/presets';
+import { MAX_PROMPT_CHARACTERS } from '@clipfarm/shared/model/prompt';
 import { ANCHORS, type SettingsInput } from '@clipfarm/shared/model/settings';
 import { UPSTREAM_FLAGS, type UpstreamFlag } from '@clipfarm/shared/model/upstream-flags';
 import { type Command, Option } from 'commander';
@@ -30,7 +31,7 @@ export function addJobOptions(command: Command): Command {
   command
     .option('--image <file>', 'the portrait: PNG, JPEG or WebP')
     .option('--audio <file>', 'the speech: WAV, MP3, M4A, AAC, FLAC or Ogg')
-    .option('--prompt <text>', 'what the picture shows; at most 4000 characters')
+    .option('--prompt <text>', `what the picture shows; at most ${MAX_PROMPT_CHARACTERS} characters`)
     .option('--prompt_file <file>', 'read the prompt from a file')
     .option('--name <text>', "label of the job (default: the audio file's name)")
     .option('--owner <name>', 'whose share of the farm it uses')

@@ -2,6 +2,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { basename, extname } from 'node:path';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { JobSpec } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { checkPrompt, MAX_PROMPT_CHARACTERS } from '@clipfarm/shared/model/prompt';
 import { parseSettings, resolveSettings } from '@clipfarm/shared/model/settings';
 import { type InputFile, inspectAudio, inspectImage } from './inputs/input-file.ts';
 import { flagValue, type RawOptions, readSettings, remarksOnFlags, settingsMessage } from './job-options.ts';
@@ -16,8 +17,8 @@ export interface JobRequest {
   readonly notes: readonly string[];
 }
 
-/** Longest prompt in characters; the coordinator refuses longer ones. */
-const MAX_PROMPT = 4000;
+/** Largest file with a prompt: four bytes a character, a mark at the beginning and an end of line. */
+const MAX_PROMPT_FILE_BYTES = 4 * MAX_PROMPT_CHARACTERS + 16;
 
 /** Longest label or owner in characters. */
 const MAX_LABEL = 200;
@@ -83,17 +84,12 @@ async function readPrompt(text: string | undefined, file: string | undefined): P
     });
   }
   const prompt = file === undefined ? (text ?? '') : await readPromptFile(file);
-  const length = [...prompt].length;
-  if (length > MAX_PROMPT) {
-    throw new FarmError('invalid_argument', `prompt has ${length} characters; accepted: at most ${MAX_PROMPT}`, {
-      field: 'prompt',
-    });
-  }
+  checkPrompt(prompt, file === undefined ? 'prompt' : 'prompt_file');
   return prompt;
 }
 
 async function readPromptFile(path: string): Promise<string> {
-  const accepted = `a text file of at most ${MAX_PROMPT} characters`;
+  const accepted = `a text file in UTF-8 of at most ${MAX_PROMPT_CHARACTERS} characters`;
   const refuse = (why: string, cause?: unknown) =>
     new FarmError('invalid_argument', `prompt_file: "${path}" ${why}; accepted: ${accepted}`, {
       field: 'prompt_file',
@@ -102,11 +98,22 @@ async function readPromptFile(path: string): Promise<string> {
   try {
     const status = await stat(path);
     if (!status.isFile()) throw refuse('is no regular file');
-    // A character takes at most four bytes.
-    if (status.size > 4 * MAX_PROMPT) throw refuse(`has ${status.size} bytes`);
-    return (await readFile(path, 'utf8')).trim();
+    if (status.size > MAX_PROMPT_FILE_BYTES) throw refuse(`has ${status.size} bytes`);
+    const text = utf8Text(await readFile(path));
+    if (text === undefined) throw refuse('is not in UTF-8');
+    // The end of the last line is the editor's, not the prompt's.
+    return text.replace(/[\r\n]+$/, '');
   } catch (error) {
     if (error instanceof FarmError) throw error;
     throw refuse("can't be read", error);
+  }
+}
+
+/** Text in UTF-8, without the mark that some editors begin it with; undefined where it is none. */
+function utf8Text(bytes: Uint8Array): string | undefined {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    return undefined;
   }
 }

@@ -101,6 +101,8 @@ test('bad input is refused with exit code 2 before anything is sent', async (t) 
   const farm = await startFakeFarm(t);
   const { image, audio, dir } = files(t);
   const existing = writeSample(dir, 'out.mp4', 'mine');
+  const latin1 = writeSample(dir, 'latin1.txt', Buffer.from('caf\xe9', 'latin1'));
+  const zero = writeSample(dir, 'zero.txt', 'ab\0c\n');
   const cases: [argv: string[], message: RegExp][] = [
     [[], /error: image is not given; accepted: .*\ntry: Add --image FILE/],
     [['--image', image], /error: audio is not given/],
@@ -125,6 +127,11 @@ test('bad input is refused with exit code 2 before anything is sent', async (t) 
     ],
     [['--image', image, '--audio', audio, '--num_clip', '3', '--num-clip', '4'], /error: num_clip is given twice/],
     [['--image', image, '--audio', audio, '--prompt', 'x'.repeat(4001)], /error: prompt has 4001 characters; accepted/],
+    [
+      ['--image', image, '--audio', audio, '--prompt_file', latin1],
+      /prompt_file: ".*latin1.txt" is not in UTF-8; accepted/,
+    ],
+    [['--image', image, '--audio', audio, '--prompt_file', zero], /error: prompt_file has a zero byte at character 3;/],
     [['--image', image, '--audio', audio, '--prompt', 'a', '--prompt_file', 'b'], /error: prompt is given twice/],
     [['--image', image, '--audio', audio, '--deadline', 'soon'], /error: deadline is "soon"; accepted: /],
     [['--image', image, '--audio', audio, '--name', 'a\nb'], /error: name is "a\\nb"; accepted: one line/],

@@ -2,6 +2,7 @@ import { FarmError } from '@clipfarm/shared/errors';
 import type { Grant, InputRef } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { clipsForFrames, MAX_BASE_SEED } from '@clipfarm/shared/model/clip';
 import { checkLease } from '@clipfarm/shared/model/lease-frames';
+import { checkPrompt } from '@clipfarm/shared/model/prompt';
 import { z } from 'zod';
 
 /** A content-addressed input: SHA-256 in hex and size in bytes. */
@@ -45,7 +46,7 @@ const leaseTask = z
     height: z.number().int().positive().max(MAX_SIDE).multipleOf(2),
     sampleSteps: z.number().int().min(1).max(4),
     baseSeed: count.max(MAX_BASE_SEED),
-    prompt: z.string().max(4000),
+    prompt: z.string(),
     reference: contentRef,
     audio: contentRef,
     /** Reference picture of spans that use the job's anchor. */
@@ -84,6 +85,7 @@ export function leaseTaskFromGrant(grant: Grant): LeaseTask {
   });
   if (found.success) {
     checkLease(found.data);
+    checkPrompt(found.data.prompt);
     return found.data;
   }
   const problems = found.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);

@@ -39,6 +39,7 @@ export interface AgentOptions {
 export interface SpecFields {
   readonly priority?: number;
   readonly owner?: string;
+  readonly prompt?: string;
   readonly settings?: Partial<RenderSettings>;
 }
 

@@ -1,5 +1,6 @@
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Anchor, JobSpec, RenderSettings } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { checkPrompt } from '@clipfarm/shared/model/prompt';
 import type { SettingsInput } from '@clipfarm/shared/model/settings';
 import { z } from 'zod';
 
@@ -18,7 +19,7 @@ const fields = z.object({
   name: label(200),
   imageSha256: sha256,
   audioSha256: sha256,
-  prompt: z.string().max(4000, 'must have at most 4000 characters'),
+  prompt: z.string(),
   priority: z.int(PRIORITY).min(-100, PRIORITY).max(100, PRIORITY),
   owner: label(100),
 });
@@ -43,6 +44,7 @@ export function checkSpec(spec: JobSpec | undefined): CheckedSpec {
     const field = snake(issue?.path.join('.') ?? 'spec');
     throw new FarmError('invalid_argument', `${field}: ${issue?.message ?? 'not accepted'}`, { field });
   }
+  checkPrompt(parsed.data.prompt);
   const deadline = spec.deadline ? spec.deadline.seconds * 1000 : undefined;
   return { ...parsed.data, settings: settingsOf(spec.settings), deadline };
 }

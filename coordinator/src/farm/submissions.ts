@@ -12,6 +12,7 @@ import {
   framesForSamples,
   modelAudioSamples,
 } from '@clipfarm/shared/model/clip';
+import { promptNotes } from '@clipfarm/shared/model/prompt';
 import { resolveClips, resolveSettings } from '@clipfarm/shared/model/settings';
 import { checkImage, checkPicture, MAX_UNITS_TPP } from '@clipfarm/shared/model/size';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
@@ -132,7 +133,7 @@ export class Submissions {
       clips: resolved.clips,
       frames: Math.min(audioFrames, resolved.clips * CLIP_FRAMES),
       audioSamples: audio.samples,
-      notes: [...notes, ...resolved.notes],
+      notes: [...notes, ...resolved.notes, ...promptNotes(spec.prompt)],
     };
   }
 
@@ -162,8 +163,9 @@ export class Submissions {
 
   async #prepareModelAudio(draft: Draft): Promise<ContentRef> {
     const out = join(this.#store.tempDir(), `model-${randomUUID()}.wav`);
-    const audio = await this.#audio.get(draft.audioSha256);
-    await modelWav(this.#ffmpeg, audio.deliveryWav, modelAudioSamples(draft.clips), out);
+    await this.#audio.use(draft.audioSha256, ({ deliveryWav }) =>
+      modelWav(this.#ffmpeg, deliveryWav, modelAudioSamples(draft.clips), out),
+    );
     return this.#keep(out);
   }
 

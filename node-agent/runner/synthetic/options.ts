@@ -28,6 +28,8 @@ export interface SyntheticOptions {
   readonly faults: readonly Fault[];
   /** A fault happens only while this file does not exist, and makes it. */
   readonly failOnceFile?: string;
+  /** Each request for a span is appended to this file, as a line of JSON. */
+  readonly requestLog?: string;
 }
 
 /** A decimal number from `min` to `max`, spelt without sign or exponent. */
@@ -64,12 +66,13 @@ const schema = z.object({
   'hang-at-clip': z.array(clip).default([]),
   'crash-at-clip': z.array(clip).default([]),
   'fail-once-file': z.string().min(1).optional(),
+  'request-log': z.string().min(1).optional(),
 });
 
 /** The command line's shape, for error messages. */
 const USAGE = `usage: main.ts --socket PATH [--seconds-per-clip S] [--warm-up-seconds S] [--load-seconds S]
   [--memory-gib N] [--drift X] [--fail-at-clip CLIP:CLASS]... [--hang-at-clip CLIP]... [--crash-at-clip CLIP]...
-  [--fail-once-file PATH]
+  [--fail-once-file PATH] [--request-log PATH]
 CLASS is one of ${runnerErrorClasses.join(', ')}`;
 
 /** Reads the arguments after the script's name. Throws FarmError `invalid_argument` that names the option. */
@@ -86,6 +89,7 @@ export function parseOptions(args: readonly string[]): SyntheticOptions {
   const { data } = parsed;
   const gib = data['memory-gib'];
   const failOnceFile = data['fail-once-file'];
+  const requestLog = data['request-log'];
   return {
     socket: data.socket,
     secondsPerClip: data['seconds-per-clip'],
@@ -94,6 +98,7 @@ export function parseOptions(args: readonly string[]): SyntheticOptions {
     drift: data.drift,
     ...(gib === undefined ? {} : { memoryBytes: gib * 2 ** 30 }),
     ...(failOnceFile === undefined ? {} : { failOnceFile }),
+    ...(requestLog === undefined ? {} : { requestLog }),
     faults: [
       ...data['fail-at-clip'].map(([at, errorClass]) => ({ clip: at, kind: 'fail', errorClass }) as const),
       ...data['hang-at-clip'].map((at) => ({ clip: at, kind: 'hang' }) as const),
@@ -119,6 +124,7 @@ function split(args: readonly string[]): Readonly<Record<string, unknown>> {
         'hang-at-clip': many,
         'crash-at-clip': many,
         'fail-once-file': one,
+        'request-log': one,
       },
     }).values;
   } catch (cause) {

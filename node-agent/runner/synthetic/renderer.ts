@@ -1,3 +1,4 @@
+import { appendFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { SpanRequest } from '../../src/runner/protocol.ts';
 import type { Renderer, Send, SpanControl, SpanEnd } from '../common/session.ts';
@@ -53,6 +54,8 @@ export class SyntheticRenderer implements Renderer {
   }
 
   async render(request: SpanRequest, control: SpanControl, send: Send): Promise<SpanEnd> {
+    const { requestLog } = this.#options;
+    if (requestLog !== undefined) await appendFile(requestLog, `${JSON.stringify(request)}\n`);
     try {
       const call = await this.#openCall(request, control.cancel, send);
       const end = await renderSpan(request, call, control, {

@@ -230,7 +230,10 @@ export interface JobSpec {
   imageSha256: string;
   /** SHA-256 (hex) of the uploaded audio. */
   audioSha256: string;
-  /** Text prompt given to the model, at most 4000 characters. */
+  /**
+   * Text prompt given to the model as it is: at most 4000 Unicode code points, no zero bytes. The model reads its first
+   * 512 tokens.
+   */
   prompt: string;
   /** Render settings. */
   settings?:
