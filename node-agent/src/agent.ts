@@ -9,15 +9,19 @@ import type {
   Hello,
   Welcome,
 } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
-import { type Gpu, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import type { GpuReading } from '@clipfarm/shared/gpu/nvidia-smi';
 import type { Logger } from '@clipfarm/shared/log';
 import { fetchInput, uploadArtifact } from './artifact-client.ts';
+import { GpuWatch } from './gpu/gpu-watch.ts';
+import type { GpuHealth } from './gpu/health.ts';
 import { InputCache } from './input-cache.ts';
 import type { LeaseOutcome } from './lease-machine.ts';
 import { LeaseReports, leaseEnded } from './lease-report.ts';
 import { type LeaseTask, leaseTaskFromGrant } from './lease-task.ts';
 import { Link } from './link.ts';
 import type { FromCoordinator, ToCoordinator } from './link-session.ts';
+import { LoadGate } from './load-gate.ts';
 import { type AgentMetrics, createAgentMetrics } from './metrics.ts';
 import { OperatorLog } from './operator-log.ts';
 import { fieldsOf, Outbox, type OutboxVerdict } from './outbox.ts';
@@ -31,10 +35,12 @@ export interface AgentOptions {
   readonly name: string;
   readonly pool: string;
   readonly version: string;
-  readonly gpus: readonly Gpu[];
-  /** Number of slots, all of the same profile. */
-  readonly slots: number;
-  readonly profile: RunnerProfile;
+  /** GPUs of the host as they were just read. */
+  readonly gpus: readonly GpuReading[];
+  /** Seconds that the host is up. */
+  readonly uptime: number;
+  /** How each slot runs the model. */
+  readonly profiles: readonly RunnerProfile[];
   /** `host:port` of every coordinator. */
   readonly coordinators: readonly string[];
   readonly dial: (address: string) => AgentServiceClient;
@@ -89,6 +95,7 @@ export class Agent {
   readonly #link: Link;
   readonly #outbox: Outbox;
   readonly #slots: readonly Slot[];
+  readonly #gpus: GpuWatch;
   readonly #reports = new LeaseReports();
   readonly #operatorLog: OperatorLog;
   readonly #progress = new Map<string, { readonly clip: number; readonly at: number }>();
@@ -106,6 +113,7 @@ export class Agent {
       slots: this.#slots.map((slot) => gaugeState[slot.status.state]),
       spooledChunks: spool.chunkCount,
       spoolBytes: spool.bytes,
+      gpus: this.#gpus.gpus,
     }));
     this.#link = new Link({
       ...{ clock, random, log, addresses: options.coordinators, dial: options.dial },
@@ -125,7 +133,9 @@ export class Agent {
       offer: (entry) => this.#link.send(offerOf(entry)),
       onVerdict: (entry, verdict, reason) => this.#judged(entry, verdict, reason),
     });
-    this.#slots = Array.from({ length: options.slots }, (_, i) => this.#newSlot(`slot-${i + 1}`, inputs));
+    this.#gpus = new GpuWatch({ ...options, onHealth: (health) => this.#judgeSlots(health) });
+    const gate = new LoadGate(options.profiles);
+    this.#slots = options.profiles.map((profile, i) => this.#newSlot(`slot-${i + 1}`, profile, inputs, gate));
   }
 
   /**
@@ -187,6 +197,7 @@ export class Agent {
     this.#tellStatus();
     for (const slot of this.#slots) slot.stop(reason);
     this.#graceTimer?.cancel();
+    this.#gpus.close();
     const over = new AbortController();
     const handedIn = async (): Promise<void> => {
       await Promise.all(this.#slots.map((slot) => slot.whenIdle()));
@@ -212,11 +223,21 @@ export class Agent {
     }
   }
 
-  #newSlot(slotId: string, inputs: InputCache): Slot {
-    const { profile, socketDir, ffmpeg, spool, clock, random } = this.#options;
+  /** Takes slots out whose GPUs can't be used, and lets them work again. */
+  #judgeSlots({ gpus, troubles }: GpuHealth): void {
+    const byIndex = new Map(gpus.map(({ index, uuid }) => [index, troubles.get(uuid)]));
+    for (const slot of this.#slots) {
+      const found = slot.info.gpus.flatMap((index) => byIndex.get(index) ?? []);
+      slot.judgeGpus(found.length === 0 ? null : found.join('; '));
+    }
+    this.#tellStatus();
+  }
+
+  #newSlot(slotId: string, profile: RunnerProfile, inputs: InputCache, gate: LoadGate): Slot {
+    const { socketDir, ffmpeg, spool, clock, random } = this.#options;
     const log = this.#options.log.child({ slot_id: slotId });
     return new Slot({
-      ...{ slotId, profile, socketDir, ffmpeg, spool, outbox: this.#outbox, inputs, clock, random, log },
+      ...{ slotId, profile, gate, socketDir, ffmpeg, spool, outbox: this.#outbox, inputs, clock, random, log },
       events: {
         ended: (lease, outcome, clip) => this.#leaseEnded(lease, outcome, clip, log),
         progress: (leaseId, clip, fraction) => this.#progressed(slotId, leaseId, clip, fraction),
@@ -229,9 +250,9 @@ export class Agent {
   }
 
   #hello(): Omit<Hello, 'term' | 'farmId'> {
-    const { nodeId, name, pool, version, gpus, spool } = this.#options;
+    const { nodeId, name, pool, version, spool } = this.#options;
     return {
-      ...{ nodeId, name, pool, version, protocol: PROTOCOL, gpus: [...gpus] },
+      ...{ nodeId, name, pool, version, protocol: PROTOCOL, gpus: [...this.#gpus.gpus] },
       slots: this.#slots.map((slot) => slot.info),
       leases: this.#slots.flatMap((slot) => slot.held),
       spooledChunks: spool.chunkCount,
@@ -240,7 +261,7 @@ export class Agent {
 
   async #heartbeat(): Promise<Heartbeat> {
     this.#freeBytes = await this.#options.spool.freeBytes();
-    return this.#status();
+    return { ...this.#status(), gpus: [...this.#gpus.takeFresh()] };
   }
 
   #status(): Heartbeat {
@@ -248,6 +269,7 @@ export class Agent {
       slots: this.#slots.map((slot) => slot.status),
       spooledChunks: this.#options.spool.chunkCount,
       spoolFreeBytes: this.#freeBytes,
+      gpus: [],
     };
   }
 

@@ -10,7 +10,7 @@ test('without flags an agent serves one synthetic slot of this host', () => {
   assert.deepEqual(config?.coordinators, ['127.0.0.1:7400']);
   assert.equal(config?.name, 'gpu-7');
   assert.equal(config?.stateDir, '/home/render/.clipfarm/agent');
-  assert.equal(config?.slots, 1);
+  assert.deepEqual([config?.profile, config?.slots, config?.gpus], ['synthetic', undefined, undefined]);
   assert.deepEqual(config?.access, { insecure: false });
 });
 
@@ -52,17 +52,19 @@ test('help is no configuration', () => {
 
 for (const [argv, message] of [
   [['--slots', '17'], /--slots: "17": must be 1 to 16/],
-  [['--slots', 'two'], /--slots: "two": must be a whole number/],
+  [['--slots', 'two'], /--slots: "two": must be a whole number or auto/],
   [['--seconds-per-clip=-1'], /--seconds-per-clip: "-1": must be a number of seconds, 0 or more/],
   [['--memory-gib', '0'], /--memory-gib: "0": must be above 0/],
   [['--coordinator', 'farm'], /--coordinator: "farm" is not an address with a port/],
   [['--coordinator', 'a:1,'], /--coordinator: "" is not an address/],
   [['--admin', ':80'], /--admin: ":80" has no host/],
-  [['--profile', 'single-80g'], /--profile: "single-80g": this agent has no runner for it; there is: synthetic/],
+  [['--profile', 'our-own'], /--profile: "our-own": is not known; there is: single-80g, .*synthetic/],
   [['--name', 'two words'], /--name: "two words": must be 1 to 100 printable/],
   [['--spool-max-bytes', '1000'], /--spool-max-bytes: "1000": must be at least 1048576/],
   [['--log-level', 'loud'], /--log-level: "loud"/],
-  [['--gpus', '1'], /'--gpus'/],
+  [['--gpus', 'all'], /--gpus: "all": must be numbers of GPUs/],
+  [['--gpus', '1,1'], /--gpus: "1,1": names a GPU twice/],
+  [['--dtype', 'fp4'], /--dtype: "fp4": must be bf16 or fp8/],
   [['extra'], /extra/],
 ] as const) {
   test(`refuses ${argv.join(' ')}`, () => {

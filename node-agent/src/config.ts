@@ -2,12 +2,11 @@ import { join, resolve } from 'node:path';
 import { formatAddress, parseAddress } from '@clipfarm/shared/address';
 import { FarmError } from '@clipfarm/shared/errors';
 import { parseFlags } from '@clipfarm/shared/flags';
+import type { HostPaths } from '@clipfarm/shared/live-avatar/model-profile';
 import { type LogLevel, logLevels } from '@clipfarm/shared/log';
+import { PROFILES } from '@clipfarm/shared/model/profiles';
 import { z } from 'zod';
 import type { SyntheticSettings } from './synthetic-profile.ts';
-
-/** Profiles that this agent has a runner for. */
-const runnable = ['synthetic'] as const;
 
 /** Help of the agent. */
 export const USAGE = `Usage: clipfarm agent [options]
@@ -25,8 +24,12 @@ One agent serves all slots of a host. SIGTERM finishes the clip in hand and leav
                             PEM files; beyond this machine --tls-ca is required
                             (default $CLIPFARM_TLS_CA, $CLIPFARM_TLS_CERT, $CLIPFARM_TLS_KEY)
   --insecure                plaintext to another machine (never on a network that others use)
-  --profile NAME            how slots run the model; there is: ${runnable.join(', ')} (default synthetic)
-  --slots N                 slots of this host, 1 to 16 (default 1)
+  --profile NAME            how slots run the model (default synthetic); there is: ${PROFILES.map(({ name }) => name).join(', ')},
+                            and those of --profiles
+  --profiles FILE           YAML file with profiles of your own (docs/live-avatar.md)
+  --slots N|auto            slots of this host, 1 to 16; auto: as many as its GPUs make (default: 1 synthetic slot,
+                            otherwise auto)
+  --gpus N[,N]...           GPUs that may be used, by their index in nvidia-smi (default: all that the profile can run on)
   --spool-max-bytes N       finished chunks kept while they can't be handed in (default 4294967296)
   --cache-max-bytes N       inputs kept for further leases (default 8589934592)
   --ffmpeg FILE, --ffprobe FILE
@@ -36,6 +39,14 @@ One agent serves all slots of a host. SIGTERM finishes the clip in hand and leav
   --log-pretty              readable lines instead of JSON
   --help
 
+Profiles with a model (what a profile of your own leaves open is taken from here, too):
+  --checkout DIR            unmodified checkout of Live Avatar
+  --ckpt-dir DIR            directory of Wan2.2-S2V-14B
+  --lora FILE               liveavatar.safetensors
+  --python FILE             Python with Live Avatar's requirements (default python3)
+  --dtype bf16|fp8          number format of the weights, for built-in profiles (default: the profile's)
+  --compile                 compile the model, for built-in profiles: slow at first, faster later
+
 Profile synthetic:
   --seconds-per-clip S      least time per clip; 0 renders as fast as the CPU can (default 0)
   --warm-up-seconds S       before the first clip of a picture size (default 0)
@@ -43,7 +54,9 @@ Profile synthetic:
   --memory-gib N            memory of the pretended GPU (default: enough)
   --runner-arg ARG          passed to the runner as it is; may be repeated
 
-Example: clipfarm agent --coordinator 127.0.0.1:7400 --profile synthetic --slots 2 --seconds-per-clip 0.5
+Examples: clipfarm agent --coordinator 127.0.0.1:7400 --profile synthetic --slots 2 --seconds-per-clip 0.5
+          clipfarm agent --coordinator farm:7400 --tls-ca ca.pem --profile single-80g --checkout /opt/LiveAvatar \\
+            --ckpt-dir /data/Wan2.2-S2V-14B --lora /data/liveavatar.safetensors
 `;
 
 const seconds = z
@@ -72,12 +85,25 @@ const schema = z.strictObject({
   'tls-key': file.optional(),
   insecure: z.boolean().default(false),
   profile: z.string().default('synthetic'),
+  profiles: file.optional(),
   slots: z
     .string()
-    .regex(/^\d+$/, 'must be a whole number')
-    .transform(Number)
-    .refine((value) => value >= 1 && value <= 16, 'must be 1 to 16')
-    .default(1),
+    .regex(/^(\d+|auto)$/, 'must be a whole number or auto')
+    .transform((text) => (text === 'auto' ? text : Number(text)))
+    .refine((value) => value === 'auto' || (value >= 1 && value <= 16), 'must be 1 to 16')
+    .optional(),
+  gpus: z
+    .string()
+    .regex(/^\d{1,3}(,\d{1,3})*$/, 'must be numbers of GPUs, such as 0,1')
+    .transform((text) => text.split(',').map(Number))
+    .refine((gpus) => new Set(gpus).size === gpus.length, 'names a GPU twice')
+    .optional(),
+  checkout: file.optional(),
+  'ckpt-dir': file.optional(),
+  lora: file.optional(),
+  python: z.string().min(1, 'must be a program').optional(),
+  dtype: z.enum(['bf16', 'fp8'], 'must be bf16 or fp8').optional(),
+  compile: z.boolean().default(false),
   'spool-max-bytes': bytes.default(4 * 2 ** 30),
   'cache-max-bytes': bytes.default(8 * 2 ** 30),
   ffmpeg: z.string().min(1).optional(),
@@ -112,7 +138,18 @@ export interface AgentConfig {
     readonly keyPath?: string;
     readonly insecure: boolean;
   };
-  readonly slots: number;
+  /** Name of a built-in profile or of one in `profilesFile`. */
+  readonly profile: string;
+  /** Absolute path. */
+  readonly profilesFile: string | undefined;
+  /** Undefined: what the profile makes of it. */
+  readonly slots: number | 'auto' | undefined;
+  /** Indices; undefined: all. */
+  readonly gpus: readonly number[] | undefined;
+  /** Where model and checkout are. */
+  readonly host: HostPaths;
+  /** What the command line changes about a built-in profile. */
+  readonly model: { readonly dtype?: 'bf16' | 'fp8'; readonly compile?: boolean };
   readonly synthetic: SyntheticSettings;
   readonly spoolMaxBytes: number;
   readonly cacheMaxBytes: number;
@@ -153,7 +190,7 @@ export function agentConfigFromArgs(
   const parsed = schema.safeParse({ ...fromEnv, ...given });
   if (!parsed.success) throw refusal(parsed.error.issues[0], { ...fromEnv, ...given });
   const flags = parsed.data;
-  checkProfile(flags.profile);
+  checkProfile(flags.profile, flags.profiles);
   if (flags.admin !== undefined) parseAddress(flags.admin, '--admin');
   return {
     coordinators: flags.coordinator.split(',').map((text) => formatAddress(parseAddress(text.trim(), '--coordinator'))),
@@ -167,7 +204,17 @@ export function agentConfigFromArgs(
       ...optional('keyPath', flags['tls-key']),
       insecure: flags.insecure,
     },
+    profile: flags.profile,
+    profilesFile: flags.profiles,
     slots: flags.slots,
+    gpus: flags.gpus,
+    host: {
+      ...optional('checkout', flags.checkout),
+      ...optional('ckpt_dir', flags['ckpt-dir']),
+      ...optional('lora', flags.lora),
+      ...optional('python', flags.python),
+    },
+    model: { ...optional('dtype', flags.dtype), ...(flags.compile ? { compile: true } : {}) },
     synthetic: {
       secondsPerClip: flags['seconds-per-clip'],
       warmUpSeconds: flags['warm-up-seconds'],
@@ -192,7 +239,7 @@ function optional<K extends string, V>(key: K, value: V | undefined): { readonly
 function givenFlags(argv: readonly string[]): Readonly<Record<string, unknown>> {
   const options: Record<string, { type: 'string' | 'boolean'; multiple?: boolean }> = { help: { type: 'boolean' } };
   for (const flag of Object.keys(schema.shape)) options[flag] = { type: 'string' };
-  for (const flag of ['insecure', 'log-pretty']) options[flag] = { type: 'boolean' };
+  for (const flag of ['insecure', 'log-pretty', 'compile']) options[flag] = { type: 'boolean' };
   options['runner-arg'] = { type: 'string', multiple: true };
   return parseFlags(argv, options, 'clipfarm agent --help');
 }
@@ -203,11 +250,12 @@ function refusal(issue: z.core.$ZodIssue | undefined, values: Readonly<Record<st
   return new FarmError('invalid_argument', message, { field: `--${flag}`, hint: 'clipfarm agent --help' });
 }
 
-function checkProfile(profile: string): void {
-  if ((runnable as readonly string[]).includes(profile)) return;
-  throw new FarmError(
-    'invalid_argument',
-    `--profile: "${profile}": this agent has no runner for it; there is: ${runnable.join(', ')}`,
-    { field: '--profile', hint: 'clipfarm agent --help' },
-  );
+/** Without a file of profiles only the built-in ones can be meant. */
+function checkProfile(profile: string, profilesFile: string | undefined): void {
+  const names = PROFILES.map(({ name }) => name);
+  if (profilesFile !== undefined || names.includes(profile)) return;
+  throw new FarmError('invalid_argument', `--profile: "${profile}": is not known; there is: ${names.join(', ')}`, {
+    field: '--profile',
+    hint: 'Give the file with your own profiles: --profiles FILE',
+  });
 }

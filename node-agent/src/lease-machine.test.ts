@@ -162,8 +162,12 @@ test('a lease that goes on in the open call begins at its first clip and has no 
 
 test('a runner that stops only at its own end is cut off behind the last clip that is wanted', () => {
   const fixed: LeaseEvent = { ...ready, setEnd: false };
+  const forecast: LeaseEvent = { type: 'progress', leaseId: 'l1', clip: 7, fraction: 0.5 };
+  const early = run([granted, fixed, forecast, shrink(6)]);
+  assert.deepEqual(early.names, ['prepare', 'render', 'setEnd']);
+  assert.deepEqual(outcomes(run([spanEnded(6), settled], early.state).actions), [{ reason: 'completed' }]);
   const shrunk = run([granted, fixed, clipDone(3), shrink(6), clipDone(4)]);
-  assert.deepEqual(shrunk.names, ['prepare', 'render']);
+  assert.deepEqual(shrunk.names, ['prepare', 'render', 'setEnd']);
   const { actions, names } = run([clipDone(5), spanEnded(6), settled], shrunk.state);
   assert.deepEqual(names, ['cancel', 'discardClip', 'settle', 'report']);
   assert.deepEqual(outcomes(actions), [{ reason: 'completed' }]);

@@ -236,10 +236,13 @@ function clipDone(state: Rendering, done: number): LeaseStep {
 function shrink(state: Rendering, end: number): LeaseStep {
   if (end >= state.end) return stay(state);
   const shorter = { ...state, end };
+  const told: LeaseAction = { do: 'setEnd', leaseId: state.lease.leaseId, end };
+  // Such a runner hands everything over at its end, so where it seems to be says nothing about what it has delivered.
+  if (!state.canStop && end > state.lease.start) return { state: shorter, actions: [told] };
   // Clips before the new end are all rendered, so nothing is missing from what is still wanted.
   if (end <= state.clip || end <= state.lease.start) return breakOff(shorter, { reason: 'completed' }, true);
-  if (!state.canStop || (state.stopAt !== null && state.stopAt.end <= end)) return stay(shorter);
-  return { state: { ...shorter, runnerEnd: end }, actions: [{ do: 'setEnd', leaseId: state.lease.leaseId, end }] };
+  if (state.stopAt !== null && state.stopAt.end <= end) return stay(shorter);
+  return { state: { ...shorter, runnerEnd: end }, actions: [told] };
 }
 
 function stop(state: Rendering, reason: string): LeaseStep {

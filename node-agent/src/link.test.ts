@@ -27,7 +27,7 @@ function link(t: TestContext, ...coordinators: readonly FakeCoordinator[]) {
       return new AgentServiceClient(address, credentials, { ...options, 'grpc.max_reconnect_backoff_ms': 300 });
     },
     hello: () => Hello.fromPartial({ nodeId: 'n', protocol: 1 }),
-    heartbeat: async () => ({ slots: [], spooledChunks: 0, spoolFreeBytes: 0 }),
+    heartbeat: async () => ({ slots: [], spooledChunks: 0, spoolFreeBytes: 0, gpus: [] }),
     onWelcome: ({ term }) => told.push(`welcome ${term}`),
     onMessage: (message) => told.push(message.$case),
     onDisconnected: () => told.push('disconnected'),

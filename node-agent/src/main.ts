@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { homedir, hostname, tmpdir } from 'node:os';
+import { homedir, hostname, tmpdir, totalmem, uptime } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { startAdminServer } from '@clipfarm/shared/admin-server';
 import { systemClock } from '@clipfarm/shared/clock';
 import { exitCodeOf, FarmError } from '@clipfarm/shared/errors';
@@ -9,13 +10,12 @@ import { createLogger } from '@clipfarm/shared/log';
 import { findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
 import { clientChannel } from '@clipfarm/shared/rpc/credentials';
 import { Agent } from './agent.ts';
+import { chooseProfile, slotProfiles } from './choose-profile.ts';
 import { type AgentConfig, agentConfigFromArgs, USAGE } from './config.ts';
+import { readInventory } from './gpu/inventory.ts';
 import { openAgentState } from './identity.ts';
-import { readGpus } from './inventory.ts';
-import { runnerEnvironment } from './runner/runner-environment.ts';
 import { MAX_SOCKET_PATH_BYTES } from './runner/runner-socket.ts';
 import { Spool } from './spool.ts';
-import { syntheticProfile } from './synthetic-profile.ts';
 
 try {
   const surroundings = { env: process.env, hostName: hostname(), homeDir: homedir() };
@@ -34,9 +34,13 @@ try {
 /** Runs the agent until it has left. */
 async function serve(config: AgentConfig): Promise<void> {
   const log = createLogger({ name: 'agent', level: config.logLevel, pretty: config.logPretty });
+  const chosen = await chooseProfile(config);
   // Wrong addresses, tokens and certificates are refused now, not at the first connection.
   const channels = new Map(config.coordinators.map((at) => [at, clientChannel({ address: at, ...config.access })]));
-  const { ffmpeg, version: ffmpegVersion } = await findFfmpeg(config.ffmpeg);
+  const { ffmpeg, ffprobe, version: ffmpegVersion } = await findFfmpeg(config.ffmpeg);
+  const gpus = await readInventory(log, (millis) => setTimeout(millis));
+  const programs = { node: process.execPath, ffmpeg, ffprobe, env: process.env };
+  const profiles = slotProfiles(chosen, config, { gpus, memoryBytes: totalmem(), programs });
   const state = await openAgentState(config.stateDir);
   const spool = await Spool.open({ dir: join(config.stateDir, 'spool'), maxBytes: config.spoolMaxBytes, log });
   const agent = await Agent.start({
@@ -44,9 +48,9 @@ async function serve(config: AgentConfig): Promise<void> {
     name: config.name,
     pool: config.pool,
     version: ownVersion(),
-    gpus: await readGpus(log),
-    slots: config.slots,
-    profile: syntheticProfile(config.synthetic, process.execPath, runnerEnvironment(process.env, {})),
+    gpus,
+    uptime: uptime(),
+    profiles,
     coordinators: config.coordinators,
     dial: (address) => {
       const channel = channels.get(address) ?? clientChannel({ address, ...config.access });
@@ -69,7 +73,7 @@ async function serve(config: AgentConfig): Promise<void> {
     config.admin === undefined
       ? null
       : await startAdminServer({ listen: config.admin, metrics, readiness: () => agent.obstacles });
-  const fields = { node_id: state.nodeId, node: config.name, slots: config.slots, ffmpeg: ffmpegVersion };
+  const fields = { node_id: state.nodeId, node: config.name, slots: profiles.length, ffmpeg: ffmpegVersion };
   log.info({ ...fields, spooled_chunks: spool.chunkCount, admin: admin?.address }, 'agent runs');
 
   const onSignal = (signal: NodeJS.Signals): void => {

@@ -1,3 +1,4 @@
+import type { Gpu } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { AttemptFailureClass, LeaseOutcome } from './lease-machine.ts';
 import type { OutboxVerdict } from './outbox.ts';
@@ -22,6 +23,7 @@ export interface AgentGauges {
   readonly slots: readonly (typeof slotStates)[number][];
   readonly spooledChunks: number;
   readonly spoolBytes: number;
+  readonly gpus: readonly Gpu[];
 }
 
 /** The agent's metrics; see {@link createAgentMetrics}. */
@@ -41,6 +43,13 @@ export function createAgentMetrics(read: () => AgentGauges) {
   const slots = gauge('slots', 'Slots of this host, by state.', ['state']);
   const spooledChunks = gauge('spooled_chunks', 'Chunks that are rendered but not judged by the coordinator.');
   const spoolBytes = gauge('spool_bytes', 'Bytes of the files in the spool.');
+  const gpuUsable = gauge('gpu_usable', '1 while the GPU can be used, otherwise 0.', ['gpu']);
+  const gpuMemory = gauge('gpu_memory_used_bytes', 'Memory of the GPU that is in use, by whomever.', ['gpu']);
+  const gpuTemperature = gauge('gpu_temperature_celsius', 'Temperature of the GPU.', ['gpu']);
+  const gpuThrottled = gauge('gpu_throttled', '1 while heat, power or a brake slows the GPU down, otherwise 0.', [
+    'gpu',
+  ]);
+  const gpuErrors = gauge('gpu_uncorrected_errors', 'Memory errors of the GPU that could not be corrected.', ['gpu']);
   const clips = counter(
     'clips_rendered',
     'Clips of which the runner has rendered every frame, pre-roll counted apart.',
@@ -86,6 +95,14 @@ export function createAgentMetrics(read: () => AgentGauges) {
       for (const state of slotStates) slots.set({ state }, now.slots.filter((slot) => slot === state).length);
       spooledChunks.set(now.spooledChunks);
       spoolBytes.set(now.spoolBytes);
+      for (const found of now.gpus) {
+        const labels = { gpu: String(found.index) };
+        gpuUsable.set(labels, found.trouble === '' ? 1 : 0);
+        gpuMemory.set(labels, found.memoryUsedBytes);
+        gpuTemperature.set(labels, found.temperatureCelsius);
+        gpuThrottled.set(labels, found.throttleReasons.length > 0 ? 1 : 0);
+        gpuErrors.set(labels, found.uncorrectedErrors);
+      }
       return registry.metrics();
     },
   };

@@ -5,6 +5,7 @@ import { type TestContext, test } from 'node:test';
 import { type Clock, systemClock } from '@clipfarm/shared/clock';
 import { createLogger } from '@clipfarm/shared/log';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
+import { LoadGate } from './load-gate.ts';
 import type { SpanRequest } from './runner/protocol.ts';
 import { RunnerHost } from './runner-host.ts';
 import { syntheticProfile } from './synthetic-profile.ts';
@@ -27,7 +28,7 @@ function host(
     ...limits,
   };
   const found = new RunnerHost({
-    ...{ profile, socketDir: dir, clock, log },
+    ...{ profile, gate: new LoadGate([]), socketDir: dir, clock, log },
     onMessage: async () => {},
     onLoaded: () => {},
     onGone: (message) => gone.push(message),

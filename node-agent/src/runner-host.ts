@@ -2,6 +2,7 @@ import { type Backoff, backoffDelay } from '@clipfarm/shared/backoff';
 import type { Clock, Timer } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
+import type { LoadGate } from './load-gate.ts';
 import { pause } from './pause.ts';
 import type { RunnerProfile } from './profile.ts';
 import type { FromRunner, RunnerErrorClass, ToRunner } from './runner/protocol.ts';
@@ -16,6 +17,8 @@ export interface RunnerFailure {
 /** What a {@link RunnerHost} works with. */
 export interface RunnerHostOptions {
   readonly profile: RunnerProfile;
+  /** Whom the host's memory lets load. */
+  readonly gate: LoadGate;
   /** Directory for the runner's socket; its path must be short. */
   readonly socketDir: string;
   /** Messages of a loaded runner; nothing more is read until the promise is settled. */
@@ -91,7 +94,7 @@ export class RunnerHost {
   }
 
   async #start(): Promise<RunnerFailure | null> {
-    const { profile, socketDir, clock, log } = this.#options;
+    const { profile, gate, socketDir, clock, log } = this.#options;
     if (this.#failures > 0) {
       const wait = { clock, signal: this.#closed.signal };
       // Only the signal ends the wait early, and it is asked next.
@@ -115,8 +118,10 @@ export class RunnerHost {
       return this.#failed({ failureClass, message: `the runner did not start: ${message}` });
     }
     this.#process = started;
+    const leaveGate = await gate.enter();
     const began = clock.monotonic();
     const failure = await this.#load(started);
+    leaveGate();
     if (failure !== null) {
       started.kill();
       await started.exited;

@@ -6,6 +6,7 @@ import type { Logger } from '@clipfarm/shared/log';
 import { type ClipFigures, ClipPipeline } from './clip-pipeline.ts';
 import { DiskGuard } from './disk-guard.ts';
 import { HangWatch } from './hang-watch.ts';
+import { HeldCall } from './held-call.ts';
 import type { InputCache } from './input-cache.ts';
 import { fetchLeaseInputs, type LeaseInputs } from './lease-inputs.ts';
 import {
@@ -18,6 +19,7 @@ import {
   stepLease,
 } from './lease-machine.ts';
 import type { LeaseTask } from './lease-task.ts';
+import type { LoadGate } from './load-gate.ts';
 import type { Outbox } from './outbox.ts';
 import type { RunnerProfile } from './profile.ts';
 import type { FromRunner, RunnerCapabilities, RunnerErrorClass } from './runner/protocol.ts';
@@ -28,6 +30,7 @@ import type { Spool } from './spool.ts';
 export interface SlotOptions {
   readonly slotId: string;
   readonly profile: RunnerProfile;
+  readonly gate: LoadGate;
   readonly socketDir: string;
   /** Path or name of ffmpeg. */
   readonly ffmpeg: string;
@@ -53,12 +56,6 @@ export interface SlotEvents {
   readonly runnerGone: () => void;
   /** The slot is no longer what it said of itself. */
   readonly changed: (slot: SlotInfo) => void;
-}
-
-/** A model call that was begun for a lease, or in which it went on. */
-interface OpenCall {
-  readonly leaseId: string;
-  readonly span: number;
 }
 
 /** Most characters of {@link SlotStatus.stateReason}. */
@@ -88,18 +85,19 @@ export class Slot {
   #hang: HangWatch = HangWatch.none;
   #capabilities: RunnerCapabilities;
   #versions: Readonly<Record<string, string>> = {};
-  /** Model call of the lease in hand, or the one that the runner keeps open after its last lease. */
-  #call: OpenCall | null = null;
+  readonly #call = new HeldCall();
   #leaving: string | null = null;
+  /** Why its GPUs can't be used. */
+  #gpuTrouble: string | null = null;
   readonly #whenIdle = new Set<() => void>();
 
   constructor(options: SlotOptions) {
     this.#options = options;
-    const { profile, socketDir, clock, log, spool } = options;
+    const { profile, gate, socketDir, clock, log, spool } = options;
     this.#capabilities = profile.capabilities;
     this.#disk = new DiskGuard({ clock, log, freeBytes: () => spool.freeBytes() });
     this.#runner = new RunnerHost({
-      ...{ profile, socketDir, clock, log },
+      ...{ profile, gate, socketDir, clock, log },
       onMessage: (message, payload) => this.#take(message, payload),
       onLoaded: ({ capabilities, versions }) => {
         this.#capabilities = capabilities;
@@ -107,7 +105,7 @@ export class Slot {
         options.events.changed(this.info);
       },
       onGone: (message) => {
-        this.#call = null;
+        this.#call.close();
         options.events.runnerGone();
         if (this.#state.kind !== 'idle')
           this.#step({ type: 'runnerGone', leaseId: this.#state.lease.leaseId, message });
@@ -132,7 +130,7 @@ export class Slot {
       currentClip: currentClip(state),
       clipProgress: state.kind === 'rendering' ? state.fraction : 0,
       stateReason: (this.#leaving ?? this.#trouble ?? '').slice(0, MAX_REASON),
-      openLeaseId: state.kind === 'idle' ? (this.#call?.leaseId ?? '') : '',
+      openLeaseId: state.kind === 'idle' ? this.#call.leaseId : '',
     };
   }
 
@@ -161,7 +159,7 @@ export class Slot {
   /** Takes a lease or reports it as refused. A repeat of the lease in hand does nothing. */
   grant(lease: LeaseTask): void {
     const known = this.held.some((held) => held.leaseId === lease.leaseId);
-    const message = this.#leaving ?? this.#disk.reason;
+    const message = this.#leaving ?? this.#disk.reason ?? this.#gpuTrouble;
     if (message === null || known) this.#step({ type: 'grant', lease });
     else this.#options.events.ended(lease, { reason: 'refused', message }, lease.start);
   }
@@ -184,6 +182,16 @@ export class Slot {
   /** A chunk of a lease is lost: refused by the coordinator or damaged on disk. */
   chunkLost(leaseId: string, failureClass: 'bad_chunk' | 'environment', message: string): void {
     this.#step({ type: 'failed', leaseId, failureClass, message, runner: 'busy' });
+  }
+
+  /** Its GPUs can't be used for this reason, or can again. A lease in hand fails, because it would only hang. */
+  judgeGpus(trouble: string | null): void {
+    const before = this.#gpuTrouble;
+    this.#gpuTrouble = trouble;
+    const state = this.#state;
+    if (trouble === null || trouble === before || state.kind === 'idle') return;
+    const { leaseId } = state.lease;
+    this.#step({ type: 'failed', leaseId, failureClass: 'device', message: trouble, runner: 'unusable' });
   }
 
   /** Takes no lease any more, for this reason. */
@@ -215,7 +223,7 @@ export class Slot {
 
   /** Why the slot can't render now; null when it can. */
   get #trouble(): string | null {
-    return this.#disk.reason ?? this.#runner.trouble;
+    return this.#disk.reason ?? this.#gpuTrouble ?? this.#runner.trouble;
   }
 
   #publicState(): SlotState {
@@ -327,12 +335,11 @@ export class Slot {
     if (this.#inputs === null) throw new FarmError('internal', `lease ${leaseId} has no inputs`);
     const { reference, audio } = this.#inputs;
     const { jobId, span, start, preRoll, clips, width, height, sampleSteps, baseSeed, prompt } = lease;
-    const open = this.#capabilities.continues ? this.#call : null;
     this.#runner.send({
       type: 'render',
       request: {
         ...{ leaseId, jobId, span, start, end, preRoll, clips, width, height, sampleSteps, baseSeed, prompt },
-        continues: open?.leaseId === lease.continues ? lease.continues : null,
+        continues: this.#capabilities.continues ? this.#call.continuationFor(lease) : null,
         referencePath: reference.path,
         anchored: lease.anchor !== null,
         audioPath: audio.path,
@@ -372,11 +379,11 @@ export class Slot {
         this.#step({ type: 'clipDone', leaseId, clip: message.clip });
         break;
       case 'spanEnded':
-        if (message.reason === 'cancelled') this.#call = null;
+        if (message.reason === 'cancelled') this.#call.close();
         this.#step({ type: 'spanEnded', leaseId, end: message.end });
         break;
       case 'error': {
-        this.#call = null;
+        this.#call.close();
         const runner = message.leaseId === undefined || mustRestart.has(message.class) ? 'unusable' : 'quiet';
         const { class: failureClass, message: text } = message;
         this.#step({ type: 'failed', leaseId, failureClass, message: text, runner });
@@ -385,16 +392,15 @@ export class Slot {
     }
   }
 
-  /** The runner has begun a lease, in the open call or in a new one. */
-  #started({ leaseId, span, continues }: LeaseTask, continued: boolean): void {
-    const before = this.#call;
-    if (continued && (before === null || before.leaseId !== continues)) {
+  #started(lease: LeaseTask, continued: boolean): void {
+    const { leaseId } = lease;
+    const call = this.#call.started(lease, continued);
+    if (call === null) {
       const message = 'the runner goes on in a model call that it was not asked to go on in';
       this.#step({ type: 'failed', leaseId, failureClass: 'crash', message, runner: 'unusable' });
       return;
     }
-    this.#call = { leaseId, span: continued && before !== null ? before.span : span };
-    this.#pipeline?.started({ continued, span: this.#call.span });
+    this.#pipeline?.started(call);
     this.#step({ type: 'spanStarted', leaseId, continued });
   }
 

@@ -27,11 +27,13 @@ const HELLO_MILLIS = 30_000;
  *
  * @param node path of the Node program that runs the runner
  * @param env the runner's whole environment
+ * @param name of the profile, where an operator gave it one
  */
 export function syntheticProfile(
   settings: SyntheticSettings,
   node: string,
   env: Readonly<Record<string, string>>,
+  name = 'synthetic',
 ): RunnerProfile {
   const { secondsPerClip, warmUpSeconds, loadSeconds, memoryGib, runnerArgs } = settings;
   const memory = memoryGib === undefined ? [] : ['--memory-gib', String(memoryGib)];
@@ -52,13 +54,14 @@ export function syntheticProfile(
     helloMillis: HELLO_MILLIS,
     loadSilenceMillis: loadSeconds * 1000 + HELLO_MILLIS,
     slot: {
-      profile: 'synthetic',
+      profile: name,
       runnerKind: 'synthetic',
       gpus: [],
       memoryBytes: (memoryGib ?? 0) * GIB,
       maxUnits: profileOf('synthetic').maxUnits,
       declaredSecondsPerClip: secondsPerClip,
       warmUpSeconds: warmUpSeconds + loadSeconds,
+      ...{ dtype: '', compiled: false, tpp: false, hostMemoryBytes: 0 },
     },
   };
 }

@@ -41,7 +41,7 @@ const listNodes: Handler = async (context) => {
   const response = await context.withFarm((farm) => farm.call(farm.client.listNodes, {}));
   if (context.json) context.printJson(ListNodesResponse.toJSON(response));
   else if (response.nodes.length === 0) context.note('no nodes; start agents with: clipfarm up, or clipfarm agent');
-  else context.print(nodeTable(context, response.nodes));
+  else context.print([...nodeTable(context, response.nodes), ...gpuTable(context, response.nodes)]);
   return exitCode.ok;
 };
 
@@ -91,6 +91,42 @@ function nodeTable(context: Context, nodes: readonly Node[]): string[] {
     ],
     style,
   );
+}
+
+/** One line per GPU; nothing where there is none. */
+function gpuTable({ style }: Context, nodes: readonly Node[]): string[] {
+  const rows = nodes.flatMap((node) => node.gpus.map((gpu) => ({ node, gpu })));
+  if (rows.length === 0) return [];
+  const lines = table(
+    rows,
+    [
+      { title: 'NODE', cell: ({ node }) => node.name, max: 24 },
+      { title: 'GPU', cell: ({ gpu }) => String(gpu.index), align: 'right' },
+      { title: 'NAME', cell: ({ gpu }) => gpu.name, max: 32 },
+      { title: 'USED', cell: ({ gpu }) => gibOf(gpu.memoryUsedBytes), align: 'right' },
+      { title: 'MEMORY', cell: ({ gpu }) => gibOf(gpu.memoryBytes), align: 'right' },
+      { title: 'BUSY', cell: ({ gpu }) => `${gpu.utilizationPercent} %`, align: 'right' },
+      {
+        title: 'TEMP',
+        cell: ({ gpu }) => (gpu.temperatureCelsius > 0 ? `${gpu.temperatureCelsius} C` : '-'),
+        align: 'right',
+      },
+      {
+        title: 'STATE',
+        cell: ({ gpu }) =>
+          gpu.trouble || (gpu.throttleReasons.length > 0 ? `slowed by ${gpu.throttleReasons.join(', ')}` : 'ok'),
+        max: 90,
+        paint: (text, { gpu }) =>
+          gpu.trouble !== '' || gpu.throttleReasons.length > 0 ? style.warn(text) : style.good(text),
+      },
+    ],
+    style,
+  );
+  return ['', ...lines];
+}
+
+function gibOf(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }
 
 function secondsPerClip(slot: Slot | undefined): string {

@@ -133,7 +133,8 @@ export class AgentSession {
   /** Takes a message. Never throws and never waits. */
   handle(message: NonNullable<AttachRequest['message']>): void {
     const { nodes, fleet } = this.#parts;
-    nodes.seen(this.nodeId, message.$case === 'heartbeat' ? message.value.slots : undefined);
+    const beat = message.$case === 'heartbeat' ? message.value : undefined;
+    nodes.seen(this.nodeId, beat?.slots, beat?.gpus);
     switch (message.$case) {
       case 'progress': {
         const { leaseId, clip, fraction } = message.value;

@@ -24,6 +24,11 @@ const slotSchema = z.object({
     .refine((versions) => Object.keys(versions).length <= 32, 'has more than 32 entries'),
 });
 
+const gpuSchema = z.object({
+  ...{ index: z.number().int().nonnegative(), memoryBytes: z.number().int().nonnegative() },
+  ...{ name: z.string().max(100), uuid: z.string().max(100), trouble: z.string().max(1000) },
+});
+
 const schema = z.object({
   nodeId: name,
   name: z.string().min(1).max(100),
@@ -33,6 +38,7 @@ const schema = z.object({
     .min(1)
     .max(64)
     .refine((slots) => new Set(slots.map((slot) => slot.slotId)).size === slots.length, 'names a slot twice'),
+  gpus: z.array(gpuSchema).max(64),
   leases: z.array(z.object({ leaseId: z.string().max(100), currentClip: z.number().int().nonnegative() })).max(1000),
   spooledChunks: z.number().int().nonnegative(),
 });

@@ -62,7 +62,7 @@ test('a job that waits says what for', async () => {
   const reason = () => views.job(job).stateReason;
   assert.equal(reason(), 'waits for a node: none is online');
   await attach(farm, 'small', [{ profile: 'single-48g-fp8' }]);
-  assert.match(reason(), /^no online slot fits: 704x384 .* needs 60\.8 GiB per GPU/);
+  assert.match(reason(), /^no online slot fits: 704x384 .* needs 63\.4 GiB per GPU/);
   await attach(farm, 'large', [{ profile: 'single-80g' }]);
   assert.equal(reason(), 'waits for a free slot');
   const status = { slotId: '0', leaseId: '', openLeaseId: '', currentClip: 0, clipProgress: 0 };
@@ -81,7 +81,7 @@ test('a node shows what each of its slots does', async () => {
   const job = await submit(farm);
   const leaseId = await grant(farm, job, { nodeId: 'n', slotId: '0', start: 0, end: 50 });
   const slot = farm.fleet.slot('n', '0') ?? assert.fail('no slot');
-  farm.fleet.noteClipSeconds(slot, job.definition, 1.5);
+  farm.fleet.noteClip(slot, job.definition, 1.5, 0);
   const status = { slotId: '0', state: 'SLOT_STATE_RENDERING', leaseId, currentClip: 4, clipProgress: 0.25 } as const;
   farm.nodes.seen('n', [{ ...status, stateReason: '', openLeaseId: '' }]);
   const shown = viewsOf(farm).views.node(node);

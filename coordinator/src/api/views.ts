@@ -1,6 +1,6 @@
 import { Job, type JobPlan, type JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
-import { fitSlot } from '@clipfarm/shared/model/profiles';
+import { fitSlot } from '@clipfarm/shared/model/slot-fit';
 import { countClips } from '../core/clip-ranges.ts';
 import { isOver, type StateWord, stateWord } from '../core/decide.ts';
 import type { JobDefinition, JobState } from '../core/job-model.ts';

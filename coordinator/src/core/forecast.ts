@@ -22,21 +22,46 @@ export interface ForecastSlot {
 /** Means by geometry. */
 type Means = Map<string, number>;
 
-/** Seconds per clip as measured. Owned by {@link noteMeasured}, which changes it in place; everyone else only reads. */
+/**
+ * Seconds per clip and GPU memory as measured. Owned by {@link noteMeasured} and {@link notePeak}, which change it in
+ * place; everyone else only reads.
+ */
 export interface ForecastTable {
   readonly bySlot: Map<string, Means>;
   readonly byProfile: Map<string, Means>;
+  /** Most bytes on one GPU, by profile and geometry. */
+  readonly peaks: Map<string, Map<string, number>>;
 }
 
 /** Nothing measured yet. */
 export function newForecast(): ForecastTable {
-  return { bySlot: new Map(), byProfile: new Map() };
+  return { bySlot: new Map(), byProfile: new Map(), peaks: new Map() };
 }
 
 /** Takes one more measurement in: an exponentially weighted mean per slot and per profile. */
 export function noteMeasured(table: ForecastTable, slot: ForecastSlot, geometry: Geometry, seconds: number): void {
   noteMean(table.bySlot, slot.key, geometryKey(geometry), seconds);
   noteMean(table.byProfile, slot.profile, geometryKey(geometry), seconds);
+}
+
+/** Takes in how much memory a model call of a profile has reserved; the most counts, because it may be needed again. */
+export function notePeak(table: ForecastTable, profile: string, geometry: Geometry, bytes: number): void {
+  const peaks = table.peaks.get(profile) ?? new Map<string, number>();
+  table.peaks.set(profile, peaks);
+  const key = geometryKey(geometry);
+  peaks.set(key, Math.max(peaks.get(key) ?? 0, bytes));
+}
+
+/** Most bytes that a profile has reserved on one GPU for a geometry; 0 where nothing was measured. */
+export function peakOf(table: ForecastTable, profile: string, geometry: Geometry): number {
+  return table.peaks.get(profile)?.get(geometryKey(geometry)) ?? 0;
+}
+
+/** Seconds per clip as measured on a slot, or else, where nothing is declared, on slots of its profile; 0 without. */
+export function measuredSeconds(table: ForecastTable, slot: ForecastSlot, geometry: Geometry): number {
+  const key = geometryKey(geometry);
+  const ofProfile = slot.declaredSecondsPerClip > 0 ? undefined : table.byProfile.get(slot.profile)?.get(key);
+  return table.bySlot.get(slot.key)?.get(key) ?? ofProfile ?? 0;
 }
 
 /**

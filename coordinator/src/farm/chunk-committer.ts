@@ -165,7 +165,7 @@ export class ChunkCommitter {
     this.#nodes.noteSuccess(nodeId);
     const slot = this.#fleet.slot(nodeId, slotId);
     if (!slot) return;
-    this.#fleet.noteClipSeconds(slot, job.definition, manifest.renderSeconds);
+    this.#fleet.noteClip(slot, job.definition, manifest.renderSeconds, manifest.peakMemoryBytes);
     this.#metrics.clipsCommitted.inc({ profile: slot.profile });
     this.#metrics.clipRenderSeconds.observe({ profile: slot.profile }, manifest.renderSeconds);
   }

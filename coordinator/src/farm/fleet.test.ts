@@ -146,10 +146,10 @@ test('a slot starts from a prior and then goes by what it measured; nonsense is 
   const prior = farm.fleet.secondsPerClip(slot, definition);
   assert.ok(prior > 1 && prior < 20);
   for (const nonsense of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {
-    farm.fleet.noteClipSeconds(slot, definition, nonsense);
+    farm.fleet.noteClip(slot, definition, nonsense, 0);
     assert.equal(farm.fleet.secondsPerClip(slot, definition), prior);
   }
-  farm.fleet.noteClipSeconds(slot, definition, 7);
+  farm.fleet.noteClip(slot, definition, 7, 0);
   assert.equal(farm.fleet.secondsPerClip(slot, definition), 7);
   assert.equal(farm.fleet.scheduleInput().secondsPerClip(slot, definition), 7);
 });

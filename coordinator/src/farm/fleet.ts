@@ -1,7 +1,16 @@
 import type { Clock } from '@clipfarm/shared/clock';
 import type { SlotInfo, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
-import { fitSlot } from '@clipfarm/shared/model/profiles';
-import { type ForecastSlot, type Geometry, newForecast, noteMeasured, secondsPerClip } from '../core/forecast.ts';
+import { fitSlot } from '@clipfarm/shared/model/slot-fit';
+import {
+  type ForecastSlot,
+  type Geometry,
+  measuredSeconds,
+  newForecast,
+  noteMeasured,
+  notePeak,
+  peakOf,
+  secondsPerClip,
+} from '../core/forecast.ts';
 import { type JobDefinition, type JobState, slotKey } from '../core/job-model.ts';
 import { noteOpenCall } from '../core/open-calls.ts';
 import type { LeaseProgress, OpenCall, ScheduledSlot, ScheduleInput, SchedulePolicy } from '../core/schedule-model.ts';
@@ -92,9 +101,10 @@ export class Fleet {
     return this.#progress.get(leaseId);
   }
 
-  /** Notes how long a clip took on a slot. */
-  noteClipSeconds(slot: FleetSlot, geometry: Geometry, seconds: number): void {
+  /** Notes how long a clip took on a slot, and how much memory its model call had reserved on one GPU by then. */
+  noteClip(slot: FleetSlot, geometry: Geometry, seconds: number, peakBytes: number): void {
     if (seconds > 0 && Number.isFinite(seconds)) noteMeasured(this.#forecast, slot, geometry, seconds);
+    if (peakBytes > 0 && Number.isFinite(peakBytes)) notePeak(this.#forecast, slot.profile, geometry, peakBytes);
   }
 
   /** Forecast of seconds per clip on a slot. */
@@ -102,9 +112,16 @@ export class Fleet {
     return secondsPerClip(this.#forecast, slot, geometry, this.#facts.of(slot.info, geometry).prior);
   }
 
-  /** Whether a slot can render a picture. */
-  canRender(slot: FleetSlot, geometry: Geometry): boolean {
-    return this.#facts.of(slot.info, geometry).fits;
+  /** Whether a slot can render a job. */
+  canRender(slot: FleetSlot, job: Geometry & { readonly clips: number }): boolean {
+    const { fits, longestJob } = this.#facts.of(slot.info, job);
+    const { memoryBytes } = slot.info;
+    return fits && job.clips <= longestJob && !(memoryBytes > 0 && this.#peak(slot, job) > memoryBytes);
+  }
+
+  /** What a pretended GPU takes says nothing about the next one, of which another size may be declared. */
+  #peak({ profile, info }: FleetSlot, geometry: Geometry): number {
+    return info.runnerKind === 'synthetic' ? 0 : peakOf(this.#forecast, profile, geometry);
   }
 
   /** The lease in force and its job, if it is in force. O(1). */
@@ -154,7 +171,12 @@ export class Fleet {
   fits(definition: JobDefinition): Fit[] {
     return this.slots().map((slot) => {
       const { node, info } = slot;
-      return { node, slot: info, ...fitSlot(info, definition), secondsPerClip: this.secondsPerClip(slot, definition) };
+      const measured = {
+        secondsPerClip: measuredSeconds(this.#forecast, slot, definition),
+        peakBytes: this.#peak(slot, definition),
+      };
+      const fit = fitSlot(info, definition, measured);
+      return { node, slot: info, ...fit, secondsPerClip: this.secondsPerClip(slot, definition) };
     });
   }
 
@@ -179,7 +201,10 @@ export class Fleet {
         const slot = byKey.get(key);
         return slot !== undefined && this.canRender(slot, definition);
       },
-      leaseLimit: () => this.#policy.maxLeaseClips,
+      leaseLimit: ({ key }, { definition }) => {
+        const slot = byKey.get(key);
+        return slot ? this.#facts.of(slot.info, definition).longestCall : 0;
+      },
       policy: this.#policy,
     };
   }

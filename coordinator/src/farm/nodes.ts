@@ -212,12 +212,13 @@ export class Nodes {
   }
 
   /** Notes a sign of life. */
-  seen(nodeId: string, statuses?: readonly SlotStatus[]): void {
+  seen(nodeId: string, statuses?: readonly SlotStatus[], gpus: readonly Gpu[] = []): void {
     const record = this.#records.get(nodeId);
     if (!record) return;
     record.lastSeen = this.#clock.monotonic();
     record.lastSeenAt = this.#clock.now();
     record.lost = false;
+    if (gpus.length > 0) record.gpus = gpus;
     if (statuses) record.statuses = new Map(statuses.map((status) => [status.slotId, bounded(status)]));
   }
 

@@ -1,10 +1,14 @@
 import type { SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
-import { priorSecondsPerClip, slotFits } from '@clipfarm/shared/model/profiles';
+import { priorSecondsPerClip } from '@clipfarm/shared/model/profiles';
+import { longestCallOn, longestJobOn, slotFits } from '@clipfarm/shared/model/slot-fit';
 import { type Geometry, geometryKey } from '../core/forecast.ts';
 
 /** What a slot can do with a picture, as far as it follows from what the slot said of itself. */
 export interface SlotFacts {
   readonly fits: boolean;
+  /** Longest job, and longest model call with its pre-roll, in clips. */
+  readonly longestJob: number;
+  readonly longestCall: number;
   /** Seconds per clip to assume until something was measured. */
   readonly prior: number;
 }
@@ -22,7 +26,12 @@ export class SlotFactsCache {
     const key = geometryKey(geometry);
     const known = byGeometry.get(key);
     if (known) return known;
-    const facts = { fits: slotFits(slot, geometry), prior: priorSecondsPerClip(slot.profile, geometry) };
+    const facts = {
+      fits: slotFits(slot, { ...geometry, clips: 1 }),
+      longestJob: longestJobOn(slot, geometry),
+      longestCall: longestCallOn(slot, geometry),
+      prior: priorSecondsPerClip(slot, geometry),
+    };
     this.#known.set(slot, byGeometry.set(key, facts));
     return facts;
   }

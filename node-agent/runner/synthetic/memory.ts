@@ -1,16 +1,13 @@
 import { GIB } from '@clipfarm/shared/model/gpu-cost';
-import { peakMemoryBytes } from '@clipfarm/shared/model/profiles';
+import { pretendedMemoryBytes } from '@clipfarm/shared/model/profiles';
 import { RunnerFailure } from '../common/runner-failure.ts';
-
-/** The profile whose memory the pretended GPU would need: the whole model on one card. */
-const PROFILE = 'single-80g';
 
 /** Bytes that a picture takes on a pretended GPU; 0 when none is pretended. */
 export function pretendedBytes(
   picture: { readonly width: number; readonly height: number },
   memoryBytes: number | undefined,
 ): number {
-  return memoryBytes === undefined ? 0 : peakMemoryBytes(PROFILE, picture);
+  return memoryBytes === undefined ? 0 : pretendedMemoryBytes(picture);
 }
 
 /**
@@ -21,7 +18,7 @@ export function checkMemory(
   picture: { readonly width: number; readonly height: number },
   memoryBytes = Number.POSITIVE_INFINITY,
 ): void {
-  const needed = peakMemoryBytes(PROFILE, picture);
+  const needed = pretendedMemoryBytes(picture);
   if (needed <= memoryBytes) return;
   const gib = (bytes: number): string => `${(bytes / GIB).toFixed(1)} GiB`;
   const size = `${picture.width}x${picture.height}`;

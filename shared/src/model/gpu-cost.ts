@@ -1,6 +1,7 @@
 /**
- * What a clip of 48 frames costs on a GPU, by the picture's units of 64x64 pixels. Fits over runs of upstream's code
- * at commit 9c2c38d with random weights on one H200: memory within 0.3 GiB over 31 runs, forward times within 3%.
+ * What a clip costs on a GPU, by the picture's units of 64x64 pixels. Fits over runs of upstream's code at commit
+ * 9c2c38d with random weights on one H200: memory within 0.3 GiB over 31 runs, forward times within 3%, decoder and
+ * encoder within 3%. Where a function takes `latents`, the default is the clip of 48 frames that the farm renders.
  */
 import { CLIP_FRAMES } from './clip.ts';
 
@@ -30,9 +31,21 @@ const CONDITION_CACHE = 2.14;
 /** The four key-value caches, per latent and token. */
 const KV_PER_TOKEN = 0.0030518;
 
-/** Peak bytes on one GPU that holds the whole model. Fitted. */
-export function singleMemoryBytes(dtype: Dtype, units: number): number {
-  return bytes(WEIGHTS[dtype] + CONDITION_CACHE + kvCaches(units) + activations(units) + RESERVE);
+/**
+ * Peak bytes on one GPU that holds the whole model, as upstream's own script uses it: the decoder is off the GPU while
+ * the model is at work. Fitted.
+ */
+export function singleMemoryBytes(dtype: Dtype, units: number, latents = LATENTS): number {
+  const caches = CONDITION_CACHE + kvCaches(units, latents);
+  return bytes(WEIGHTS[dtype] + caches + activations(units, latents) + RESERVE);
+}
+
+/**
+ * The same with a streaming decoder beside it, which decodes while the model keeps its caches. The decoder's share is
+ * arithmetic from its layers (weights, and activations and convolution caches by picture size), not measured.
+ */
+export function streamingMemoryBytes(dtype: Dtype, units: number): number {
+  return singleMemoryBytes(dtype, units) + bytes(0.25 + 0.035 * units);
 }
 
 /**
@@ -53,15 +66,18 @@ export function tppMemoryBytes(dtype: Dtype, units: number): number {
   return bytes(WEIGHTS[dtype] + 2.29 + kvCaches(units) / 4 + 10.6 + 0.25 + 6 + RESERVE);
 }
 
-/** How a model is run: upstream's default of fp8 and torch.compile, or plain bf16. */
-export type Execution = 'fp8-compiled' | 'bf16-eager';
+/** How a model is run: in which number format, and with or without torch.compile. Upstream's default is `fp8-compiled`. */
+export type Execution = `${Dtype}-${'compiled' | 'eager'}`;
 
 /**
- * Per execution: share of the fitted bf16 time while the GPU is the limit (3.89 s of 5.76 s a clip measured at 704x384),
- * and the floor that launching kernels from the host sets (2.69 s a clip measured at 384x256).
+ * Per execution: share of the fitted bf16 time while the GPU is the limit (measured at 704x384: 3.89, 4.6, 6.85 and
+ * 5.74 s a clip), and the floor in seconds that launching kernels from the host sets for one forward (at 384x256: 2.69,
+ * 5.3 and 2.68 to 3.03 s a clip; that of compiled bf16 was not measured and is taken to be that of compiled fp8).
  */
 const EXECUTIONS: Readonly<Record<Execution, { readonly share: number; readonly floor: number }>> = {
   'fp8-compiled': { share: 0.675, floor: 0.168 },
+  'bf16-compiled': { share: 0.8, floor: 0.168 },
+  'fp8-eager': { share: 1.19, floor: 0.331 },
   'bf16-eager': { share: 1, floor: 0.189 },
 };
 
@@ -84,13 +100,23 @@ export function decodeSeconds(units: number, slowdown: number): number {
   return BLOCKS * 0.0034 * units * slowdown;
 }
 
-function kvCaches(units: number): number {
-  return KV_PER_TOKEN * LATENTS * TOKENS_PER_UNIT * units;
+/**
+ * Seconds a clip that upstream's own single-GPU pipeline spends in its decoder and encoder: it decodes 92 latents of
+ * motion with every clip and encodes the last 365 frames again. Fitted.
+ */
+export function upstreamDecodeSeconds(units: number, slowdown: number): number {
+  const megapixels = (units * 4096) / 1e6;
+  const decode = (92 + LATENTS) * (0.0031 + 0.2414 * megapixels);
+  return slowdown * (decode + 0.206 + 13.47 * megapixels);
 }
 
-function activations(units: number): number {
+function kvCaches(units: number, latents = LATENTS): number {
+  return KV_PER_TOKEN * latents * TOKENS_PER_UNIT * units;
+}
+
+function activations(units: number, latents = LATENTS): number {
   const tokens = TOKENS_PER_UNIT * units;
-  return 0.71 + (0.9 * tokens) / 1000 + (0.19 * LATENTS * tokens) / 1e4;
+  return 0.71 + (0.9 * tokens) / 1000 + (0.19 * latents * tokens) / 1e4;
 }
 
 function bytes(gib: number): number {

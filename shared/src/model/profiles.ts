@@ -1,6 +1,6 @@
 /**
- * How slots run the model: the built-in profiles, what a picture needs in memory, how long a clip takes before anybody
- * measured it, and whether a slot can take a job.
+ * How slots run the model: the built-in profiles, what a picture needs in memory, and how long a clip takes before
+ * anybody measured it.
  */
 import {
   type Dtype,
@@ -10,9 +10,12 @@ import {
   pipeMemoryBytes,
   singleMemoryBytes,
   stepSeconds,
+  streamingMemoryBytes,
   tppMemoryBytes,
+  upstreamDecodeSeconds,
 } from './gpu-cost.ts';
-import { formatPicture, MAX_UNITS_SINGLE, MAX_UNITS_TPP, USABLE_SIZES, unitBudget, unitsOf } from './size.ts';
+import type { HostUse } from './host-cost.ts';
+import { MAX_UNITS_SINGLE, MAX_UNITS_TPP, unitsOf } from './size.ts';
 
 /**
  * One GPU, upstream's 5-GPU mode, layers split over GPUs, or no GPU. `tpp` makes other frames from the same seed than
@@ -20,10 +23,17 @@ import { formatPicture, MAX_UNITS_SINGLE, MAX_UNITS_TPP, USABLE_SIZES, unitBudge
  */
 export type ProfileKind = 'single' | 'tpp' | 'pipe' | 'synthetic';
 
+/** The programs that render: the farm's own around upstream's code, upstream's script, and the one without a model. */
+export const RUNNER_KINDS = ['live-avatar', 'live-avatar-cli', 'synthetic'] as const;
+
+/** One of {@link RUNNER_KINDS}. */
+export type RunnerKind = (typeof RUNNER_KINDS)[number];
+
 /** A way to run the model on a slot. */
 export interface Profile {
   readonly name: string;
   readonly kind: ProfileKind;
+  readonly runner: RunnerKind;
   readonly gpus: number;
   /** Memory per GPU that a card of this class offers; 0 where unknown or not needed. */
   readonly memoryBytesPerGpu: number;
@@ -48,14 +58,29 @@ const SMALL_CARD_SLOWDOWN = 5.5;
 
 const ANY_STEPS = [1, 2, 3, 4] as const;
 
+const SYNTHETIC: Profile = {
+  name: 'synthetic',
+  kind: 'synthetic',
+  runner: 'synthetic',
+  gpus: 0,
+  memoryBytesPerGpu: 0,
+  maxUnits: MAX_UNITS_TPP,
+  dtype: null,
+  sampleSteps: ANY_STEPS,
+  description: 'No GPU: draws the portrait moving with the speech, at a declared speed.',
+  basis: 'Takes whatever a real slot could take; its speed is declared.',
+  speed: { execution: 'bf16-eager', slowdown: 1 },
+};
+
 /** The profiles that come with the farm. */
 export const PROFILES: readonly Profile[] = [
   {
     name: 'single-80g',
     kind: 'single',
+    runner: 'live-avatar',
     gpus: 1,
     memoryBytesPerGpu: 79.6 * GIB,
-    maxUnits: MAX_UNITS_SINGLE,
+    maxUnits: 68,
     dtype: 'bf16',
     sampleSteps: ANY_STEPS,
     description: 'One 80 GB card with the whole model. Memory is planned for bf16, so that cards without fp8 do too.',
@@ -65,9 +90,10 @@ export const PROFILES: readonly Profile[] = [
   {
     name: 'single-48g-fp8',
     kind: 'single',
+    runner: 'live-avatar',
     gpus: 1,
     memoryBytesPerGpu: 44.5 * GIB,
-    maxUnits: 38,
+    maxUnits: 36,
     dtype: 'fp8',
     sampleSteps: ANY_STEPS,
     description: 'One 48 GB card with fp8 weights (compute capability 8.9 or later); small pictures.',
@@ -77,6 +103,7 @@ export const PROFILES: readonly Profile[] = [
   {
     name: 'tpp-5x80g',
     kind: 'tpp',
+    runner: 'live-avatar',
     gpus: 5,
     memoryBytesPerGpu: 79.6 * GIB,
     maxUnits: MAX_UNITS_TPP,
@@ -89,6 +116,7 @@ export const PROFILES: readonly Profile[] = [
   {
     name: 'pipe-4x24g',
     kind: 'pipe',
+    runner: 'live-avatar',
     gpus: 4,
     memoryBytesPerGpu: 23.5 * GIB,
     maxUnits: MAX_UNITS_SINGLE,
@@ -98,51 +126,92 @@ export const PROFILES: readonly Profile[] = [
     basis: 'Memory and time are arithmetic from one GPU and data sheets; nothing was measured.',
     speed: { execution: 'bf16-eager', slowdown: SMALL_CARD_SLOWDOWN },
   },
-  {
-    name: 'synthetic',
-    kind: 'synthetic',
-    gpus: 0,
-    memoryBytesPerGpu: 0,
-    maxUnits: MAX_UNITS_TPP,
-    dtype: null,
-    sampleSteps: ANY_STEPS,
-    description: 'No GPU: draws the portrait moving with the speech, at a declared speed.',
-    basis: 'Takes whatever a real slot could take; its speed is declared.',
-    speed: { execution: 'bf16-eager', slowdown: 1 },
-  },
+  SYNTHETIC,
 ];
 
+/** What a slot says of how it runs the model; what it leaves open follows from the profile's name. */
+export interface SlotTraits {
+  readonly profile: string;
+  readonly runnerKind?: string;
+  /** `bf16`, `fp8` or empty. */
+  readonly dtype?: string;
+  readonly compiled?: boolean;
+  readonly tpp?: boolean;
+}
+
 /**
- * The profile of that name. An unknown name is an operator's own: it is planned like one GPU with the whole model, with
- * fp8 weights where "fp8" is part of the name.
+ * The profile of a slot. A name that is not built in is an operator's own: it is planned like one GPU with the whole
+ * model, or like upstream's 5-GPU mode; by its name alone, with fp8 weights where "fp8" is part of it.
  */
-export function profileOf(name: string): Profile {
-  const builtIn = PROFILES.find((profile) => profile.name === name);
-  if (builtIn !== undefined) return builtIn;
-  const fp8 = name.split(/[^a-z0-9]+/i).includes('fp8');
+export function profileOf(slot: string | SlotTraits): Profile {
+  const traits: SlotTraits = typeof slot === 'string' ? { profile: slot } : slot;
+  const named = PROFILES.find((profile) => profile.name === traits.profile) ?? ownProfile(traits);
+  if (named.kind === 'synthetic' || !traits.runnerKind) return named;
+  const dtype = traits.dtype === 'fp8' || traits.dtype === 'bf16' ? traits.dtype : (named.dtype ?? 'bf16');
+  const execution: Execution = `${dtype}-${traits.compiled ? 'compiled' : 'eager'}`;
+  const runner = RUNNER_KINDS.find((kind) => kind === traits.runnerKind) ?? named.runner;
+  return { ...named, runner, dtype, speed: { ...named.speed, execution } };
+}
+
+function ownProfile({ profile, tpp, runnerKind }: SlotTraits): Profile {
+  if (runnerKind === 'synthetic') return { ...SYNTHETIC, name: profile };
+  const fp8 = profile.split(/[^a-z0-9]+/i).includes('fp8');
   return {
-    name,
-    kind: 'single',
-    gpus: 1,
+    name: profile,
+    kind: tpp ? 'tpp' : 'single',
+    runner: 'live-avatar',
+    gpus: tpp ? 5 : 1,
     memoryBytesPerGpu: 0,
-    maxUnits: MAX_UNITS_SINGLE,
+    maxUnits: tpp ? MAX_UNITS_TPP : MAX_UNITS_SINGLE,
     dtype: fp8 ? 'fp8' : 'bf16',
-    sampleSteps: ANY_STEPS,
+    sampleSteps: tpp ? [4] : ANY_STEPS,
     description: "An operator's own profile.",
-    basis: 'Planned like one GPU with the whole model, memory and time fitted on an H200.',
+    basis: `Planned like ${tpp ? "upstream's 5-GPU mode, by arithmetic" : 'one GPU with the whole model, memory and time fitted'} on an H200.`,
     speed: { execution: fp8 ? 'fp8-compiled' : 'bf16-eager', slowdown: 1 },
   };
 }
 
 /** A picture in pixels. */
-interface Sides {
+export interface Sides {
   readonly width: number;
   readonly height: number;
 }
 
-/** Peak bytes per GPU that a profile needs for a picture, reserve included; 0 for `synthetic`. */
-export function peakMemoryBytes(profile: string, picture: Sides): number {
-  return peakBytes(profileOf(profile), unitsOf(picture.width, picture.height));
+/** Peak bytes per GPU that a slot needs for a picture, reserve included; 0 without a model. */
+export function peakMemoryBytes(slot: string | SlotTraits, picture: Sides): number {
+  return peakBytes(profileOf(slot), unitsOf(picture.width, picture.height));
+}
+
+/** Peak bytes that a picture would take on the GPU that a synthetic slot pretends to have: the whole model in bf16. */
+export function pretendedMemoryBytes(picture: Sides): number {
+  return pretendedBytes(unitsOf(picture.width, picture.height));
+}
+
+/** See {@link pretendedMemoryBytes}. */
+export function pretendedBytes(units: number): number {
+  return streamingMemoryBytes('bf16', units);
+}
+
+/** See {@link peakMemoryBytes}. */
+export function peakBytes(profile: Profile, units: number): number {
+  if (profile.dtype === null) return 0;
+  switch (profile.kind) {
+    case 'tpp':
+      return tppMemoryBytes(profile.dtype, units);
+    case 'pipe':
+      return pipeMemoryBytes(profile.dtype, units, profile.gpus);
+    default: {
+      const bytes = profile.runner === 'live-avatar-cli' ? singleMemoryBytes : streamingMemoryBytes;
+      return bytes(profile.dtype, units);
+    }
+  }
+}
+
+/** How a profile uses its host's memory; null without a model. */
+export function hostUseOf(profile: Profile): HostUse | null {
+  if (profile.dtype === null) return null;
+  if (profile.runner === 'live-avatar-cli') return 'upstream';
+  return profile.kind === 'tpp' ? 'tpp' : 'streaming';
 }
 
 /**
@@ -151,12 +220,12 @@ export function peakMemoryBytes(profile: string, picture: Sides): number {
  * @param declared what the operator says, used when above 0
  */
 export function priorSecondsPerClip(
-  profile: string,
+  slot: string | SlotTraits,
   work: Sides & { readonly sampleSteps: number },
   declared = 0,
 ): number {
   if (declared > 0) return declared;
-  const { kind, speed } = profileOf(profile);
+  const { kind, speed, runner } = profileOf(slot);
   const units = unitsOf(work.width, work.height);
   const step = stepSeconds(speed.execution, units, speed.slowdown);
   const decode = decodeSeconds(units, speed.slowdown);
@@ -167,119 +236,7 @@ export function priorSecondsPerClip(
       // Steps and decoder work at the same time on their own GPUs; the slowest sets the pace.
       return Math.max(step, decode);
     default:
+      if (runner === 'live-avatar-cli') return work.sampleSteps * step + upstreamDecodeSeconds(units, speed.slowdown);
       return work.sampleSteps * step + decode;
   }
-}
-
-/** What a slot says of itself; 0 for what it leaves open. */
-export interface SlotCapacity {
-  readonly profile: string;
-  /** Memory per GPU in bytes that the model may use. */
-  readonly memoryBytes: number;
-  /** Largest picture in units of 64x64 pixels. */
-  readonly maxUnits: number;
-  readonly declaredSecondsPerClip?: number;
-}
-
-/** What a job asks of a slot: picture in pixels, denoising steps, clips of the whole job. */
-export interface SlotWork extends Sides {
-  readonly sampleSteps: number;
-  readonly clips: number;
-}
-
-/**
- * Whether a slot can render a job, with the numbers; where it cannot, `detail` says what could be changed. Where an
- * operator's own profile leaves its memory open, the largest picture alone decides.
- */
-export function fitSlot(slot: SlotCapacity, work: SlotWork): { readonly fits: boolean; readonly detail: string } {
-  const { profile, memory, limit, units, memoryFits, unitsFit, stepsFit } = fitOf(slot, work);
-  const picture = `${formatPicture(work)} (${units} units)`;
-  const needed = peakBytes(profile, units);
-  const problems: string[] = [];
-  const choices: string[] = [];
-  if (!memoryFits) {
-    problems.push(`${picture} needs ${gib(needed)} GiB per GPU, card has ${gib(memory)} GiB`);
-  } else if (!unitsFit) {
-    problems.push(`${picture} is larger than the ${limit} units that the slot takes`);
-  }
-  if (problems.length > 0) {
-    const size = USABLE_SIZES.findLast((name) => unitBudget(name) <= limit && holds(profile, memory, unitBudget(name)));
-    if (size !== undefined) choices.push(`size ${size}`);
-  }
-  if (!stepsFit) {
-    const possible = profile.sampleSteps.join(', ');
-    problems.push(`${profile.name} renders with ${possible} denoising steps, the job asks for ${work.sampleSteps}`);
-    choices.push(`sample_steps ${possible}`);
-  }
-  if (problems.length > 0) {
-    const use = [...choices, ...otherProfiles(profile, memory, units, work.sampleSteps)];
-    return {
-      fits: false,
-      detail: `${problems.join('; ')}: ${use.length > 0 ? `use ${use.join(' or ')}` : 'nothing fits'}`,
-    };
-  }
-  const seconds = priorSecondsPerClip(slot.profile, work, slot.declaredSecondsPerClip);
-  const space = memory > 0 ? `needs ${gib(needed)} of ${gib(memory)} GiB per GPU` : 'fits by its number of units';
-  const time = `about ${seconds.toFixed(1)} s a clip before measurement, ${(seconds * work.clips).toFixed(0)} s for ${work.clips} clips`;
-  return { fits: true, detail: `${picture} ${space}; ${time}` };
-}
-
-/** What {@link fitSlot} says, without the words: for whoever asks about every slot and every job. */
-export function slotFits(slot: SlotCapacity, work: Omit<SlotWork, 'clips'>): boolean {
-  const { memoryFits, unitsFit, stepsFit } = fitOf(slot, work);
-  return memoryFits && unitsFit && stepsFit;
-}
-
-function fitOf(slot: SlotCapacity, { width, height, sampleSteps }: Omit<SlotWork, 'clips'>) {
-  const profile = profileOf(slot.profile);
-  const memory = slot.memoryBytes || profile.memoryBytesPerGpu;
-  const limit = unitLimit(slot, profile);
-  const units = unitsOf(width, height);
-  return {
-    ...{ profile, memory, limit, units },
-    memoryFits: holds(profile, memory, units),
-    unitsFit: units <= limit,
-    stepsFit: profile.sampleSteps.includes(sampleSteps),
-  };
-}
-
-function peakBytes(profile: Profile, units: number): number {
-  if (profile.dtype === null) return 0;
-  switch (profile.kind) {
-    case 'tpp':
-      return tppMemoryBytes(profile.dtype, units);
-    case 'pipe':
-      return pipeMemoryBytes(profile.dtype, units, profile.gpus);
-    default:
-      return singleMemoryBytes(profile.dtype, units);
-  }
-}
-
-/** Upstream's caches end at the profile's own limit, whatever the slot declares; only `synthetic` has none. */
-function unitLimit(slot: SlotCapacity, profile: Profile): number {
-  const declared = slot.maxUnits || profile.maxUnits;
-  if (profile.kind === 'synthetic') return declared;
-  return Math.min(declared, profile.kind === 'tpp' ? MAX_UNITS_TPP : MAX_UNITS_SINGLE);
-}
-
-/** Memory that is not known does not refuse. */
-function holds(profile: Profile, memory: number, units: number): boolean {
-  return memory === 0 || peakBytes(profile, units) <= memory;
-}
-
-/** Another profile for the same card, or else the profiles whose cards would do. */
-function otherProfiles(profile: Profile, memory: number, units: number, sampleSteps: number): readonly string[] {
-  const able = PROFILES.filter(
-    ({ dtype, maxUnits, sampleSteps: steps }) => dtype !== null && units <= maxUnits && steps.includes(sampleSteps),
-  );
-  const sameCard = able.find(
-    (other) => other.kind === 'single' && other !== profile && peakBytes(other, units) <= memory,
-  );
-  if (sameCard !== undefined) return [`profile ${sameCard.name}`];
-  const elsewhere = able.filter((other) => holds(other, other.memoryBytesPerGpu, units)).map((other) => other.name);
-  return elsewhere.length > 0 ? [`a slot of ${elsewhere.join(', ')}`] : [];
-}
-
-function gib(bytes: number): string {
-  return (bytes / GIB).toFixed(1);
 }

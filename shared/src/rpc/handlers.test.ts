@@ -26,7 +26,7 @@ const revoke = (reason: string): AttachResponse => ({
   message: { $case: 'revoke', value: { term: 1, leaseId: 'lease', reason } },
 });
 const beat: AttachRequest = {
-  message: { $case: 'heartbeat', value: { slots: [], spooledChunks: 0, spoolFreeBytes: 0 } },
+  message: { $case: 'heartbeat', value: { slots: [], spooledChunks: 0, spoolFreeBytes: 0, gpus: [] } },
 };
 
 const codes: readonly FarmErrorCode[] = [

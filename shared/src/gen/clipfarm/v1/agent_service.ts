@@ -472,6 +472,8 @@ export interface Heartbeat {
   spooledChunks: number;
   /** Free bytes where the spool lies. */
   spoolFreeBytes: number;
+  /** GPUs as they were read last; empty when they were not read since the last heartbeat. */
+  gpus: Gpu[];
 }
 
 /** What a slot does. */
@@ -1609,7 +1611,7 @@ export const HeldLease: MessageFns<HeldLease> = {
 };
 
 function createBaseHeartbeat(): Heartbeat {
-  return { slots: [], spooledChunks: 0, spoolFreeBytes: 0 };
+  return { slots: [], spooledChunks: 0, spoolFreeBytes: 0, gpus: [] };
 }
 
 export const Heartbeat: MessageFns<Heartbeat> = {
@@ -1622,6 +1624,9 @@ export const Heartbeat: MessageFns<Heartbeat> = {
     }
     if (message.spoolFreeBytes !== 0) {
       writer.uint32(24).uint64(message.spoolFreeBytes);
+    }
+    for (const v of message.gpus) {
+      Gpu.encode(v!, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -1663,6 +1668,14 @@ export const Heartbeat: MessageFns<Heartbeat> = {
             message.spoolFreeBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.gpus.push(Gpu.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1688,6 +1701,7 @@ export const Heartbeat: MessageFns<Heartbeat> = {
         : isSet(object.spool_free_bytes)
         ? globalThis.Number(object.spool_free_bytes)
         : 0,
+      gpus: globalThis.Array.isArray(object?.gpus) ? object.gpus.map((e: any) => Gpu.fromJSON(e)) : [],
     };
   },
 
@@ -1702,6 +1716,9 @@ export const Heartbeat: MessageFns<Heartbeat> = {
     if (message.spoolFreeBytes !== 0) {
       obj.spoolFreeBytes = Math.round(message.spoolFreeBytes);
     }
+    if (message.gpus?.length) {
+      obj.gpus = message.gpus.map((e) => Gpu.toJSON(e));
+    }
     return obj;
   },
 
@@ -1713,6 +1730,7 @@ export const Heartbeat: MessageFns<Heartbeat> = {
     message.slots = object.slots?.map((e) => SlotStatus.fromPartial(e)) || [];
     message.spooledChunks = object.spooledChunks ?? 0;
     message.spoolFreeBytes = object.spoolFreeBytes ?? 0;
+    message.gpus = object.gpus?.map((e) => Gpu.fromPartial(e)) || [];
     return message;
   },
 };

@@ -190,6 +190,24 @@ export interface Gpu {
   name: string;
   /** Total memory in bytes. */
   memoryBytes: number;
+  /** Identity that the driver gives it; empty where unknown, as everything below. */
+  uuid: string;
+  /** Compute capability, such as 9.0. */
+  computeCapability: string;
+  /** Version of the driver. */
+  driver: string;
+  /** Memory in use, by whomever, in bytes. */
+  memoryUsedBytes: number;
+  /** Degrees Celsius. */
+  temperatureCelsius: number;
+  /** Share of the time that it was busy lately, 0 to 100. */
+  utilizationPercent: number;
+  /** Why it runs slower than it could: heat, power, a brake of the hardware. */
+  throttleReasons: string[];
+  /** Memory errors that could not be corrected since the driver was loaded. */
+  uncorrectedErrors: number;
+  /** Why its slots are out of work, in words; empty when it is well. */
+  trouble: string;
 }
 
 /** A set of a node's GPUs that runs one model instance. */
@@ -216,6 +234,14 @@ export interface SlotInfo {
   fixedEnd: boolean;
   /** True when its runner can keep a model call open after a lease and go on in it. */
   continues: boolean;
+  /** Number format of the weights: bf16 or fp8; empty where the profile's name says it. */
+  dtype: string;
+  /** True when the model is compiled. */
+  compiled: boolean;
+  /** True for upstream's 5-GPU mode. */
+  tpp: boolean;
+  /** Memory of the host that the slot may use, in bytes; 0 where it is not limited. */
+  hostMemoryBytes: number;
 }
 
 export interface SlotInfo_RunnerVersionsEntry {
@@ -272,7 +298,20 @@ export interface Node {
 }
 
 function createBaseGpu(): Gpu {
-  return { index: 0, name: "", memoryBytes: 0 };
+  return {
+    index: 0,
+    name: "",
+    memoryBytes: 0,
+    uuid: "",
+    computeCapability: "",
+    driver: "",
+    memoryUsedBytes: 0,
+    temperatureCelsius: 0,
+    utilizationPercent: 0,
+    throttleReasons: [],
+    uncorrectedErrors: 0,
+    trouble: "",
+  };
 }
 
 export const Gpu: MessageFns<Gpu> = {
@@ -285,6 +324,33 @@ export const Gpu: MessageFns<Gpu> = {
     }
     if (message.memoryBytes !== 0) {
       writer.uint32(24).uint64(message.memoryBytes);
+    }
+    if (message.uuid !== "") {
+      writer.uint32(34).string(message.uuid);
+    }
+    if (message.computeCapability !== "") {
+      writer.uint32(42).string(message.computeCapability);
+    }
+    if (message.driver !== "") {
+      writer.uint32(50).string(message.driver);
+    }
+    if (message.memoryUsedBytes !== 0) {
+      writer.uint32(56).uint64(message.memoryUsedBytes);
+    }
+    if (message.temperatureCelsius !== 0) {
+      writer.uint32(64).uint32(message.temperatureCelsius);
+    }
+    if (message.utilizationPercent !== 0) {
+      writer.uint32(72).uint32(message.utilizationPercent);
+    }
+    for (const v of message.throttleReasons) {
+      writer.uint32(82).string(v!);
+    }
+    if (message.uncorrectedErrors !== 0) {
+      writer.uint32(88).uint64(message.uncorrectedErrors);
+    }
+    if (message.trouble !== "") {
+      writer.uint32(98).string(message.trouble);
     }
     return writer;
   },
@@ -326,6 +392,78 @@ export const Gpu: MessageFns<Gpu> = {
             message.memoryBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.uuid = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.computeCapability = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.driver = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.memoryUsedBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.temperatureCelsius = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.utilizationPercent = reader.uint32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.throttleReasons.push(reader.string());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.uncorrectedErrors = longToNumber(reader.uint64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.trouble = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -347,6 +485,39 @@ export const Gpu: MessageFns<Gpu> = {
         : isSet(object.memory_bytes)
         ? globalThis.Number(object.memory_bytes)
         : 0,
+      uuid: isSet(object.uuid) ? globalThis.String(object.uuid) : "",
+      computeCapability: isSet(object.computeCapability)
+        ? globalThis.String(object.computeCapability)
+        : isSet(object.compute_capability)
+        ? globalThis.String(object.compute_capability)
+        : "",
+      driver: isSet(object.driver) ? globalThis.String(object.driver) : "",
+      memoryUsedBytes: isSet(object.memoryUsedBytes)
+        ? globalThis.Number(object.memoryUsedBytes)
+        : isSet(object.memory_used_bytes)
+        ? globalThis.Number(object.memory_used_bytes)
+        : 0,
+      temperatureCelsius: isSet(object.temperatureCelsius)
+        ? globalThis.Number(object.temperatureCelsius)
+        : isSet(object.temperature_celsius)
+        ? globalThis.Number(object.temperature_celsius)
+        : 0,
+      utilizationPercent: isSet(object.utilizationPercent)
+        ? globalThis.Number(object.utilizationPercent)
+        : isSet(object.utilization_percent)
+        ? globalThis.Number(object.utilization_percent)
+        : 0,
+      throttleReasons: globalThis.Array.isArray(object?.throttleReasons)
+        ? object.throttleReasons.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.throttle_reasons)
+        ? object.throttle_reasons.map((e: any) => globalThis.String(e))
+        : [],
+      uncorrectedErrors: isSet(object.uncorrectedErrors)
+        ? globalThis.Number(object.uncorrectedErrors)
+        : isSet(object.uncorrected_errors)
+        ? globalThis.Number(object.uncorrected_errors)
+        : 0,
+      trouble: isSet(object.trouble) ? globalThis.String(object.trouble) : "",
     };
   },
 
@@ -361,6 +532,33 @@ export const Gpu: MessageFns<Gpu> = {
     if (message.memoryBytes !== 0) {
       obj.memoryBytes = Math.round(message.memoryBytes);
     }
+    if (message.uuid !== "") {
+      obj.uuid = message.uuid;
+    }
+    if (message.computeCapability !== "") {
+      obj.computeCapability = message.computeCapability;
+    }
+    if (message.driver !== "") {
+      obj.driver = message.driver;
+    }
+    if (message.memoryUsedBytes !== 0) {
+      obj.memoryUsedBytes = Math.round(message.memoryUsedBytes);
+    }
+    if (message.temperatureCelsius !== 0) {
+      obj.temperatureCelsius = Math.round(message.temperatureCelsius);
+    }
+    if (message.utilizationPercent !== 0) {
+      obj.utilizationPercent = Math.round(message.utilizationPercent);
+    }
+    if (message.throttleReasons?.length) {
+      obj.throttleReasons = message.throttleReasons;
+    }
+    if (message.uncorrectedErrors !== 0) {
+      obj.uncorrectedErrors = Math.round(message.uncorrectedErrors);
+    }
+    if (message.trouble !== "") {
+      obj.trouble = message.trouble;
+    }
     return obj;
   },
 
@@ -372,6 +570,15 @@ export const Gpu: MessageFns<Gpu> = {
     message.index = object.index ?? 0;
     message.name = object.name ?? "";
     message.memoryBytes = object.memoryBytes ?? 0;
+    message.uuid = object.uuid ?? "";
+    message.computeCapability = object.computeCapability ?? "";
+    message.driver = object.driver ?? "";
+    message.memoryUsedBytes = object.memoryUsedBytes ?? 0;
+    message.temperatureCelsius = object.temperatureCelsius ?? 0;
+    message.utilizationPercent = object.utilizationPercent ?? 0;
+    message.throttleReasons = object.throttleReasons?.map((e) => e) || [];
+    message.uncorrectedErrors = object.uncorrectedErrors ?? 0;
+    message.trouble = object.trouble ?? "";
     return message;
   },
 };
@@ -389,6 +596,10 @@ function createBaseSlotInfo(): SlotInfo {
     runnerVersions: {},
     fixedEnd: false,
     continues: false,
+    dtype: "",
+    compiled: false,
+    tpp: false,
+    hostMemoryBytes: 0,
   };
 }
 
@@ -430,6 +641,18 @@ export const SlotInfo: MessageFns<SlotInfo> = {
     }
     if (message.continues !== false) {
       writer.uint32(88).bool(message.continues);
+    }
+    if (message.dtype !== "") {
+      writer.uint32(98).string(message.dtype);
+    }
+    if (message.compiled !== false) {
+      writer.uint32(104).bool(message.compiled);
+    }
+    if (message.tpp !== false) {
+      writer.uint32(112).bool(message.tpp);
+    }
+    if (message.hostMemoryBytes !== 0) {
+      writer.uint32(120).uint64(message.hostMemoryBytes);
     }
     return writer;
   },
@@ -548,6 +771,38 @@ export const SlotInfo: MessageFns<SlotInfo> = {
             message.continues = reader.bool();
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.dtype = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.compiled = reader.bool();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.tpp = reader.bool();
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.hostMemoryBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -627,6 +882,14 @@ export const SlotInfo: MessageFns<SlotInfo> = {
         ? globalThis.Boolean(object.fixed_end)
         : false,
       continues: isSet(object.continues) ? globalThis.Boolean(object.continues) : false,
+      dtype: isSet(object.dtype) ? globalThis.String(object.dtype) : "",
+      compiled: isSet(object.compiled) ? globalThis.Boolean(object.compiled) : false,
+      tpp: isSet(object.tpp) ? globalThis.Boolean(object.tpp) : false,
+      hostMemoryBytes: isSet(object.hostMemoryBytes)
+        ? globalThis.Number(object.hostMemoryBytes)
+        : isSet(object.host_memory_bytes)
+        ? globalThis.Number(object.host_memory_bytes)
+        : 0,
     };
   },
 
@@ -671,6 +934,18 @@ export const SlotInfo: MessageFns<SlotInfo> = {
     if (message.continues !== false) {
       obj.continues = message.continues;
     }
+    if (message.dtype !== "") {
+      obj.dtype = message.dtype;
+    }
+    if (message.compiled !== false) {
+      obj.compiled = message.compiled;
+    }
+    if (message.tpp !== false) {
+      obj.tpp = message.tpp;
+    }
+    if (message.hostMemoryBytes !== 0) {
+      obj.hostMemoryBytes = Math.round(message.hostMemoryBytes);
+    }
     return obj;
   },
 
@@ -698,6 +973,10 @@ export const SlotInfo: MessageFns<SlotInfo> = {
     );
     message.fixedEnd = object.fixedEnd ?? false;
     message.continues = object.continues ?? false;
+    message.dtype = object.dtype ?? "";
+    message.compiled = object.compiled ?? false;
+    message.tpp = object.tpp ?? false;
+    message.hostMemoryBytes = object.hostMemoryBytes ?? 0;
     return message;
   },
 };

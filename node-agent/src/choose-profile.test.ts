@@ -1,0 +1,115 @@
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { GIB } from '@clipfarm/shared/model/gpu-cost';
+import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
+import { chooseProfile, slotProfiles } from './choose-profile.ts';
+import { agentConfigFromArgs } from './config.ts';
+import { testGpu } from './gpu/testdata.ts';
+import { LoadGate } from './load-gate.ts';
+
+const where = ['--checkout', '/opt/LiveAvatar', '--ckpt-dir', '/data/Wan', '--python', '/venv/bin/python3'] as const;
+const env = { PATH: '/bin', PYTHONPATH: '/mine', CLIPFARM_TOKEN: 'secret', NCCL_IB_DISABLE: '1', OTHER: 'x' };
+const host = {
+  gpus: [testGpu(0), testGpu(1)],
+  memoryBytes: 256 * GIB,
+  programs: { node: '/node', ffmpeg: '/ffmpeg', ffprobe: '/ffprobe', env },
+};
+
+async function slotsFor(...argv: readonly string[]) {
+  const config = agentConfigFromArgs(argv, { env: {}, hostName: 'h', homeDir: '/home' });
+  assert.ok(config !== null);
+  return slotProfiles(await chooseProfile(config), config, host);
+}
+
+/** A file with one profile. */
+function fileWith(t: TestContext, text: string): string {
+  const path = join(temporaryDirectory(t), 'profiles.yaml');
+  writeFileSync(path, `profiles:\n  - ${text}\n`);
+  return path;
+}
+
+test('a built-in profile starts the Python runner on one GPU a slot, with an environment that has no secrets', async () => {
+  const slots = await slotsFor('--profile', 'single-80g', '--lora', '/data/lora.safetensors', '--compile', ...where);
+  assert.equal(slots.length, 2);
+  const [, second] = slots;
+  assert.equal(second?.runner.command, '/venv/bin/python3');
+  assert.deepEqual(second?.runner.args, [
+    ...['-m', 'live_avatar', '--checkout', '/opt/LiveAvatar', '--ckpt-dir', '/data/Wan'],
+    ...['--lora', '/data/lora.safetensors', '--dtype', 'bf16', '--compile'],
+  ]);
+  const { PYTHONPATH, ...environment } = second?.runner.env ?? {};
+  assert.match(PYTHONPATH ?? '', /node-agent\/runner:\/mine$/);
+  assert.deepEqual(environment, {
+    ...{ PATH: '/bin', CUDA_DEVICE_ORDER: 'PCI_BUS_ID', CUDA_VISIBLE_DEVICES: '1', PYTHONUNBUFFERED: '1' },
+  });
+  assert.partialDeepStrictEqual(second?.slot, {
+    ...{ profile: 'single-80g', runnerKind: 'live-avatar', dtype: 'bf16', compiled: true, gpus: [1] },
+    ...{ memoryBytes: 79.6 * GIB, warmUpSeconds: 90 },
+  });
+  assert.deepEqual(second?.capabilities, { setEnd: true, continues: true });
+});
+
+test("an operator's profile sets arguments and variables, and upstream's script is run by Node", async (t) => {
+  const file = fileWith(
+    t,
+    `{ name: script, runner: live-avatar-cli, dtype: fp8, flags: { t5-cpu: true, patience: 2, off: false },
+       env: { pass: [NCCL_IB_DISABLE, ABSENT], set: { A: "1" } } }`,
+  );
+  const [slot] = await slotsFor('--profiles', file, '--profile', 'script', '--gpus', '0', ...where);
+  assert.equal(slot?.runner.command, '/node');
+  assert.match(slot?.runner.args[0] ?? '', /node-agent\/runner\/live-avatar-cli\/main\.ts$/);
+  assert.deepEqual(slot?.runner.args.slice(1), [
+    ...['--python', '/venv/bin/python3', '--checkout', '/opt/LiveAvatar', '--ckpt-dir', '/data/Wan'],
+    ...['--ffmpeg', '/ffmpeg', '--ffprobe', '/ffprobe', '--fp8', '--t5-cpu', '--patience', '2'],
+  ]);
+  assert.deepEqual(slot?.capabilities, { setEnd: false, continues: false });
+  assert.partialDeepStrictEqual(slot?.runner.env, { A: '1', NCCL_IB_DISABLE: '1', CUDA_VISIBLE_DEVICES: '0' });
+  assert.ok(slot?.runner.env.CLIPFARM_TOKEN === undefined && slot?.runner.env.PYTHONPATH === undefined);
+});
+
+test('an own synthetic profile needs no GPU and declares what the flags say', async (t) => {
+  const file = fileWith(
+    t,
+    '{ name: pretend, runner: synthetic, flags: { seconds-per-clip: 0.5, memory-gib: 48, drift: 2 } }',
+  );
+  const slots = await slotsFor('--profiles', file, '--profile', 'pretend', '--slots', '3');
+  assert.equal(slots.length, 3);
+  assert.partialDeepStrictEqual(slots[0]?.slot, { profile: 'pretend', runnerKind: 'synthetic', memoryBytes: 48 * GIB });
+  assert.deepEqual(slots[0]?.runner.args.slice(1), [
+    ...['--seconds-per-clip', '0.5', '--warm-up-seconds', '0', '--load-seconds', '0', '--memory-gib', '48'],
+    ...['--drift', '2'],
+  ]);
+});
+
+test('what can not run is refused before anything starts', async (t) => {
+  const file = fileWith(t, '{ name: pretend, runner: synthetic, flags: { memory-gib: much } }');
+  for (const [argv, message] of [
+    [['--profile', 'pipe-4x24g', ...where], /pipe-4x24g": nothing in this version splits the model over cards/],
+    [['--profile', 'single-80g'], /--profile\.checkout: is missing/],
+    [['--profiles', file, '--profile', 'other'], /--profile: "other": is not known; there is: .*synthetic, pretend/],
+    [['--profiles', file, '--profile', 'pretend'], /flags\.memory-gib: "much": accepted: a number/],
+    [['--profile', 'tpp-5x80g', ...where], /5 GPUs each need 5, 2 of this host's 2/],
+  ] as const) {
+    await assert.rejects(slotsFor(...argv), { message }, argv.join(' '));
+  }
+});
+
+test('slots load one after the other where the host could not hold all of them loading', async () => {
+  const slots = await slotsFor('--profile', 'single-80g', ...where);
+  const tight = slots.map((slot) => ({ ...slot, slot: { ...slot.slot, hostMemoryBytes: 24 * GIB } }));
+  const entered = async (gate: LoadGate) => {
+    const leave = await gate.enter();
+    const second = gate.enter();
+    const waits = await Promise.race([second.then(() => false), new Promise((resolve) => setImmediate(resolve, true))]);
+    leave();
+    leave();
+    (await second)();
+    (await gate.enter())();
+    return waits;
+  };
+  assert.equal(await entered(new LoadGate(tight)), true);
+  assert.equal(await entered(new LoadGate(slots)), false);
+  assert.equal(await entered(new LoadGate([])), false);
+});

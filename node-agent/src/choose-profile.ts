@@ -1,0 +1,78 @@
+import { FarmError } from '@clipfarm/shared/errors';
+import type { GpuReading } from '@clipfarm/shared/gpu/nvidia-smi';
+import { builtInModelProfile, type ModelProfile } from '@clipfarm/shared/live-avatar/model-profile';
+import { readProfileFile } from '@clipfarm/shared/live-avatar/profile-file';
+import { PROFILES } from '@clipfarm/shared/model/profiles';
+import type { AgentConfig } from './config.ts';
+import { formSlots } from './gpu/form-slots.ts';
+import { furtherArgs, modelRunnerProfile, type RunnerHostPrograms } from './model-runner-profile.ts';
+import type { RunnerProfile } from './profile.ts';
+import { runnerEnvironment } from './runner/runner-environment.ts';
+import { type SyntheticSettings, syntheticProfile } from './synthetic-profile.ts';
+
+/** What an agent is asked to run: the profile `synthetic`, or one with a model or an operator's own. */
+export type ChosenProfile =
+  | { readonly kind: 'synthetic'; readonly settings: SyntheticSettings; readonly name: string }
+  | { readonly kind: 'model'; readonly profile: ModelProfile };
+
+type Wanted = Pick<AgentConfig, 'profile' | 'profilesFile' | 'host' | 'model' | 'synthetic' | 'slots' | 'gpus'>;
+
+/**
+ * Finds the profile that the command line names, before anything is started.
+ *
+ * @throws FarmError naming the flag or the place in the file; `failed_precondition` for a profile without a runner
+ */
+export async function chooseProfile(config: Wanted): Promise<ChosenProfile> {
+  const { profile: name, profilesFile, host, model, synthetic } = config;
+  const builtIn = PROFILES.some((profile) => profile.name === name);
+  if (name === 'synthetic') return { kind: 'synthetic', settings: synthetic, name };
+  if (builtIn) return { kind: 'model', profile: builtInModelProfile(name, host, model) };
+  const own = profilesFile === undefined ? [] : await readProfileFile(profilesFile, host);
+  const profile = own.find((candidate) => candidate.name === name);
+  if (profile === undefined) {
+    const names = [...PROFILES, ...own].map((known) => known.name);
+    throw new FarmError('invalid_argument', `--profile: "${name}": is not known; there is: ${names.join(', ')}`, {
+      field: '--profile',
+    });
+  }
+  if (profile.runner !== 'synthetic') return { kind: 'model', profile };
+  return { kind: 'synthetic', settings: syntheticSettings(profile), name };
+}
+
+/** A slot's runner for every slot that the agent offers. */
+export function slotProfiles(
+  chosen: ChosenProfile,
+  config: Pick<Wanted, 'slots' | 'gpus'>,
+  host: { readonly gpus: readonly GpuReading[]; readonly memoryBytes: number; readonly programs: RunnerHostPrograms },
+): readonly RunnerProfile[] {
+  const { programs } = host;
+  if (chosen.kind === 'synthetic') {
+    const profile = syntheticProfile(chosen.settings, programs.node, runnerEnvironment(programs.env, {}), chosen.name);
+    const count = config.slots === undefined || config.slots === 'auto' ? 1 : config.slots;
+    return Array.from({ length: count }, () => profile);
+  }
+  const wish = { slots: config.slots ?? 'auto', gpus: config.gpus, hostBytes: host.memoryBytes } as const;
+  const slots = formSlots(chosen.profile, host.gpus, wish);
+  return slots.map((slot) => modelRunnerProfile(chosen.profile, slot, programs));
+}
+
+/** What an operator's own synthetic profile declares. */
+function syntheticSettings(profile: ModelProfile): SyntheticSettings {
+  const { flags, warm_up_seconds: warmUpSeconds } = profile;
+  const number = (name: string): number | undefined => {
+    const value = flags[name];
+    if (value === undefined || typeof value === 'number') return value;
+    throw new FarmError('invalid_argument', `flags.${name}: ${JSON.stringify(value)}: accepted: a number`, {
+      field: `flags.${name}`,
+    });
+  };
+  const own = ['seconds-per-clip', 'load-seconds', 'memory-gib', 'warm-up-seconds'];
+  const rest = Object.fromEntries(Object.entries(flags).filter(([name]) => !own.includes(name)));
+  return {
+    secondsPerClip: number('seconds-per-clip') ?? 0,
+    warmUpSeconds: number('warm-up-seconds') ?? warmUpSeconds,
+    loadSeconds: number('load-seconds') ?? 0,
+    memoryGib: number('memory-gib') ?? profile.memory_gib_per_gpu,
+    runnerArgs: furtherArgs({ flags: rest }),
+  };
+}
