@@ -25,7 +25,7 @@ Runs the coordinator: accepts jobs, schedules clips onto node agents, stitches t
   --nats-monitor URL[,URL]  HTTP monitoring of the servers; with it the start checks that every write is synced
   --nats-replicas N         copies of everything (default 3 in a cluster, 1 otherwise)
   --nats-allow-unsafe       go on where acknowledged events could be lost
-  --election-millis N       lifetime of the lead without renewal, with NATS (default 5000; fixed when first opened)
+  --election-millis N       lifetime of the lead without renewal, with NATS (default 4500; fixed when first opened)
   --artifacts WHERE         where files are kept; several coordinators must share it (default DIR/artifacts):
                             ${ARTIFACT_STORE_FORMS}
   --retain-hours N          finished jobs are removed this long after their end, with their videos and everything that only
@@ -96,7 +96,7 @@ const schema = z
     'nats-monitor': z.string().optional(),
     'nats-replicas': whole(1, 5).optional(),
     'nats-allow-unsafe': z.boolean().default(false),
-    'election-millis': whole(1000, 60_000).default(5000),
+    'election-millis': whole(1000, 60_000).default(4500),
     artifacts: z.string().optional(),
     'webhook-url': z.array(z.string()).default([]),
     'webhook-secret-file': z.array(z.string()).default([]),

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { disturbBoth, type Trouble } from '../harness/network.ts';
 import type { TestProcess } from '../harness/process.ts';
 import { seeded } from '../harness/seeded.ts';
 import { type Arena, agentNames } from './arena.ts';
@@ -24,8 +25,8 @@ export interface CampaignOptions {
   readonly say: (line: string) => void;
 }
 
-/** Share of the kills of leaders and agents that happen while nothing else is wrong. */
-const ALONE_SHARE = 1 / 12;
+/** Of so many faults three happen while nothing else is wrong. */
+const FAULTS_PER_ROUND = 15;
 
 /** Faults at a time. */
 const AT_ONCE = 4;
@@ -57,12 +58,16 @@ export class Campaign {
   }
 
   async run(): Promise<void> {
-    const alone = Math.ceil(this.#options.faults * ALONE_SHARE);
-    for (let n = 0; n < alone; n++) {
+    const rounds = Math.ceil(this.#options.faults / FAULTS_PER_ROUND);
+    // With one job the agents soon have nothing else to do, so that times don't count the wait for a free one.
+    this.#customers.jobsAtATime = 1;
+    for (let n = 0; n < rounds; n++) {
       await this.#killLeaderAlone();
       await this.#killAgentAlone();
+      await this.#cutAgentAlone();
     }
-    await this.#allAtOnce(this.#deck(this.#options.faults - 2 * alone));
+    this.#customers.jobsAtATime = 3;
+    await this.#allAtOnce(this.#deck(this.#options.faults - 3 * rounds));
     await this.#heal();
   }
 
@@ -99,6 +104,22 @@ export class Campaign {
       await farm.agent(name).kill();
       await sleep(AWAY_MILLIS);
       await startAgent(name);
+    });
+    await farm.waitForNodes(agentNames.length);
+  }
+
+  /** It renders on, and what it hands in afterwards was rendered by others meanwhile. */
+  async #cutAgentAlone(): Promise<void> {
+    const { farm, network } = this.#arena;
+    const name = await this.#someWorker();
+    const cut = async (trouble: Trouble | null) => {
+      const host = farm.agentHost(name);
+      await Promise.all(farm.coordinators.map((coordinator) => disturbBoth(network, host, coordinator.host, trouble)));
+    };
+    await this.#record('agentCut', name, true, async () => {
+      await cut({ kind: 'cut' });
+      await sleep(AWAY_MILLIS);
+      await cut(null);
     });
     await farm.waitForNodes(agentNames.length);
   }

@@ -20,14 +20,13 @@ export interface Order {
 /** Seconds of the talks that are ordered in turn. */
 const LENGTHS = [24, 48, 36] as const;
 
-/** Jobs under way at a time. */
-const UNDER_WAY = 2;
-
 /**
  * Whoever uses the farm: keeps jobs under way, whatever happens, and has a look at every frame of every video. A
  * submission that fails is repeated with its idempotency key until it is acknowledged.
  */
 export class Customers {
+  /** Jobs that are kept under way. */
+  jobsAtATime = 1;
   readonly orders: Order[] = [];
   /** Submissions that were not acknowledged at first. */
   repeats = 0;
@@ -82,7 +81,7 @@ export class Customers {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
       const failed = await this.#retryFailed();
-      if (failed || this.underWay.length >= UNDER_WAY) await sleep(200);
+      if (failed || this.underWay.length >= this.jobsAtATime) await sleep(200);
       else await this.#order(`order-${this.orders.length}`, this.#audios[this.orders.length % LENGTHS.length] ?? '');
     }
   }

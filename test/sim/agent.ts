@@ -112,9 +112,9 @@ export class SimAgent {
     return this.#alive;
   }
 
-  /** The process dies; the spool is on disk. It comes back after `millis`. */
-  kill(millis: number): void {
-    if (!this.#alive) return;
+  /** The process dies; the spool is on disk. It comes back after `millis`. False when it is dead. */
+  kill(millis: number): boolean {
+    if (!this.#alive) return false;
     this.#alive = false;
     for (const slot of this.slots) {
       slot.task?.cancel();
@@ -126,26 +126,29 @@ export class SimAgent {
       this.#alive = true;
       this.#dial();
     });
+    return true;
   }
 
-  /** The network is away for `millis`; the coordinator notices at once or only by the silence. */
-  partition(millis: number, noticed: boolean): void {
-    if (!this.#reachable) return;
+  /** The network is away for `millis`; the coordinator notices at once or only by the silence. False when it is. */
+  partition(millis: number, noticed: boolean): boolean {
+    if (!this.#reachable) return false;
     this.#reachable = false;
     this.#loseStream(noticed);
     this.#timeline.after(millis, () => {
       this.#reachable = true;
     });
+    return true;
   }
 
   /** Messages take `millis` longer for a while. */
-  lag(millis: number, forMillis: number): void {
+  lag(millis: number, forMillis: number): boolean {
     this.#up.lag = millis;
     this.#down.lag = millis;
     this.#timeline.after(forMillis, () => {
       this.#up.lag = 0;
       this.#down.lag = 0;
     });
+    return true;
   }
 
   /** The coordinator is gone: the stream breaks. */
@@ -170,10 +173,12 @@ export class SimAgent {
     return true;
   }
 
-  /** The next chunk of a slot is damaged on its way. */
-  damageNextChunk(index: number): void {
+  /** The next chunk of a slot is damaged on its way. False when the next one is already. */
+  damageNextChunk(index: number): boolean {
     const slot = this.slots[index];
-    if (slot) slot.damageNext = true;
+    if (!slot || slot.damageNext) return false;
+    slot.damageNext = true;
+    return true;
   }
 
   #loseStream(noticed: boolean): void {

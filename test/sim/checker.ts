@@ -65,6 +65,10 @@ export class Checker implements CoordinatorObserver {
     this.#countIdle(input, actions);
   }
 
+  takenOver(before: LoggedJob, after: LoggedJob): void {
+    if (before.state !== after.state) assert.deepEqual(after.state, before.state, 'the log folds to another state');
+  }
+
   /** What a coordinator that starts now folds from the log is what the one before had. */
   checkRefold(job: LoggedJob): void {
     assert.deepEqual(refold(job.log), job.state, 'the log folds to another state');

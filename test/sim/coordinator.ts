@@ -15,6 +15,8 @@ import type { Timeline } from './timeline.ts';
 export interface CoordinatorObserver {
   /** After a job was submitted. */
   submitted(job: LoggedJob): void;
+  /** After a coordinator folded from the log what another one had. */
+  takenOver(before: LoggedJob, after: LoggedJob): void;
   /** After a command was carried out; `from` is the length that the log had before. */
   changed(job: LoggedJob, from: number): void;
   /** After a round; `refusal` says which action was not possible, if any. */
@@ -28,6 +30,9 @@ export interface SimJournal {
 }
 
 const TICK_MILLIS = 250;
+
+/** Slots for which the scheduler is given a rest of a millisecond after each round, as the dispatcher does in proportion. */
+const SLOTS_PER_REST_MILLI = 20;
 const SPOOL_HAND_IN_MILLIS = 3000;
 const STITCH_MILLIS = 300;
 
@@ -42,16 +47,29 @@ export class SimCoordinator implements Server {
   #leaseNumber = 0;
   #wakes = false;
   #running = true;
+  #restUntil = 0;
 
-  /** Starts on what the journal holds. */
-  constructor(timeline: Timeline, journal: SimJournal, observer: CoordinatorObserver) {
+  /**
+   * Starts on what the journal holds.
+   *
+   * @param before jobs of the coordinator that died
+   */
+  constructor(
+    timeline: Timeline,
+    journal: SimJournal,
+    observer: CoordinatorObserver,
+    before: ReadonlyMap<string, LoggedJob> = new Map(),
+  ) {
     this.#timeline = timeline;
     this.#journal = journal;
     this.#observer = observer;
     this.#startedAt = timeline.now;
     journal.term += 1;
     for (const [jobId, log] of journal.logs) {
-      const job = { state: refold(log), log };
+      const known = before.get(jobId);
+      // What is completed stays so, and there is more of it than of what is under way; the end checks it once.
+      const job = { state: known?.state.status === 'completed' ? known.state : refold(log), log };
+      if (known) observer.takenOver(known, job);
       this.jobs.set(jobId, job);
       if (job.state.status === 'stitching') this.#stitchLater(jobId);
     }
@@ -146,7 +164,6 @@ export class SimCoordinator implements Server {
         this.#failLease(message.jobId, message.leaseId, message.failureClass, message.clip);
         break;
     }
-    this.#wake();
   }
 
   #holds(node: SimNode, jobId: string, leaseId: string): boolean {
@@ -253,17 +270,20 @@ export class SimCoordinator implements Server {
     return true;
   }
 
-  /** Asks for a round; changes of one moment share it. */
+  /** Asks for a round; changes of one moment, and in a large farm of the moments after a round, share it. */
   #wake(): void {
     if (this.#wakes) return;
     this.#wakes = true;
-    this.#timeline.after(0, () => {
+    this.#timeline.after(this.#restUntil - this.#timeline.now, () => {
       this.#wakes = false;
-      if (this.#running) this.#round();
+      if (!this.#running) return;
+      const rest = Math.floor(this.#round() / SLOTS_PER_REST_MILLI);
+      this.#restUntil = this.#timeline.now + Math.min(TICK_MILLIS, rest);
     });
   }
 
-  #round(): void {
+  /** @returns slots that were looked at */
+  #round(): number {
     const { now } = this.#timeline;
     this.#fleet.expire(now);
     for (const { job, lease } of this.#leases()) {
@@ -284,6 +304,7 @@ export class SimCoordinator implements Server {
       break;
     }
     this.#observer.scheduled(input, actions, refusal);
+    return input.slots.length;
   }
 
   #endIfStuck(job: LoggedJob, lease: LeaseState): void {

@@ -38,58 +38,52 @@ const weights: { readonly [K in FaultKind]: number } = {
   priority: 2,
 };
 
+/** A larger farm has no more coordinators: in one of that many nodes the leader dies as often as the weights say. */
+const NODES_PER_RESTART = 6;
+
 /** Draws a fault of one of the kinds given. */
-export function drawFault(random: Random, kinds: readonly FaultKind[]): FaultKind {
-  const total = kinds.reduce((sum, kind) => sum + weights[kind], 0);
+export function drawFault(random: Random, kinds: readonly FaultKind[], nodes: number): FaultKind {
+  const weightOf = (kind: FaultKind) =>
+    weights[kind] * (kind === 'restart' ? Math.min(1, NODES_PER_RESTART / nodes) : 1);
+  const total = kinds.reduce((sum, kind) => sum + weightOf(kind), 0);
   let at = random.between(0, total);
   for (const kind of kinds) {
-    at -= weights[kind];
+    at -= weightOf(kind);
     if (at < 0) return kind;
   }
   return kinds[0] ?? 'kill';
 }
 
-/** Lets a fault happen to something. */
-export function strike(world: SimWorld, random: Random, kind: FaultKind): void {
+/** Lets a fault happen to something. @returns false when there was nothing that it could happen to */
+export function strike(world: SimWorld, random: Random, kind: FaultKind): boolean {
   const agent = random.pick(world.agents);
   const jobId = random.pick(world.jobIds());
-  if (!agent) return;
+  if (!agent) return false;
   const slot = random.whole(0, agent.slots.length - 1);
   switch (kind) {
     case 'kill':
-      world.kill(agent, random.between(500, 20_000));
-      return;
+      return world.kill(agent, random.between(500, 20_000));
     case 'partition':
-      agent.partition(random.between(300, 30_000), random.chance(0.5));
-      return;
+      return agent.partition(random.between(300, 30_000), random.chance(0.5));
     case 'lag':
-      agent.lag(random.between(100, 3000), random.between(1000, 20_000));
-      return;
+      return agent.lag(random.between(100, 3000), random.between(1000, 20_000));
     case 'crash':
     case 'out_of_memory':
     case 'device':
-      agent.failSlot(slot, kind);
-      return;
+      return agent.failSlot(slot, kind);
     case 'hang':
-      agent.hangSlot(slot);
-      return;
+      return agent.hangSlot(slot);
     case 'bad_chunk':
-      agent.damageNextChunk(slot);
-      return;
+      return agent.damageNextChunk(slot);
     case 'lose_clip':
-      if (jobId !== undefined) world.loseClip(jobId);
-      return;
+      return jobId !== undefined && world.loseClip(jobId);
     case 'restart':
-      world.restartCoordinator(random.between(100, 8000));
-      return;
+      return world.restartCoordinator(random.between(100, 8000));
     case 'pause':
-      if (jobId !== undefined) world.pause(jobId, random.between(500, 15_000));
-      return;
+      return jobId !== undefined && world.pause(jobId, random.between(500, 15_000));
     case 'cancel':
-      if (jobId !== undefined) world.cancel(jobId, random.between(500, 10_000));
-      return;
+      return jobId !== undefined && world.cancel(jobId, random.between(500, 10_000));
     case 'priority':
-      if (jobId !== undefined) world.setPriority(jobId, random.whole(-1, 2));
-      return;
+      return jobId !== undefined && world.setPriority(jobId, random.whole(-1, 2));
   }
 }

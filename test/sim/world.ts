@@ -54,6 +54,11 @@ export interface Outcome {
   readonly idleSeconds: number;
   readonly brokenOffSeconds: number;
   readonly steps: number;
+  /** Events in all logs; each was checked. */
+  readonly events: number;
+  /** Faults that hit something, by kind. */
+  readonly faults: ReadonlyMap<FaultKind, number>;
+  readonly virtualSeconds: number;
 }
 
 /** A farm in virtual time: agents, a coordinator around the real core, and whoever plays with them. */
@@ -66,6 +71,7 @@ export class SimWorld {
   readonly #renders: Renders;
   readonly #journal: SimJournal = { logs: new Map(), term: 0 };
   #coordinator: SimCoordinator;
+  readonly #struck = new Map<FaultKind, number>();
   #coordinatorIsUp = true;
   #steps = 0;
 
@@ -123,49 +129,60 @@ export class SimWorld {
   }
 
   /** An agent dies and is back after `millis`. */
-  kill(agent: SimAgent, millis: number): void {
-    if (!agent.alive) return;
+  kill(agent: SimAgent, millis: number): boolean {
     // One that is cut off anyway has more to lose, and that is not the death's doing.
-    if (agent.connected) this.#renders.died(agent.nodeId, agent.slots.length);
-    agent.kill(millis);
+    if (agent.alive && agent.connected) this.#renders.died(agent.nodeId, agent.slots.length);
+    return agent.kill(millis);
   }
 
   /** The coordinator dies and starts again after `millis`, on what its journal holds. */
-  restartCoordinator(millis: number): void {
-    if (!this.#coordinatorIsUp) return;
-    for (const job of this.#coordinator.jobs.values()) this.#checker.checkRefold(job);
+  restartCoordinator(millis: number): boolean {
+    if (!this.#coordinatorIsUp) return false;
+    const { jobs } = this.#coordinator;
     this.#coordinator.crash();
     this.#coordinatorIsUp = false;
     for (const agent of this.agents) agent.coordinatorGone();
     this.#timeline.after(millis, () => {
-      this.#coordinator = new SimCoordinator(this.#timeline, this.#journal, this.#checker);
+      this.#coordinator = new SimCoordinator(this.#timeline, this.#journal, this.#checker, jobs);
       this.#coordinatorIsUp = true;
     });
+    return true;
   }
 
   /** An operator pauses a job, and resumes it after `millis`. */
-  pause(jobId: string, millis: number): void {
-    if (this.#coordinatorIsUp) this.#coordinator.pause(jobId);
+  pause(jobId: string, millis: number): boolean {
+    if (!this.#isLive(jobId)) return false;
+    this.#coordinator.pause(jobId);
     this.#insist(millis, () => this.#coordinator.command(jobId, { type: 'resume' }));
+    return true;
   }
 
   /** An operator cancels a job, and thinks better of it after `millis`. */
-  cancel(jobId: string, millis: number): void {
-    if (this.#coordinatorIsUp) this.#coordinator.command(jobId, { type: 'cancel', reason: 'by the operator' });
+  cancel(jobId: string, millis: number): boolean {
+    if (!this.#isLive(jobId)) return false;
+    this.#coordinator.command(jobId, { type: 'cancel', reason: 'by the operator' });
     this.#insist(millis, () => this.#coordinator.command(jobId, { type: 'retry' }));
+    return true;
   }
 
   /** The stored chunk of a committed clip is gone. */
-  loseClip(jobId: string): void {
+  loseClip(jobId: string): boolean {
     const committed = [...(this.#coordinator.jobs.get(jobId)?.state.committed.keys() ?? [])];
     const clip = this.#random.pick(committed);
-    if (!this.#coordinatorIsUp || clip === undefined) return;
-    this.#coordinator.command(jobId, { type: 'loseClip', clip, reason: 'its chunk is gone' });
+    if (!this.#isLive(jobId) || clip === undefined) return false;
+    return this.#coordinator.command(jobId, { type: 'loseClip', clip, reason: 'its chunk is gone' }) === 'done';
   }
 
   /** An operator changes a job's priority. */
-  setPriority(jobId: string, priority: number): void {
-    if (this.#coordinatorIsUp) this.#coordinator.command(jobId, { type: 'setPriority', priority });
+  setPriority(jobId: string, priority: number): boolean {
+    if (!this.#isLive(jobId)) return false;
+    return this.#coordinator.command(jobId, { type: 'setPriority', priority }) === 'done';
+  }
+
+  /** Whether somebody could do something to a job. */
+  #isLive(jobId: string): boolean {
+    const job = this.#coordinatorIsUp ? this.#coordinator.jobs.get(jobId) : undefined;
+    return job !== undefined && !isOver(job.state);
   }
 
   /** Does something after `millis`, or as soon as the coordinator is there after that. */
@@ -189,8 +206,10 @@ export class SimWorld {
   #planFaults(): void {
     const { faults, faultKinds, faultsUntil } = this.#scenario;
     for (let n = 0; n < faults; n++) {
-      const kind = drawFault(this.#random, faultKinds);
-      this.#timeline.after(this.#random.between(0, faultsUntil), () => strike(this, this.#random, kind));
+      const kind = drawFault(this.#random, faultKinds, this.agents.length);
+      this.#timeline.after(this.#random.between(0, faultsUntil), () => {
+        if (strike(this, this.#random, kind)) this.#struck.set(kind, (this.#struck.get(kind) ?? 0) + 1);
+      });
     }
     // Jobs that the faults were too much for are given another chance once they are over.
     this.#timeline.every(5000, () => {
@@ -235,6 +254,9 @@ export class SimWorld {
       ...this.#renders.summary(this.#coordinator.jobs),
       idleSeconds: this.#checker.idleSeconds,
       steps: this.#steps,
+      events: jobs.reduce((sum, { log }) => sum + log.length, 0),
+      faults: this.#struck,
+      virtualSeconds: this.#timeline.now / 1000,
     };
   }
 }
