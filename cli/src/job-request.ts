@@ -20,8 +20,8 @@ export interface JobRequest {
 /** Largest file with a prompt: four bytes a character, a mark at the beginning and an end of line. */
 const MAX_PROMPT_FILE_BYTES = 4 * MAX_PROMPT_CHARACTERS + 16;
 
-/** Longest label or owner in characters. */
-const MAX_LABEL = 200;
+/** Longest label of a job and longest name of an owner in characters. */
+const MAX_LABEL = { name: 200, owner: 100 } as const;
 
 /**
  * Checks flags and files, cheapest first, so that a wrong flag is told before a large file is read.
@@ -70,9 +70,9 @@ function requiredPath(raw: RawOptions, field: 'image' | 'audio', what: string): 
   });
 }
 
-function label(field: string, text: string): string {
-  if (text === '' || text.length > MAX_LABEL || /\p{Cc}/u.test(text)) {
-    throw refuseValue(field, text, `one line of 1 to ${MAX_LABEL} characters`);
+function label(field: keyof typeof MAX_LABEL, text: string): string {
+  if (text === '' || text.length > MAX_LABEL[field] || /\p{Cc}/u.test(text)) {
+    throw refuseValue(field, text, `one line of 1 to ${MAX_LABEL[field]} characters`);
   }
   return text;
 }

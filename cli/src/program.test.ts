@@ -117,7 +117,7 @@ test('bad input is refused with exit code 2 before anything is sent', async (t) 
     [['--image', image, '--audio', audio, '--preset', 'best'], /error: preset is "best"; accepted: preview, social/],
     [['--image', image, '--audio', audio, '--preset', ''], /error: preset is ""; accepted: preview, social/],
     [['--image', image, '--audio', audio, '--name', ''], /error: name is ""; accepted: one line of 1 to 200/],
-    [['--image', image, '--audio', audio, '--owner', ''], /error: owner is ""; accepted: one line of 1 to 200/],
+    [['--image', image, '--audio', audio, '--owner', ''], /error: owner is ""; accepted: one line of 1 to 100/],
     [['--image', image, '--audio', audio, '--output', ''], /error: output: "" names no file; accepted: /],
     [['--image', image, '--audio', audio, '--output', existing], /error: output: .* exists; .*\ntry: .*--force/],
     [['--image', image, '--audio', audio, '--force'], /error: force has no effect without --output/],
@@ -433,6 +433,12 @@ test('doctor says what to do about each failed check', async (t) => {
   assert.equal(noRunner.code, 1);
   assert.match(noRunner.out, /failed {2}slots .*is recovering: the runner did not start: no python3\n +try: /);
   assert.match((await cli(farm, 'nodes')).out, /recovering .*the runner did not start: no python3$/m);
+  const long = `the runner did not start: ${'no '.repeat(40)}python3`;
+  farm.state.nodes = farm.state.nodes.map((node) => ({
+    ...node,
+    slots: node.slots.map((slot) => ({ ...slot, stateReason: long })),
+  }));
+  assert.ok((await cli(farm, 'nodes')).out.includes(`\n${one?.name}/gpu0: ${long}\n`), 'a long reason is told whole');
   farm.state.nodes = [];
   const noSlots = await cli(farm, 'doctor');
   assert.equal(noSlots.code, 1);

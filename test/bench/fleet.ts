@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DEFAULT_POLICY } from '../../coordinator/src/core/schedule-model.ts';
 import { Farm } from '../harness/farm.ts';
 import { cutAudio } from '../harness/media.ts';
+import { shortestSeconds } from './bound.ts';
 
 /** One row of the fleet benchmark. */
 export interface FleetRow {
@@ -11,6 +13,8 @@ export interface FleetRow {
   readonly seconds: number;
   /** Clips divided by the sum of the agents' declared speeds. */
   readonly idealSeconds: number;
+  /** What no scheduler can beat: whole clips, and a clip of pre-roll for each agent but one. */
+  readonly boundSeconds: number;
   readonly joins: number;
   readonly rerendered: number;
   /** Milliseconds from the last commit to the verified file. */
@@ -30,6 +34,7 @@ function paces(count: number, fastest: number): number[] {
  * Renders one talk with synthetic agents whose speeds differ by a factor of five, and compares with the ideal: all work
  * divided by all speed, no pre-roll, no start, no end.
  *
+ * @param seconds of talk; the sample is said over and over
  * @param fastest seconds per clip of the fastest agent; slow enough that the machine itself is not the limit
  */
 export async function benchFleet(count: number, seconds: number, fastest: number): Promise<FleetRow> {
@@ -46,6 +51,11 @@ export async function benchFleet(count: number, seconds: number, fastest: number
     agents: count,
     clips,
     seconds: finished.seconds - started.seconds + (finished.nanos - started.nanos) / 1e9,
+    boundSeconds: shortestSeconds(
+      clips,
+      speeds.map((secondsPerClip) => ({ secondsPerClip })),
+      DEFAULT_POLICY.preRoll,
+    ),
     idealSeconds: clips / speeds.reduce((sum, pace) => sum + 1 / pace, 0),
     joins: job.result?.joins ?? 0,
     rerendered: job.result?.clipsRerendered ?? 0,

@@ -9,14 +9,14 @@ const run = promisify(execFile);
 
 const LIMIT = { maxBuffer: 512 * 1024 * 1024, encoding: 'buffer' as const };
 
-/** Cuts the sample talk into an audio file; the extension of `out` chooses the format. */
+/** Cuts the sample talk, said over and over, into an audio file; the extension of `out` chooses the format. */
 export async function cutAudio(
   out: string,
   cut: { readonly seconds: number; readonly rate?: number; readonly channels?: number; readonly start?: number },
 ): Promise<string> {
   const { seconds, rate = 48_000, channels = 1, start = 0 } = cut;
-  const from = ['-nostdin', '-v', 'error', '-y', '-ss', String(start), '-t', String(seconds), '-i', SAMPLE.audio];
-  await run('ffmpeg', [...from, '-vn', '-ac', String(channels), '-ar', String(rate), out]);
+  const from = ['-nostdin', '-v', 'error', '-y', '-stream_loop', '-1', '-ss', String(start), '-i', SAMPLE.audio];
+  await run('ffmpeg', [...from, '-t', String(seconds), '-vn', '-ac', String(channels), '-ar', String(rate), out]);
   return out;
 }
 

@@ -9,9 +9,14 @@ import { exitCode } from '../exit-code.ts';
 import { nodeStateWords, slotStateWords } from '../farm/job-state.ts';
 import { flagValue } from '../job-options.ts';
 import { dateOf } from '../render/job-report.ts';
+import { slotLabel } from '../render/progress-view.ts';
 import { table } from '../render/table.ts';
+import { printable, widthOf } from '../render/text.ts';
 import { age } from '../render/units.ts';
 import { act, examples, type Handler, type Register } from './register.ts';
+
+/** Columns of the terminal for a reason in the table. */
+const REASON_WIDTH = 60;
 
 /** `clipfarm nodes` and `clipfarm node` */
 export const registerNodes: Register = (program, run) => {
@@ -41,7 +46,7 @@ const listNodes: Handler = async (context) => {
   const response = await context.withFarm((farm) => farm.call(farm.client.listNodes, {}));
   if (context.json) context.printJson(ListNodesResponse.toJSON(response));
   else if (response.nodes.length === 0) context.note('no nodes; start agents with: clipfarm up, or clipfarm agent');
-  else context.print([...nodeTable(context, response.nodes), ...gpuTable(context, response.nodes)]);
+  else context.print(nodeTables(context, response.nodes));
   return exitCode.ok;
 };
 
@@ -62,6 +67,19 @@ const undrainNode: Handler = async (context, [nodeId = '']) => {
 
 function tellState(context: Context, node: Node | undefined): void {
   if (node !== undefined) context.note(`node ${node.name} is ${nodeStateWords[node.state]}`);
+}
+
+function nodeTables(context: Context, nodes: readonly Node[]): string[] {
+  return [...nodeTable(context, nodes), ...longReasons(nodes), ...gpuTable(context, nodes)];
+}
+
+/** Reasons of slots that the table cuts, whole: what a runner said last is at their end. */
+function longReasons(nodes: readonly Node[]): string[] {
+  return nodes.flatMap(({ name, slots }) =>
+    slots
+      .filter(({ stateReason }) => widthOf(stateReason) > REASON_WIDTH)
+      .map(({ info, stateReason }) => `${slotLabel(name, info?.slotId ?? '?')}: ${printable(stateReason)}`),
+  );
 }
 
 function nodeTable(context: Context, nodes: readonly Node[]): string[] {
@@ -87,7 +105,7 @@ function nodeTable(context: Context, nodes: readonly Node[]): string[] {
       { title: 'DOES', cell: ({ slot }) => doing(slot), max: 40 },
       { title: 'CLIPS', cell: ({ node }) => String(node.clipsCommitted), align: 'right' },
       { title: 'SEEN', cell: ({ node }) => seen(node, now), align: 'right' },
-      { title: 'REASON', cell: ({ node, slot }) => node.stateReason || (slot?.stateReason ?? ''), max: 90 },
+      { title: 'REASON', cell: ({ node, slot }) => node.stateReason || (slot?.stateReason ?? ''), max: REASON_WIDTH },
     ],
     style,
   );
