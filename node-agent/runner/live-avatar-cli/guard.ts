@@ -21,6 +21,8 @@ function killGroup(): never {
 
 function start(commands: readonly RankCommand[], cwd: string): void {
   const report = createWriteStream('', { fd: REPORT });
+  // Nobody reads it: the runner is gone.
+  report.on('error', killGroup);
   let running = commands.length;
   const ended = (end: RankEnd & { readonly error?: string }): void => {
     running -= 1;

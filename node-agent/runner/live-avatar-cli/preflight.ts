@@ -15,7 +15,8 @@ const WEIGHTS = [
   'wav2vec2-large-xlsr-53-english',
 ] as const;
 
-const TIMEOUT_MS = 60_000;
+/** The agent waits for the runner's first message, which tells the versions. */
+const VERSIONS_TIMEOUT_MS = 10_000;
 
 /** Printed by the Python of the host, without importing anything heavy. */
 const VERSIONS = `import json, platform
@@ -66,7 +67,7 @@ export async function versionsOf(options: CliOptions): Promise<Readonly<Record<s
 
 async function pythonVersions(python: string): Promise<Readonly<Record<string, string>>> {
   try {
-    const { stdout } = await runTool(python, ['-c', VERSIONS], { timeoutMs: TIMEOUT_MS });
+    const { stdout } = await runTool(python, ['-c', VERSIONS], { timeoutMs: VERSIONS_TIMEOUT_MS });
     const found: unknown = JSON.parse(stdout.toString('utf8'));
     if (typeof found !== 'object' || found === null) return {};
     return Object.fromEntries(Object.entries(found).map(([name, version]) => [name, String(version).slice(0, 200)]));
