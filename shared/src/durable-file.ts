@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { isSystemError } from './disk-error.ts';
 
 /**
  * Replaces a file so that after a crash or power cut either the old or the new content is there, whole.
@@ -41,13 +42,42 @@ export async function renameDurable(temporary: string, destination: string): Pro
  * @param mode permission bits of what is made; the process's umask is taken off.
  */
 export async function mkdirDurable(path: string, mode = 0o777): Promise<void> {
-  const first = await mkdir(path, { recursive: true, mode });
+  const first = await makeMissing(path, mode);
   if (first === undefined) return;
   // A directory entry lives in its parent: every parent from the new leaf up to the one that existed must be synced.
   const top = dirname(resolve(first));
   for (let parent = dirname(resolve(path)); ; parent = dirname(parent)) {
     await syncPath(parent);
     if (parent === top) return;
+  }
+}
+
+/**
+ * Makes a directory and its missing parents. Not with mkdir's own `recursive`, which never ends where a file system
+ * refuses new directories with ENOENT, as /proc does.
+ *
+ * @returns the topmost directory that was made; undefined when there was nothing to make.
+ */
+async function makeMissing(path: string, mode: number): Promise<string | undefined> {
+  try {
+    return await makeOne(path, mode);
+  } catch (error) {
+    const parent = dirname(path);
+    if (!isSystemError(error, 'ENOENT') || parent === path) throw error;
+    const top = await makeMissing(parent, mode);
+    const made = await makeOne(path, mode);
+    return top ?? made;
+  }
+}
+
+/** Makes one directory. @returns undefined when it is there already */
+async function makeOne(path: string, mode: number): Promise<string | undefined> {
+  try {
+    await mkdir(path, mode);
+    return path;
+  } catch (error) {
+    if (isSystemError(error, 'EEXIST') && (await stat(path)).isDirectory()) return undefined;
+    throw error;
   }
 }
 

@@ -19,6 +19,7 @@ test('what can not be a directory is refused with the flag, the path and the rea
   for (const [path, reason] of [
     [file, 'file already exists'],
     [join(file, 'x'), 'not a directory'],
+    ['/proc/clipfarm/data', 'no such file or directory'],
   ] as const) {
     await assert.rejects(makeOwnDirectory(path, '--data-dir'), {
       code: 'invalid_argument',

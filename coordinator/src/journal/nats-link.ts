@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { Clock } from '@clipfarm/shared/clock';
+import { systemReason } from '@clipfarm/shared/disk-error';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
 import { type ConnectionOptions, connect, credsAuthenticator, Events, type NatsConnection, type Status } from 'nats';
@@ -143,7 +144,7 @@ async function readCredentials(path: string | undefined): Promise<Uint8Array | u
   try {
     return await readFile(path);
   } catch (error) {
-    throw new FarmError('invalid_argument', `NATS credentials ${path} can't be read: ${String(error)}`, {
+    throw new FarmError('invalid_argument', `NATS credentials ${path} can't be read: ${systemReason(error)}`, {
       field: 'nats-credentials',
       cause: error,
     });

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { systemReason } from '@clipfarm/shared/disk-error';
 import { FarmError } from '@clipfarm/shared/errors';
 import { Secret } from '@clipfarm/shared/secret';
 import { nonPublicKind } from './public-address.ts';
@@ -91,7 +92,7 @@ function readSecrets(path: string): Secret[] {
   try {
     content = readFileSync(path);
   } catch (error) {
-    throw badSecret(`cannot read ${path}: ${error instanceof Error ? error.message : String(error)}`);
+    throw badSecret(`cannot read ${path}: ${systemReason(error)}`);
   }
   const lines = content.toString('utf8').split('\n');
   const secrets = lines.map((line) => line.trim()).filter((line) => line !== '');
