@@ -1,25 +1,22 @@
 import { statfs } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { FarmError } from '@clipfarm/shared/errors';
 import { type Node, NodeState, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { builtInModelProfile, type HostPaths, type ModelProfile } from '@clipfarm/shared/live-avatar/model-profile';
+import { readProfileFile } from '@clipfarm/shared/live-avatar/profile-file';
 import { findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
+import { PROFILES } from '@clipfarm/shared/model/profiles';
 import type { Context } from '../context.ts';
+import { broken, type Check } from '../doctor/check.ts';
+import { checkGpuHost } from '../doctor/gpu-checks.ts';
 import { exitCode } from '../exit-code.ts';
 import { onlineNodes } from '../farm/wait-for-nodes.ts';
+import { flagValue, type RawOptions } from '../job-options.ts';
 import { slotLabel } from '../render/progress-view.ts';
 import type { Style } from '../render/style.ts';
 import { padEnd, printable } from '../render/text.ts';
 import { bytes, count } from '../render/units.ts';
 import { act, examples, type Handler, type Register } from './register.ts';
-
-/** Outcome of one check. */
-interface Check {
-  readonly name: string;
-  readonly ok: boolean;
-  readonly detail: string;
-  /** What to do; only for a check that failed. */
-  readonly fix?: string;
-}
 
 /** Oldest major version of Node that runs the product. */
 const NODE_MAJOR = 24;
@@ -31,25 +28,69 @@ const MIN_FREE_BYTES = 5e9;
 export const registerDoctor: Register = (program, run) => {
   const command = program
     .command('doctor')
-    .description('Checks what this machine and its coordinator need; each failed check says what to do.')
+    .description(
+      'Checks what this machine and its coordinator need, or with --gpu what rendering on this host needs; each failed ' +
+        'check says what to do.',
+    )
+    .option('--gpu', 'check GPUs, Python, checkout and weights instead of the coordinator')
+    .option('--profile <name>', 'with --gpu: the profile to check for', 'single-80g')
+    .option('--profiles <file>', 'with --gpu: YAML file with profiles of your own')
+    .option('--checkout <dir>', 'with --gpu: checkout of Live Avatar')
+    .option('--ckpt-dir <dir>', 'with --gpu: directory of Wan2.2-S2V-14B')
+    .option('--lora <file>', 'with --gpu: liveavatar.safetensors')
+    .option('--python <file>', "with --gpu: Python with Live Avatar's requirements (default: python3)")
     .addHelpText(
       'after',
-      examples(['clipfarm doctor', 'clipfarm doctor --coordinator farm.example:7400 --tls-ca ca.pem']),
+      examples([
+        'clipfarm doctor',
+        'clipfarm doctor --coordinator farm.example:7400 --tls-ca ca.pem',
+        'clipfarm doctor --gpu --checkout /opt/LiveAvatar --ckpt-dir /data/Wan2.2-S2V-14B --lora /data/liveavatar.safetensors',
+      ]),
     );
   act(command, run, doctor);
 };
 
-const doctor: Handler = async (context) => {
+const doctor: Handler = async (context, _operands, options) => {
+  const profile = options.gpu === true ? await wantedProfile(options) : null;
   const checks = [
     checkNode(process.versions.node),
     await checkFfmpeg(),
     await checkDisk(context.shell.environment.home),
   ];
-  checks.push(...(await checkFarm(context)));
+  checks.push(...(profile === null ? await checkFarm(context) : await checkGpuHost(profile)));
   if (context.json) context.printJson({ checks });
   else context.print(checks.flatMap((check) => checkLines(check, context.style)));
   return checks.every((check) => check.ok) ? exitCode.ok : exitCode.failure;
 };
+
+/** The profile that --gpu is about. What is missing of its paths is a failed check, not a refusal. */
+async function wantedProfile(options: RawOptions): Promise<ModelProfile> {
+  const name = flagValue(options, 'profile') ?? '';
+  const path = (flag: string): string | undefined => {
+    const given = flagValue(options, flag);
+    return given === undefined ? undefined : resolve(given);
+  };
+  const [checkout, ckptDir, lora] = [path('checkout'), path('ckptDir'), path('lora')];
+  const python = flagValue(options, 'python') ?? 'python3';
+  const host = { checkout: checkout ?? MISSING, ckpt_dir: ckptDir ?? MISSING, ...(lora && { lora }), python };
+  const file = path('profiles');
+  const own = file === undefined ? [] : await readProfileFile(file, host);
+  const profile = own.find((candidate) => candidate.name === name) ?? builtIn(name, own, host);
+  const { checkout: found, ckpt_dir: weights, ...rest } = profile;
+  return { ...rest, ...(found !== MISSING && { checkout: found }), ...(weights !== MISSING && { ckpt_dir: weights }) };
+}
+
+/** Stands for a path that was not given. */
+const MISSING = '/not-given';
+
+function builtIn(name: string, own: readonly ModelProfile[], host: HostPaths): ModelProfile {
+  const known = PROFILES.filter(({ dtype }) => dtype !== null);
+  if (known.some((profile) => profile.name === name)) return builtInModelProfile(name, host);
+  const names = [...known, ...own].map((profile) => profile.name).join(', ');
+  throw new FarmError('invalid_argument', `--profile: "${name}": is not known with a model; there is: ${names}`, {
+    field: '--profile',
+  });
+}
 
 function checkNode(version: string): Check {
   if (Number(version.split('.')[0]) >= NODE_MAJOR) return { name: 'node', ok: true, detail: version };
@@ -66,7 +107,7 @@ async function checkFfmpeg(): Promise<Check> {
     const { version } = await findFfmpeg();
     return { name: 'ffmpeg', ok: true, detail: version };
   } catch (error) {
-    return failed('ffmpeg', error, 'Install FFmpeg: sudo apt-get install ffmpeg');
+    return broken('ffmpeg', error, 'Install FFmpeg: sudo apt-get install ffmpeg');
   }
 }
 
@@ -97,7 +138,7 @@ async function checkFarm(context: Context): Promise<Check[]> {
   } catch (error) {
     if (context.shell.interrupted.aborted) throw error;
     return [
-      failed('coordinator', error, 'Start one with: clipfarm up'),
+      broken('coordinator', error, 'Start one with: clipfarm up'),
       { name: 'slots', ok: false, detail: 'not known without a coordinator', fix: 'See the check before this one.' },
     ];
   }
@@ -124,11 +165,6 @@ function troublesOf(node: Node): string[] {
   return node.slots
     .filter(({ state }) => state === SlotState.SLOT_STATE_RECOVERING)
     .map(({ info, stateReason }) => `${slotLabel(node.name, info?.slotId ?? '?')} is recovering: ${stateReason}`);
-}
-
-function failed(name: string, thrown: unknown, fallback: string): Check {
-  const error = FarmError.from(thrown);
-  return { name, ok: false, detail: error.message, fix: error.hint ?? fallback };
 }
 
 function checkLines({ name, ok, detail, fix }: Check, style: Style): string[] {
