@@ -47,6 +47,15 @@ test('the command line of a span on one GPU', () => {
   ]);
 });
 
+test('without weights of its own nothing is said of them', () => {
+  const plain = parseOptions(required, '/tmp');
+  const args = scriptArgs(plain, request, files);
+  assert.deepEqual(
+    args.filter((arg) => arg.includes('lora')),
+    [],
+  );
+});
+
 test('every rank of five is started with the same arguments and its own place', () => {
   const five = options('--tpp', '--compile');
   const args = scriptArgs(five, request, files);

@@ -79,7 +79,7 @@ export function sizeForPicture(width: number, height: number, tpp: boolean): Ups
  */
 export function scriptArgs(options: CliOptions, request: SpanRequest, files: RangeFiles): readonly string[] {
   const { width, height, prompt, sampleSteps, baseSeed, start, preRoll } = request;
-  const { tpp, checkout } = options;
+  const { tpp, checkout, lora } = options;
   if (prompt.includes('\0')) refuse(JSON.stringify(prompt), 'text without zero bytes', 'prompt');
   if (tpp && sampleSteps !== TPP_STEPS) {
     refuse(String(sampleSteps), `${TPP_STEPS}, because each of four GPUs does one step`, 'sample_steps');
@@ -101,12 +101,12 @@ export function scriptArgs(options: CliOptions, request: SpanRequest, files: Ran
     ['sample_steps', sampleSteps],
     ['sample_guide_scale', 0],
     ['training_config', options.trainingConfig ?? join(checkout, TRAINING_CONFIG)],
-    ['lora_path_dmd', options.lora],
+    ...(lora === undefined ? [] : ([['lora_path_dmd', lora]] as const)),
     ['num_gpus_dit', tpp ? TPP_RANKS - 1 : 1],
     ['save_file', files.output],
   ];
   const switches: readonly (readonly [string, boolean])[] = [
-    ['load_lora', true],
+    ['load_lora', lora !== undefined],
     ['convert_model_dtype', true],
     ['enable_vae_parallel', tpp],
     ['fp8', options.fp8],

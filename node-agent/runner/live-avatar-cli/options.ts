@@ -7,14 +7,14 @@ import { z } from 'zod';
 export interface CliOptions {
   /** Path of the agent's Unix socket. */
   readonly socket: string;
-  /** Python that has upstream's requirements, usually of a virtual environment. */
+  /** Name or path of a Python that has upstream's requirements, usually of a virtual environment. */
   readonly python: string;
   /** Unmodified checkout of Live Avatar. */
   readonly checkout: string;
   /** Folder of Wan2.2-S2V-14B. */
   readonly ckptDir: string;
-  /** Live Avatar's weights, a .safetensors file. */
-  readonly lora: string;
+  /** Live Avatar's weights, a .safetensors file; without them the plain model is run. */
+  readonly lora: string | undefined;
   /** Training settings that belong to the weights; upstream's own unless given. */
   readonly trainingConfig: string | undefined;
   /** fp8 weights; needs compute capability 8.9 or later. */
@@ -37,7 +37,7 @@ export interface CliOptions {
   readonly ffprobe: string;
 }
 
-const USAGE = `usage: main.ts --socket PATH --python FILE --checkout DIR --ckpt-dir DIR --lora FILE
+const USAGE = `usage: main.ts --socket PATH --python FILE --checkout DIR --ckpt-dir DIR [--lora FILE]
   [--training-config FILE] [--fp8] [--compile] [--tpp] [--t5-cpu] [--offload-kv-cache] [--online-decode]
   [--patience FACTOR] [--work-dir DIR] [--ffmpeg FILE] [--ffprobe FILE]`;
 
@@ -55,11 +55,15 @@ const flag = z.boolean().default(false);
 
 const schema = z.object({
   socket: z.string('accepted: the path of a Unix socket').min(1),
-  python: absolute,
+  python: z
+    .string('accepted: the name or the path of a program')
+    .regex(/^[^\0\s-][^\0]*$/, 'accepted: the name or the path of a program'),
   checkout: absolute,
   'ckpt-dir': absolute,
   // Upstream downloads 1.35 GB into its working directory for a name of the hub; a file is explicit and checkable.
-  lora: absolute.refine((path) => path.endsWith('.safetensors'), 'accepted: the absolute path of a .safetensors file'),
+  lora: absolute
+    .refine((path) => path.endsWith('.safetensors'), 'accepted: the absolute path of a .safetensors file')
+    .optional(),
   'training-config': absolute.optional(),
   fp8: flag,
   compile: flag,

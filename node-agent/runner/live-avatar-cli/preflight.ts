@@ -16,7 +16,7 @@ const WEIGHTS = [
 ] as const;
 
 /** The agent waits for the runner's first message, which tells the versions. */
-const VERSIONS_TIMEOUT_MS = 10_000;
+const PYTHON_TIMEOUT_MS = 10_000;
 
 /** Printed by the Python of the host, without importing anything heavy. */
 const VERSIONS = `import json, platform
@@ -36,18 +36,16 @@ print(json.dumps(found))`;
  */
 export async function checkHost(options: CliOptions, devices: string | undefined): Promise<void> {
   const { checkout, ckptDir, lora, python, trainingConfig, ffmpeg, ffprobe } = options;
-  await expectFile(
-    '--python',
-    python,
-    "the Python of the environment with the checkout's requirements",
-    constants.X_OK,
-  );
+  // Starts without importing anything; a name is looked up on the PATH.
+  await runTool(python, ['-c', 'pass'], { timeoutMs: PYTHON_TIMEOUT_MS }).catch((cause: unknown) => {
+    throw missing('--python', FarmError.from(cause).message, "a Python with the checkout's requirements", cause);
+  });
   await expectFile('--checkout', join(checkout, SCRIPT), 'a checkout of Live Avatar');
   for (const name of WEIGHTS) await expectFile('--ckpt-dir', join(ckptDir, name), 'the folder of Wan2.2-S2V-14B');
   if (!(await readdir(ckptDir)).some((name) => name.endsWith('.safetensors'))) {
     throw missing('--ckpt-dir', `${ckptDir} holds no .safetensors file`, 'the folder of Wan2.2-S2V-14B');
   }
-  await expectFile('--lora', lora, "Live Avatar's liveavatar.safetensors");
+  if (lora !== undefined) await expectFile('--lora', lora, "Live Avatar's liveavatar.safetensors");
   if (trainingConfig !== undefined) await expectFile('--training-config', trainingConfig, 'a YAML file');
   await expectFile('--work-dir', options.workDir, 'a folder that this user can write to', constants.W_OK);
   const needed = ranksOf(options);
@@ -67,7 +65,7 @@ export async function versionsOf(options: CliOptions): Promise<Readonly<Record<s
 
 async function pythonVersions(python: string): Promise<Readonly<Record<string, string>>> {
   try {
-    const { stdout } = await runTool(python, ['-c', VERSIONS], { timeoutMs: VERSIONS_TIMEOUT_MS });
+    const { stdout } = await runTool(python, ['-c', VERSIONS], { timeoutMs: PYTHON_TIMEOUT_MS });
     const found: unknown = JSON.parse(stdout.toString('utf8'));
     if (typeof found !== 'object' || found === null) return {};
     return Object.fromEntries(Object.entries(found).map(([name, version]) => [name, String(version).slice(0, 200)]));

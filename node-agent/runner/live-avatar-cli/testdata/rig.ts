@@ -30,7 +30,13 @@ export interface Inputs {
   readonly log: string;
   /** Clips 0 to 3, base seed 0. */
   readonly request: SpanRequest;
-  readonly options: readonly string[];
+  /** Where the imitations are, as a host's paths. */
+  readonly host: {
+    readonly python: string;
+    readonly checkout: string;
+    readonly ckpt_dir: string;
+    readonly lora: string;
+  };
   /** The stand-in's starts so far. */
   starts(): Promise<readonly Start[]>;
   /** Waits until so many processes have noted themselves. */
@@ -95,10 +101,10 @@ export async function makeInputs(t: TestContext): Promise<Inputs> {
     directory,
     workDir: path('work'),
     log,
-    options: [
-      ...['--python', python, '--checkout', path('checkout'), '--ckpt-dir', path('ckpt')],
-      ...['--lora', path('lora', 'liveavatar.safetensors'), '--work-dir', path('work')],
-    ],
+    host: {
+      ...{ python, checkout: path('checkout'), ckpt_dir: path('ckpt') },
+      lora: path('lora', 'liveavatar.safetensors'),
+    },
     request: {
       ...{ leaseId: 'lease-1', jobId: 'job-1', span: 0, start: 0, end: 3, preRoll: 0, continues: null, clips: 5 },
       ...{ width: WIDTH, height: HEIGHT, sampleSteps: 4, baseSeed: 0, prompt: 'a woman talks', anchored: false },
@@ -138,9 +144,11 @@ export async function startRig(
   const frames: ArrivedFrame[] = [];
   const taken = new Map<string, number>();
   let arrived = Promise.withResolvers<void>();
+  const { python, checkout, ckpt_dir, lora } = inputs.host;
+  const host = ['--python', python, '--checkout', checkout, '--ckpt-dir', ckpt_dir, '--lora', lora];
   const runner = await RunnerProcess.start({
     command: process.execPath,
-    args: [MAIN, ...inputs.options, ...args],
+    args: [MAIN, ...host, '--work-dir', inputs.workDir, ...args],
     env: {
       PATH: `${join(inputs.directory, 'bin')}:${process.env.PATH}`,
       ...{ STAND_IN: fault, STAND_IN_LOG: inputs.log, CUDA_VISIBLE_DEVICES: devices },
