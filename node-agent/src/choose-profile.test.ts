@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { GIB } from '@clipfarm/shared/model/gpu-cost';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
@@ -9,7 +9,7 @@ import { agentConfigFromArgs } from './config.ts';
 import { testGpu } from './gpu/testdata.ts';
 import { LoadGate } from './load-gate.ts';
 
-const where = ['--checkout', '/opt/LiveAvatar', '--ckpt-dir', '/data/Wan', '--python', '/venv/bin/python3'] as const;
+const where = ['--checkout', '/opt/LiveAvatar', '--ckpt-dir', '/data/Wan', '--python', process.execPath] as const;
 const env = { PATH: '/bin', PYTHONPATH: '/mine', CLIPFARM_TOKEN: 'secret', NCCL_IB_DISABLE: '1', OTHER: 'x' };
 const host = {
   gpus: [testGpu(0), testGpu(1)],
@@ -20,7 +20,7 @@ const host = {
 async function slotsFor(...argv: readonly string[]) {
   const config = agentConfigFromArgs(argv, { env: {}, hostName: 'h', homeDir: '/home' });
   assert.ok(config !== null);
-  return slotProfiles(await chooseProfile(config), config, host);
+  return slotProfiles(await chooseProfile(config, { PATH: dirname(process.execPath) }), config, host);
 }
 
 /** A file with one profile. */
@@ -34,7 +34,7 @@ test('a built-in profile starts the Python runner on one GPU a slot, with an env
   const slots = await slotsFor('--profile', 'single-80g', '--lora', '/data/lora.safetensors', '--compile', ...where);
   assert.equal(slots.length, 2);
   const [, second] = slots;
-  assert.equal(second?.runner.command, '/venv/bin/python3');
+  assert.equal(second?.runner.command, process.execPath);
   assert.deepEqual(second?.runner.args, [
     ...['-m', 'live_avatar', '--checkout', '/opt/LiveAvatar', '--ckpt-dir', '/data/Wan'],
     ...['--lora', '/data/lora.safetensors', '--dtype', 'bf16', '--compile'],
@@ -54,15 +54,26 @@ test('a built-in profile starts the Python runner on one GPU a slot, with an env
 test("an operator's profile sets arguments and variables, and upstream's script is run by Node", async (t) => {
   const file = fileWith(
     t,
-    `{ name: script, runner: live-avatar-cli, dtype: fp8, flags: { t5-cpu: true, patience: 2, off: false },
+    `{ name: script, runner: live-avatar-cli, lora: /l.safetensors, dtype: fp8, flags: { t5-cpu: true, patience: 2, off: false },
        env: { pass: [NCCL_IB_DISABLE, ABSENT], set: { A: "1" } } }`,
   );
   const [slot] = await slotsFor('--profiles', file, '--profile', 'script', '--gpus', '0', ...where);
   assert.equal(slot?.runner.command, '/node');
   assert.match(slot?.runner.args[0] ?? '', /node-agent\/runner\/live-avatar-cli\/main\.ts$/);
   assert.deepEqual(slot?.runner.args.slice(1), [
-    ...['--python', '/venv/bin/python3', '--checkout', '/opt/LiveAvatar', '--ckpt-dir', '/data/Wan'],
-    ...['--ffmpeg', '/ffmpeg', '--ffprobe', '/ffprobe', '--fp8', '--t5-cpu', '--patience', '2'],
+    ...['--python', process.execPath, '--checkout', '/opt/LiveAvatar', '--ckpt-dir', '/data/Wan'],
+    ...[
+      '--lora',
+      '/l.safetensors',
+      '--ffmpeg',
+      '/ffmpeg',
+      '--ffprobe',
+      '/ffprobe',
+      '--fp8',
+      '--t5-cpu',
+      '--patience',
+      '2',
+    ],
   ]);
   assert.deepEqual(slot?.capabilities, { setEnd: false, continues: false });
   assert.partialDeepStrictEqual(slot?.runner.env, { A: '1', NCCL_IB_DISABLE: '1', CUDA_VISIBLE_DEVICES: '0' });
@@ -90,6 +101,7 @@ test('what can not run is refused before anything starts', async (t) => {
     [['--profile', 'single-80g'], /--profile\.checkout: is missing/],
     [['--profiles', file, '--profile', 'other'], /--profile: "other": is not known; there is: .*synthetic, pretend/],
     [['--profiles', file, '--profile', 'pretend'], /flags\.memory-gib: "much": accepted: a number/],
+    [['--profile', 'single-80g', ...where, '--python', 'no-python'], /--python: "no-python": there is no such program/],
     [['--profile', 'tpp-5x80g', ...where], /5 GPUs each need 5, 2 of this host's 2/],
   ] as const) {
     await assert.rejects(slotsFor(...argv), { message }, argv.join(' '));

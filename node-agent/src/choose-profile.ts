@@ -1,3 +1,5 @@
+import { access, constants } from 'node:fs/promises';
+import { delimiter, isAbsolute, join, resolve } from 'node:path';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { GpuReading } from '@clipfarm/shared/gpu/nvidia-smi';
 import { builtInModelProfile, type ModelProfile } from '@clipfarm/shared/live-avatar/model-profile';
@@ -15,6 +17,8 @@ export type ChosenProfile =
   | { readonly kind: 'synthetic'; readonly settings: SyntheticSettings; readonly name: string }
   | { readonly kind: 'model'; readonly profile: ModelProfile };
 
+type Environment = Readonly<Record<string, string | undefined>>;
+
 type Wanted = Pick<AgentConfig, 'profile' | 'profilesFile' | 'host' | 'model' | 'synthetic' | 'slots' | 'gpus'>;
 
 /**
@@ -22,11 +26,11 @@ type Wanted = Pick<AgentConfig, 'profile' | 'profilesFile' | 'host' | 'model' | 
  *
  * @throws FarmError naming the flag or the place in the file; `failed_precondition` for a profile without a runner
  */
-export async function chooseProfile(config: Wanted): Promise<ChosenProfile> {
+export async function chooseProfile(config: Wanted, env: Environment): Promise<ChosenProfile> {
   const { profile: name, profilesFile, host, model, synthetic } = config;
   const builtIn = PROFILES.some((profile) => profile.name === name);
   if (name === 'synthetic') return { kind: 'synthetic', settings: synthetic, name };
-  if (builtIn) return { kind: 'model', profile: builtInModelProfile(name, host, model) };
+  if (builtIn) return withPython(builtInModelProfile(name, host, model), env);
   const own = profilesFile === undefined ? [] : await readProfileFile(profilesFile, host);
   const profile = own.find((candidate) => candidate.name === name);
   if (profile === undefined) {
@@ -35,8 +39,31 @@ export async function chooseProfile(config: Wanted): Promise<ChosenProfile> {
       field: '--profile',
     });
   }
-  if (profile.runner !== 'synthetic') return { kind: 'model', profile };
+  if (profile.runner !== 'synthetic') return withPython(profile, env);
   return { kind: 'synthetic', settings: syntheticSettings(profile), name };
+}
+
+/** The profile with the whole path of its Python, because not every runner looks it up. */
+async function withPython(profile: ModelProfile, env: Environment): Promise<ChosenProfile> {
+  return { kind: 'model', profile: { ...profile, python: await findProgram(profile.python, env.PATH ?? '') } };
+}
+
+/** @throws FarmError `failed_precondition` when there is no such program */
+async function findProgram(program: string, path: string): Promise<string> {
+  const candidates = program.includes('/')
+    ? [resolve(program)]
+    : path.split(delimiter).map((dir) => join(dir, program));
+  for (const candidate of candidates) {
+    const runnable = await access(candidate, constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (runnable && isAbsolute(candidate)) return candidate;
+  }
+  throw new FarmError('failed_precondition', `--python: "${program}": there is no such program`, {
+    field: '--python',
+    hint: 'clipfarm doctor --gpu',
+  });
 }
 
 /** A slot's runner for every slot that the agent offers. */

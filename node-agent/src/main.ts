@@ -34,7 +34,7 @@ try {
 /** Runs the agent until it has left. */
 async function serve(config: AgentConfig): Promise<void> {
   const log = createLogger({ name: 'agent', level: config.logLevel, pretty: config.logPretty });
-  const chosen = await chooseProfile(config);
+  const chosen = await chooseProfile(config, process.env);
   // Wrong addresses, tokens and certificates are refused now, not at the first connection.
   const channels = new Map(config.coordinators.map((at) => [at, clientChannel({ address: at, ...config.access })]));
   const { ffmpeg, ffprobe, version: ffmpegVersion } = await findFfmpeg(config.ffmpeg);

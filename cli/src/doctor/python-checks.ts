@@ -132,7 +132,11 @@ function judgeAttention({ torch, flash, flash3 }: Probed): Check {
 function judgeFp8({ fp8, devices }: Probed, wanted: boolean): Check {
   const capable = devices.length > 0 && devices.every(([major, minor]) => major > 8 || (major === 8 && minor >= 9));
   if (fp8 && capable) return passed('fp8', 'torch and every GPU can');
-  const why = capable ? 'torch is too old' : 'not every GPU has compute capability 8.9 or more';
+  const why = capable
+    ? 'torch is too old'
+    : devices.length === 0
+      ? 'torch finds no GPU'
+      : 'not every GPU has compute capability 8.9 or more';
   if (!wanted) return passed('fp8', `not possible: ${why}; bf16 is used`);
   return failed('fp8', why, 'Use a profile with bf16, or GPUs of the Ada, Hopper or Blackwell generation.');
 }

@@ -54,8 +54,8 @@ export function formSlots(profile: ModelProfile, found: readonly GpuReading[], w
     const need = `${count === 0 ? 1 : count} slots of ${perSlot} GPUs each need ${Math.max(1, count) * perSlot}`;
     throw unable(profile, [`${need}, ${able.length} of this host's ${found.length} GPUs can be used`, ...problems]);
   }
-  const limit = profile.host_memory_gib === undefined ? Number.POSITIVE_INFINITY : profile.host_memory_gib * GIB;
-  const share = Math.min(limit, Math.floor((wish.hostBytes * (1 - HOST_RESERVE)) / count));
+  const { host_memory_gib: declared } = profile;
+  const share = declared === undefined ? Math.floor((wish.hostBytes * (1 - HOST_RESERVE)) / count) : declared * GIB;
   checkHost(profile, share, count, wish.hostBytes);
   return Array.from({ length: count }, (_, n) => {
     const gpus = able.slice(n * perSlot, (n + 1) * perSlot);
@@ -105,7 +105,10 @@ function checkHost(profile: ModelProfile, share: number, count: number, hostByte
   const needed = hostBytesToLoad(use);
   if (share >= needed) return;
   const gib = (bytes: number) => (bytes / GIB).toFixed(1);
-  const has = `${count} slots on ${gib(hostBytes)} GiB may use ${gib(share)} GiB each`;
+  const declared = profile.host_memory_gib !== undefined;
+  const has = declared
+    ? `the profile allows ${gib(share)}`
+    : `${count} slots on ${gib(hostBytes)} GiB may use ${gib(share)} GiB each`;
   throw unable(profile, [`loading the model needs ${gib(needed)} GiB of the host's memory, ${has}: use fewer slots`]);
 }
 

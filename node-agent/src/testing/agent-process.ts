@@ -16,8 +16,11 @@ export class AgentProcess {
   /** Everything that it printed. */
   output = '';
 
-  private constructor(args: readonly string[]) {
-    this.child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  private constructor(args: readonly string[], env: Readonly<Record<string, string>>) {
+    this.child = spawn(process.execPath, [MAIN, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...env },
+    });
     this.exited = once(this.child, 'exit').then(([code, signal]) => ({ code, signal }));
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.on('data', (part: Buffer) => {
@@ -27,9 +30,15 @@ export class AgentProcess {
   }
 
   /** Starts an agent, which is killed after the test at the latest. */
-  static start(t: TestContext, stateDir: string, coordinator: string, args: readonly string[] = []): AgentProcess {
+  static start(
+    t: TestContext,
+    stateDir: string,
+    coordinator: string,
+    args: readonly string[] = [],
+    env: Readonly<Record<string, string>> = {},
+  ): AgentProcess {
     const flags = ['--coordinator', coordinator, '--state-dir', stateDir, '--name', 'test', '--log-level', 'debug'];
-    const agent = new AgentProcess([...flags, ...args]);
+    const agent = new AgentProcess([...flags, ...args], env);
     t.after(() => agent.kill());
     return agent;
   }

@@ -55,6 +55,7 @@ const modelProfile = z
     tpp: z.boolean().default(false),
     gpus_per_slot: z.number().int().min(0).max(16).optional(),
     memory_gib_per_gpu: gib.optional(),
+    /** Memory of the host that a slot may use; goes before what the agent works out. */
     host_memory_gib: gib.optional(),
     /** Largest picture in units of 64x64 pixels. */
     max_units: z.number().int().min(1).max(MAX_UNITS_TPP).optional(),
@@ -135,8 +136,10 @@ export function checkModelProfile(source: unknown, where: string, host: HostPath
     for (const [field, flag] of [
       ['checkout', '--checkout'],
       ['ckpt_dir', '--ckpt-dir'],
+      ['lora', '--lora'],
     ] as const) {
-      if (profile[field] !== undefined) continue;
+      // The farm's own runner can run the plain model; upstream's script would download the LoRA.
+      if (profile[field] !== undefined || (field === 'lora' && runner === 'live-avatar')) continue;
       throw new FarmError('invalid_argument', `${where}.${field}: is missing; accepted: an absolute path`, {
         field: `${where}.${field}`,
         hint: `Give it in the profile, or to the agent with ${flag}.`,

@@ -46,7 +46,7 @@ test('a profile of an operator is read with everything in it, and the rest fille
 
 test('JSON is accepted, and what a profile leaves open comes from the host', () => {
   assert.equal(parseProfiles(least, 'p.json')[0]?.python, 'python3');
-  const host = { checkout: '/c', ckpt_dir: '/w', python: '/venv/python' };
+  const host = { checkout: '/c', ckpt_dir: '/w', lora: '/l.safetensors', python: '/venv/python' };
   const [own] = parseProfiles('profiles: [{ name: b, runner: live-avatar-cli }]', 'p', host);
   assert.partialDeepStrictEqual(own, { ...host, warm_up_seconds: 200 });
   const [tpp] = parseProfiles('profiles: [{ name: b, runner: live-avatar, tpp: true }]', 'p', host);
@@ -90,6 +90,7 @@ test('a file that is no list of profiles is refused with the place', async (t) =
     ['a: &a [1]\nprofiles: [*a]', /is no YAML/],
     [`profiles:\n${`  - ${least.slice(13, -2)}\n`.repeat(2)}`, /profile "a" is there twice/],
     ['profiles: [{ name: a, runner: live-avatar }]', /profiles\[0\]\.checkout: is missing/],
+    ['profiles: [{ name: a, runner: live-avatar-cli, checkout: /c, ckpt_dir: /w }]', /profiles\[0\]\.lora: is missing/],
   ] as const) {
     assert.throws(() => parseProfiles(text, 'p.yaml'), { code: 'invalid_argument', message }, text);
   }
