@@ -25,6 +25,7 @@ import type { Fit, Fleet } from './fleet.ts';
 import type { InputKeeper } from './input-keeper.ts';
 import { type CheckedSpec, checkSpec } from './job-spec.ts';
 import type { Jobs } from './jobs.ts';
+import { Mutex } from './mutex.ts';
 
 /** A job that was checked and whose inputs are not prepared yet. */
 type Draft = Omit<JobDefinition, 'reference' | 'modelAudio'>;
@@ -46,6 +47,8 @@ export class Submissions {
   readonly #inputs: InputKeeper;
   readonly #audio: AudioLibrary;
   readonly #ffmpeg: Ffmpeg;
+  /** One picture at a time, because the largest takes 1.4 GB while it is prepared. */
+  readonly #pictures = new Mutex();
   readonly #drawSeed: () => number;
 
   /** @param drawSeed a base seed for jobs that bring none */
@@ -97,7 +100,8 @@ export class Submissions {
 
   async #draft(spec: CheckedSpec, jobId: string, idempotencyKey: string | undefined): Promise<Draft> {
     const { settings, notes } = resolveSettings(spec.settings);
-    const image = await probeImage(this.#ffmpeg, await this.#inputPath(spec.imageSha256, 'image'));
+    const path = await this.#inputPath(spec.imageSha256, 'image');
+    const image = await this.#pictures.run(() => probeImage(this.#ffmpeg, path));
     checkImage(image.width, image.height);
     const picture = checkPicture(image.width, image.height, settings.size, MAX_UNITS_TPP);
     await this.#inputPath(spec.audioSha256, 'audio');
@@ -157,7 +161,8 @@ export class Submissions {
   async #prepareReference(draft: Draft): Promise<ContentRef> {
     const out = join(this.#store.tempDir(), `reference-${randomUUID()}.png`);
     const source = await this.#inputPath(draft.imageSha256, 'image');
-    await prepareReference(this.#ffmpeg, source, { width: draft.width, height: draft.height }, out);
+    const { width, height } = draft;
+    await this.#pictures.run(() => prepareReference(this.#ffmpeg, source, { width, height }, out));
     return this.#keep(out);
   }
 
