@@ -1,5 +1,8 @@
 import type { RunnerErrorClass } from '../../src/runner/protocol.ts';
 
+/** What upstream logs about its video instead of failing. */
+export const SWALLOWED = /(save_video failed, error|merge_video_audio failed with error): .*/;
+
 /** How a process of upstream's ended. */
 export interface RankEnd {
   readonly rank: number;
@@ -46,6 +49,11 @@ const RULES: readonly Rule[] = [
     pattern: /No space left on device|Disk quota exceeded/,
     errorClass: 'environment',
     meaning: 'the disk of the work folder is full',
+  },
+  {
+    pattern: /save_video failed, error:|^FileNotFoundError: video file /,
+    errorClass: 'environment',
+    meaning: 'upstream could not write its video: the disk or its FFmpeg failed',
   },
   {
     pattern: /EADDRINUSE|address already in use/i,

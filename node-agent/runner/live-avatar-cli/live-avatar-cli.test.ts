@@ -121,8 +121,8 @@ test('when one rank fails the others are ended, and its words are the evidence',
 });
 
 const failures: readonly (readonly [fault: string, errorClass: string, message: RegExp])[] = [
-  ['truncated', 'crash', /has 121 frames; 141 were expected/],
-  ['nofile', 'environment', /FileNotFoundError: video file/],
+  ['truncated', 'crash', /has 121 frames; 141 were expected; upstream: save_video failed, error: .*Broken pipe/],
+  ['nofile', 'environment', /could not write its video: .*FileNotFoundError: video file/],
   ['oom', 'out_of_memory', /CUDA out of memory.*\(while denoising, 3 clips\)/],
   ['argparse', 'environment', /refused its command line.*unrecognized arguments: --fp8/],
   ['weights', 'environment', /Wan2\.1_VAE\.pth.*\(while loading/],

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { RunnerFailure } from '../common/runner-failure.ts';
 import { type CallProgress, denoisedShare, NOTHING_YET, type Phase, PromptEcho, readLine } from './call-progress.ts';
 import { clipsOfCall, type RankCommand } from './command.ts';
-import { diagnose } from './failure.ts';
+import { diagnose, SWALLOWED } from './failure.ts';
 import { callShare, silenceLimit } from './phase-limits.ts';
 import { startRanks } from './ranks.ts';
 import { folderBytes, gpuMemoryBytes, groupMemoryBytes } from './resources.ts';
@@ -30,6 +30,8 @@ export interface CallFigures {
   readonly peakMemoryBytes: number;
   /** Most that all processes together had resident. */
   readonly hostBytes: number;
+  /** What upstream logged about its video instead of failing. */
+  readonly complaints: readonly string[];
 }
 
 /** Milliseconds between looks at the time, the memory and the disk. */
@@ -187,6 +189,7 @@ class Watch {
       renderSeconds: secondsSince(begin),
       peakMemoryBytes: this.#peakMemoryBytes,
       hostBytes: this.#hostBytes,
+      complaints: [...this.#lines.values()].flat().flatMap((line) => SWALLOWED.exec(line)?.[0] ?? []),
     };
   }
 

@@ -114,7 +114,11 @@ export class CliRenderer implements Renderer {
     const { ffmpeg, ffprobe, patience } = this.#options;
     const expected = { width, height, frames: producedFrames(request) };
     const timeoutMs = (PROBE_MS + PROBE_MS_PER_CLIP * clipsOfCall(request)) * Math.max(1, patience);
-    const remarks = await checkVideo(ffprobe, path, expected, { signal: control.cancel, timeoutMs });
+    const remarks = await checkVideo(ffprobe, path, expected, { signal: control.cancel, timeoutMs }).catch(
+      (error: unknown) => {
+        throw withComplaints(error, figures.complaints);
+      },
+    );
     for (const remark of remarks) process.stderr.write(`lease ${leaseId}: ${remark}\n`);
     const renderSeconds = figures.renderSeconds / clipsOfCall(request);
     const { peakMemoryBytes, hostBytes } = figures;
@@ -142,6 +146,12 @@ function* blocks(frames: number): Generator<number> {
     yield count;
     from += count;
   }
+}
+
+/** A failure with what upstream said, which ended with status 0. */
+function withComplaints(error: unknown, complaints: readonly string[]): unknown {
+  if (!(error instanceof RunnerFailure) || complaints.length === 0) return error;
+  return new RunnerFailure(error.errorClass, `${error.message}; upstream: ${complaints.join('; ')}`, error.numbers);
 }
 
 /** A TCP port of this host that was free just now. */

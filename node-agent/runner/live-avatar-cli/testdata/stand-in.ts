@@ -142,6 +142,7 @@ function save(image: string, audio: string, output: string, frames: number, seed
     info('save_video failed, error: [Errno 32] Broken pipe');
     raise(`FileNotFoundError: video file ${output} does not exist`);
   }
+  if (fault === 'truncated') info('save_video failed, error: [Errno 32] Broken pipe');
   const png = readFileSync(image);
   const [width, height] = [png.readUInt32BE(16), png.readUInt32BE(20)];
   const count = fault === 'truncated' ? frames - 20 : frames;
