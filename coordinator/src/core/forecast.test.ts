@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { type ForecastSlot, geometryKey, newForecast, noteMeasured, secondsPerClip } from './forecast.ts';
+import {
+  type ForecastSlot,
+  geometryKey,
+  measuredSeconds,
+  newForecast,
+  noteMeasured,
+  notePeak,
+  peakOf,
+  secondsPerClip,
+} from './forecast.ts';
 
 const geometry = { width: 704, height: 384, sampleSteps: 4 };
 
@@ -60,4 +69,21 @@ test('a forecast stays within what was measured and follows a change', () => {
 test('geometries that are equal share their measurements', () => {
   assert.equal(secondsPerClip(measured(slot('a/0'), 5), slot('a/0'), { ...geometry }, 12), 5);
   assert.notEqual(geometryKey({ ...geometry, width: 7, height: 4384 }), geometryKey({ ...geometry, width: 74 }));
+});
+
+test('of the memory that calls reserved the most is remembered, by profile and picture', () => {
+  const table = newForecast();
+  assert.equal(peakOf(table, 'single-80g', geometry), 0);
+  for (const bytes of [70, 75, 72]) notePeak(table, 'single-80g', geometry, bytes);
+  assert.equal(peakOf(table, 'single-80g', geometry), 75);
+  assert.equal(peakOf(table, 'single-80g', { ...geometry, sampleSteps: 3 }), 0);
+  assert.equal(peakOf(table, 'other', geometry), 0);
+});
+
+test('measured seconds are those of the slot, or of its profile where nothing is declared', () => {
+  const table = measured(slot('a/0'), 5);
+  assert.equal(measuredSeconds(table, slot('a/0'), geometry), 5);
+  assert.equal(measuredSeconds(table, slot('b/0'), geometry), 5);
+  assert.equal(measuredSeconds(table, slot('b/0', 'single-80g', 3), geometry), 0);
+  assert.equal(measuredSeconds(table, slot('b/0', 'other'), geometry), 0);
 });

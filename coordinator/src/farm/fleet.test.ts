@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ManualClock } from '@clipfarm/shared/clock';
-import type { SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { SlotInfo, type SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { GIB } from '@clipfarm/shared/model/gpu-cost';
 import { DEFAULT_POLICY } from '../core/schedule-model.ts';
 import { attach, commit, grant, memoryFarm, submit } from './farm-fixture.ts';
@@ -152,6 +152,68 @@ test('a slot starts from a prior and then goes by what it measured; nonsense is 
   farm.fleet.noteClip(slot, definition, 7, 0);
   assert.equal(farm.fleet.secondsPerClip(slot, definition), 7);
   assert.equal(farm.fleet.scheduleInput().secondsPerClip(slot, definition), 7);
+});
+
+test('a picture that has peaked above the memory of a card is not given to it again, nor to its like', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const job = await submit(farm);
+  const own = { profile: 'own', runnerKind: 'live-avatar', dtype: 'bf16', declaredSecondsPerClip: 0 };
+  await attach(farm, 'large', [{ ...own, memoryBytes: 140 * GIB }]);
+  await attach(farm, 'small', [{ ...own, memoryBytes: 79 * GIB }]);
+  const fits = () => farm.fleet.slots().map((slot) => farm.fleet.canRender(slot, job.definition));
+  assert.deepEqual(fits(), [true, true]);
+  const slot = farm.fleet.slot('large', '0') ?? assert.fail('no slot');
+  farm.fleet.noteClip(slot, job.definition, 5, 81 * GIB);
+  farm.fleet.noteClip(slot, job.definition, 5, 70 * GIB);
+  assert.deepEqual(fits(), [true, false]);
+  const [ofLarge, ofSmall] = farm.fleet.fits(job.definition);
+  assert.match(ofLarge?.detail ?? '', /about 5\.0 s a clip as measured/);
+  assert.match(ofSmall?.detail ?? '', /took 81\.0 GiB per GPU, card has 79\.0 GiB/);
+});
+
+test("upstream's script gets only as many clips as its host can keep, and no job that its host can't load", async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const job = await submit(farm);
+  const script = {
+    profile: 'script',
+    runnerKind: 'live-avatar-cli',
+    dtype: 'fp8',
+    memoryBytes: 80 * GIB,
+    fixedEnd: true,
+  };
+  const hosts = [0.9 * 128, 34, 30].map((gib) => ({ ...script, hostMemoryBytes: gib * GIB }));
+  await attach(farm, 'n', hosts);
+  const input = farm.fleet.scheduleInput();
+  assert.deepEqual(
+    input.slots.map((slot) => [slot.fixedEnd, input.fits(slot, job), input.leaseLimit(slot, job)]),
+    [
+      [true, true, 166],
+      [true, true, 26],
+      [true, false, 19],
+    ],
+  );
+});
+
+test('a slot keeps the call of its last lease open until it says otherwise or gets the next one', async () => {
+  const farm = await farmWithLease();
+  const { fleet, nodes, job, leaseId } = farm;
+  const open = () => fleet.slot('n', '0')?.openCall ?? null;
+  await attach(farm, 'n', [{ continues: true }, {}]);
+  await commit(farm, job, leaseId, 10, 20);
+  const call = { jobId: 'job-1', leaseId, begin: 9, end: 20 };
+  assert.deepEqual(open(), call);
+  const says = (state: SlotState, openLeaseId: string) => {
+    const status = { slotId: '0', state, leaseId: '', currentClip: 0, clipProgress: 0, stateReason: '', openLeaseId };
+    nodes.seen('n', [status]);
+    return open();
+  };
+  // What was sent before the lease ended says nothing yet.
+  assert.deepEqual(says('SLOT_STATE_RENDERING', ''), call);
+  assert.deepEqual(says('SLOT_STATE_IDLE', leaseId), call);
+  assert.equal(says('SLOT_STATE_IDLE', ''), null);
+  says('SLOT_STATE_IDLE', leaseId);
+  nodes.slotChanged('n', SlotInfo.fromPartial({ slotId: '0', profile: 'synthetic', continues: false }));
+  assert.equal(open(), null);
 });
 
 test('who holds slots is charged for them, and is forgotten some time after the last one', async () => {
