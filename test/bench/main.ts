@@ -1,5 +1,6 @@
 import { cpus, loadavg } from 'node:os';
 import { benchFleet } from './fleet.ts';
+import { benchRecovery } from './recovery.ts';
 import { benchScale } from './scale.ts';
 import { benchStitch } from './stitch.ts';
 
@@ -46,6 +47,20 @@ const scale = await benchScale();
 table(
   'Coordinator in memory: 1000 slots, 200 jobs of 2000 clips',
   scale.map(({ what, millis }) => ({ what, ms: millis.toFixed(2) })),
+);
+
+const recovery = await benchRecovery();
+const found = recovery[0];
+table(
+  `Restart of a coordinator: ${found?.jobs} live jobs of 2000 clips, ${found?.clips} clips committed, ${found?.leases} leases`,
+  recovery.map((row) => ({
+    journal: row.journal,
+    snapshots: row.snapshots ? 'yes' : 'no',
+    'load s': (row.loadMillis / 1000).toFixed(2),
+    'take over s': (row.takeOverMillis / 1000).toFixed(2),
+    'process start to leading s': (row.allMillis / 1000).toFixed(2),
+    'RSS MB': Math.round(row.rssMegabytes),
+  })),
 );
 
 const clips = 400;
