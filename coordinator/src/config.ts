@@ -24,6 +24,7 @@ Runs the coordinator: accepts jobs, schedules clips onto node agents, stitches t
                             PEM files for TLS to NATS
   --nats-monitor URL[,URL]  HTTP monitoring of the servers; with it the start checks that every write is synced
   --nats-replicas N         copies of everything (default 3 in a cluster, 1 otherwise)
+  --check-journal           look whether that NATS can keep the journal safely, say so as JSON, and end
   --nats-allow-unsafe       go on where acknowledged events could be lost
   --election-millis N       lifetime of the lead without renewal, with NATS (default 4500; fixed when first opened)
   --artifacts WHERE         where files are kept; several coordinators must share it (default DIR/artifacts):
@@ -95,6 +96,7 @@ const schema = z
     'nats-key': path.optional(),
     'nats-monitor': z.string().optional(),
     'nats-replicas': whole(1, 5).optional(),
+    'check-journal': z.boolean().default(false),
     'nats-allow-unsafe': z.boolean().default(false),
     'election-millis': whole(1000, 60_000).default(4500),
     artifacts: z.string().optional(),
@@ -174,6 +176,7 @@ export function coordinatorConfig(argv: readonly string[], env: NodeJS.ProcessEn
   const options = Object.fromEntries(valueFlags.map((flag) => [flag, { type: 'string' as const }]));
   const booleans = {
     insecure: { type: 'boolean' },
+    'check-journal': { type: 'boolean' },
     'nats-allow-unsafe': { type: 'boolean' },
     'webhook-allow-private': { type: 'boolean' },
     'webhook-url': { type: 'string', multiple: true },
@@ -196,6 +199,12 @@ export function coordinatorConfig(argv: readonly string[], env: NodeJS.ProcessEn
   if (config.advertise !== undefined) parseAddress(config.advertise, '--advertise');
   parseAddress(config.admin, '--admin');
   const forNats = Object.keys(given).find((flag) => flag.startsWith('nats-') || flag === 'election-millis');
+  if (config.journal === 'sqlite' && config['check-journal']) {
+    throw new FarmError('invalid_argument', '--check-journal: needs a journal in NATS', {
+      field: '--check-journal',
+      hint: 'Add --journal nats://HOST[:PORT][,HOST...].',
+    });
+  }
   if (config.journal === 'sqlite' && forNats !== undefined) {
     throw new FarmError('invalid_argument', `--${forNats}: has no effect with --journal sqlite`, {
       field: `--${forNats}`,

@@ -4,10 +4,12 @@ import { exitCodeOf, FarmError } from '@clipfarm/shared/errors';
 import { createLogger } from '@clipfarm/shared/log';
 import { coordinatorConfig, USAGE } from './config.ts';
 import { startCoordinator } from './coordinator.ts';
+import { checkJournal } from './open-journal.ts';
 
 try {
   const config = coordinatorConfig(process.argv.slice(2), process.env);
   if (config === null) process.stdout.write(USAGE);
+  else if (config['check-journal']) process.stdout.write(`${JSON.stringify(await checkJournal(config))}\n`);
   else await serve(config);
 } catch (error) {
   const failure = FarmError.from(error);

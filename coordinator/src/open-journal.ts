@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { backoffDelay } from '@clipfarm/shared/backoff';
+import { systemClock } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
 import type { NatsConnection } from 'nats';
@@ -8,6 +9,7 @@ import type { Metrics } from './admin/metrics.ts';
 import type { CoordinatorConfig } from './config.ts';
 import type { Election } from './journal/election.ts';
 import type { Journal } from './journal/journal.ts';
+import type { NatsFinding } from './journal/nats-inspect.ts';
 import { sqliteElection } from './journal/sqlite-election.ts';
 import { openSqliteJournal } from './journal/sqlite-journal.ts';
 
@@ -36,23 +38,36 @@ export async function openJournal(config: CoordinatorConfig, metrics: Metrics, l
   }
   // Loaded only where it is used: a farm on one machine needs no NATS.
   const { openJetStreamJournal } = await import('./journal/open-jetstream-journal.ts');
-  const tls = present({ ca: config['nats-ca'], cert: config['nats-cert'], key: config['nats-key'] });
   const open = () =>
     openJetStreamJournal({
-      servers: config.journal.split(',').map((server) => (server.includes('://') ? server : `nats://${server}`)),
-      prefix: config['nats-prefix'],
+      ...natsOptions(config),
       allowUnsafe: config['nats-allow-unsafe'],
       leaseMillis: config['election-millis'],
       onAppend,
       log,
-      ...(Object.keys(tls).length === 0 ? {} : { tls }),
-      ...present({
-        credentialsFile: config['nats-credentials'],
-        replicas: config['nats-replicas'],
-        monitors: config['nats-monitor']?.split(','),
-      }),
     });
   return whenAvailable(open, log);
+}
+
+/** Looks whether the NATS that the configuration names can keep the journal. */
+export async function checkJournal(config: CoordinatorConfig): Promise<readonly NatsFinding[]> {
+  const { checkNats } = await import('./journal/nats-check.ts');
+  return checkNats({ ...natsOptions(config), clock: systemClock });
+}
+
+/** How NATS is reached, as configured. */
+function natsOptions(config: CoordinatorConfig) {
+  const tls = present({ ca: config['nats-ca'], cert: config['nats-cert'], key: config['nats-key'] });
+  return {
+    servers: config.journal.split(',').map((server) => (server.includes('://') ? server : `nats://${server}`)),
+    prefix: config['nats-prefix'],
+    ...(Object.keys(tls).length === 0 ? {} : { tls }),
+    ...present({
+      credentialsFile: config['nats-credentials'],
+      replicas: config['nats-replicas'],
+      monitors: config['nats-monitor']?.split(','),
+    }),
+  };
 }
 
 /** Repeats `open` while NATS can't be reached or elects: coordinators and servers may be started in any order. */

@@ -9,6 +9,7 @@ import { PROFILES } from '@clipfarm/shared/model/profiles';
 import type { Context } from '../context.ts';
 import { broken, type Check } from '../doctor/check.ts';
 import { checkGpuHost } from '../doctor/gpu-checks.ts';
+import { checkJournal, journalOptions } from '../doctor/journal-checks.ts';
 import { exitCode } from '../exit-code.ts';
 import { onlineNodes } from '../farm/wait-for-nodes.ts';
 import { flagValue, type RawOptions } from '../job-options.ts';
@@ -29,8 +30,8 @@ export const registerDoctor: Register = (program, run) => {
   const command = program
     .command('doctor')
     .description(
-      'Checks what this machine and its coordinator need, or with --gpu what rendering on this host needs; each failed ' +
-        'check says what to do.',
+      'Checks what this machine and its coordinator need, with --gpu what rendering on this host needs, or with --journal ' +
+        'whether NATS can keep a journal; each failed check says what to do.',
     )
     .option('--gpu', 'check GPUs, Python, checkout and weights instead of the coordinator')
     .option('--profile <name>', 'with --gpu: the profile to check for', 'single-80g')
@@ -44,9 +45,11 @@ export const registerDoctor: Register = (program, run) => {
       examples([
         'clipfarm doctor',
         'clipfarm doctor --coordinator farm.example:7400 --tls-ca ca.pem',
+        'clipfarm doctor --journal nats://n1,n2,n3 --nats-monitor http://n1:8222,http://n2:8222,http://n3:8222',
         'clipfarm doctor --gpu --checkout /opt/LiveAvatar --ckpt-dir /data/Wan2.2-S2V-14B --lora /data/liveavatar.safetensors',
       ]),
     );
+  for (const [flags, description] of journalOptions) command.option(flags, description);
   act(command, run, doctor);
 };
 
@@ -57,9 +60,14 @@ const doctor: Handler = async (context, _operands, options) => {
     await checkFfmpeg(),
     await checkDisk(context.shell.environment.home),
   ];
-  checks.push(...(profile === null ? await checkFarm(context) : await checkGpuHost(profile)));
+  if (profile !== null) checks.push(...(await checkGpuHost(profile)));
+  if (options.journal !== undefined) checks.push(...(await checkJournal(context, options)));
+  if (profile === null && options.journal === undefined) checks.push(...(await checkFarm(context)));
   if (context.json) context.printJson({ checks });
-  else context.print(checks.flatMap((check) => checkLines(check, context.style)));
+  else {
+    const width = Math.max(...checks.map(({ name }) => name.length));
+    context.print(checks.flatMap((check) => checkLines(check, width, context.style)));
+  }
   return checks.every((check) => check.ok) ? exitCode.ok : exitCode.failure;
 };
 
@@ -167,8 +175,8 @@ function troublesOf(node: Node): string[] {
     .map(({ info, stateReason }) => `${slotLabel(node.name, info?.slotId ?? '?')} is recovering: ${stateReason}`);
 }
 
-function checkLines({ name, ok, detail, fix }: Check, style: Style): string[] {
-  const word = ok ? style.good('ok    ') : style.bad('failed');
-  const line = `${word}  ${padEnd(name, 11)}  ${printable(detail)}`;
+function checkLines({ name, ok, unsafe, detail, fix }: Check, width: number, style: Style): string[] {
+  const word = !ok ? style.bad('failed') : unsafe === true ? style.warn('unsafe') : style.good('ok    ');
+  const line = `${word}  ${padEnd(name, width)}  ${printable(detail)}`;
   return fix === undefined ? [line] : [line, `        ${style.bold('try:')} ${printable(fix)}`];
 }

@@ -4,8 +4,10 @@ import { FarmError } from '@clipfarm/shared/errors';
 export interface Check {
   readonly name: string;
   readonly ok: boolean;
+  /** It is not as it should be, and works all the same; `ok` then. */
+  readonly unsafe?: boolean;
   readonly detail: string;
-  /** What to do; only for a check that failed. */
+  /** What to do; only for a check that failed, or found something unsafe. */
   readonly fix?: string;
 }
 

@@ -8,7 +8,7 @@ export type ServiceName = 'coordinator' | 'agent';
 export type ServiceOutput = 'inherit' | number;
 
 /** File that is run for a service. */
-function mainFile(service: ServiceName): string {
+export function mainFile(service: ServiceName): string {
   const module = service === 'coordinator' ? '@clipfarm/coordinator/main' : '@clipfarm/node-agent/main';
   return fileURLToPath(import.meta.resolve(module));
 }

@@ -23,7 +23,7 @@ export interface EnsureParts {
   readonly log: Logger;
 }
 
-/** A cluster that starts takes some seconds until its servers have agreed on a leader. */
+/** A cluster that starts takes some seconds until its servers have agreed on a leader, and it knows what each of them can hold. */
 const PATIENCE_MILLIS = 15_000;
 
 /** Settings under which JetStream neither loses nor drops a message by itself. */
@@ -46,16 +46,9 @@ export function durableSettings(replicas: number): Partial<StreamConfig> {
  */
 export async function ensureStream(parts: EnsureParts, wanted: WantedStream): Promise<StreamInfo> {
   const { jsm, clock, log, allowUnsafe } = parts;
-  const deadline = clock.monotonic() + PATIENCE_MILLIS;
-  let info: StreamInfo | undefined;
-  while (info === undefined) {
-    try {
-      info = await findOrAdd(jsm, wanted);
-    } catch (error) {
-      if (!isTemporary(error) || clock.monotonic() > deadline) throw addError(error, wanted);
-      await pause(clock, 200);
-    }
-  }
+  const info = await whenFormed(clock, () => findOrAdd(jsm, wanted)).catch((error: unknown) => {
+    throw addError(error, wanted);
+  });
   const differences = differencesOf(info.config, wanted);
   if (differences.length === 0) return info;
   const message = `JetStream stream ${wanted.name} is not as the journal needs it: ${differences.join('; ')}`;
@@ -64,6 +57,20 @@ export async function ensureStream(parts: EnsureParts, wanted: WantedStream): Pr
   }
   log.warn(message);
   return info;
+}
+
+/** Repeats what makes a stream while the cluster may only be on its way to being complete. */
+export async function whenFormed<T>(clock: Clock, attempt: () => Promise<T>): Promise<T> {
+  const deadline = clock.monotonic() + PATIENCE_MILLIS;
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      const mayPass = isTemporary(error) || jetStreamCode(error) === jetStreamError.noSuitablePeers;
+      if (!mayPass || clock.monotonic() > deadline) throw error;
+      await pause(clock, 200);
+    }
+  }
 }
 
 async function findOrAdd(jsm: JetStreamManager, wanted: WantedStream): Promise<StreamInfo> {
@@ -81,8 +88,12 @@ async function findOrAdd(jsm: JetStreamManager, wanted: WantedStream): Promise<S
   }
 }
 
-/** An older server ignores what it does not know, so its answer is checked also where the stream was just made. */
-function differencesOf(found: StreamConfig, { settings }: WantedStream): string[] {
+/**
+ * What differs from what is wanted, in words, setting by setting.
+ *
+ * An older server ignores what it does not know, so its answer is checked also where the stream was just made.
+ */
+export function differencesOf(found: StreamConfig, { settings }: WantedStream): string[] {
   return Object.entries(settings).flatMap(([key, value]) => {
     const actual: unknown = found[key as keyof StreamConfig];
     if (JSON.stringify(actual) === JSON.stringify(value)) return [];
@@ -96,7 +107,7 @@ function addError(error: unknown, wanted: WantedStream): FarmError {
     const message = `replicas: ${wanted.settings.num_replicas}; this NATS has fewer servers that can hold a copy`;
     return new FarmError('failed_precondition', message, {
       field: 'replicas',
-      hint: 'Start more NATS servers with JetStream in the cluster, or ask for fewer replicas.',
+      hint: 'Start more NATS servers with JetStream in the cluster, or ask for fewer replicas. If there are enough, one is not among the members (nats server report jetstream): restart that one.',
       cause: error,
     });
   }

@@ -15,6 +15,8 @@ export interface NatsOptions {
   readonly credentialsFile?: string;
   /** Files in PEM format. */
   readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  /** Connect to the named servers only, once, and let the connection end with them. @default false */
+  readonly only?: boolean;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -52,6 +54,7 @@ export async function connectNats(options: NatsOptions): Promise<NatsLink> {
     pingInterval: PING_MILLIS,
     maxPingOut: 2,
     maxReconnectAttempts: -1,
+    ...(options.only === true ? { ignoreClusterUpdates: true, reconnect: false } : {}),
     reconnectTimeWait: RECONNECT_MILLIS,
     // A server that refuses the user while its accounts are changed must not end the reconnecting.
     ignoreAuthErrorAbort: true,

@@ -1,13 +1,14 @@
 import { type Clock, systemClock } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
-import { type JetStreamManager, millis, type NatsConnection, nanos } from 'nats';
+import { type JetStreamManager, millis, type NatsConnection } from 'nats';
 import type { Election } from './election.ts';
 import { JetStreamElection } from './jetstream-election.ts';
 import { JetStreamJournal } from './jetstream-journal.ts';
+import { eventStream, leaderStream, snapshotStream } from './jetstream-layout.ts';
 import { LEASE_KEY } from './jetstream-lease.ts';
 import { bucketStream, type JetStreamNames, jetStreamNames } from './jetstream-names.ts';
 import { JetStreamSnapshots } from './jetstream-snapshots.ts';
-import { durableSettings, type EnsureParts, ensureStream } from './jetstream-stream.ts';
+import { type EnsureParts, ensureStream } from './jetstream-stream.ts';
 import type { Journal } from './journal.ts';
 import { jetStreamCode, jetStreamError, natsFarmError } from './nats-error.ts';
 import { inspectNats } from './nats-inspect.ts';
@@ -47,9 +48,6 @@ export interface OpenJetStreamJournal {
 /** One request to JetStream's management gets this long. */
 const REQUEST_MILLIS = 2000;
 
-/** Repeats of a message are recognised for this long; must exceed the time for which an append is tried. */
-const DUPLICATE_WINDOW_MILLIS = 120_000;
-
 /**
  * Connects to NATS and opens or makes the farm's streams there.
  *
@@ -81,24 +79,10 @@ async function open(
   const jsm = await connection.jetstreamManager({ timeout: REQUEST_MILLIS, checkAPI: false });
   const js = connection.jetstream({ timeout: REQUEST_MILLIS });
   const ensure: EnsureParts = { jsm, clock, log, allowUnsafe: options.allowUnsafe ?? false };
-  const durable = durableSettings(options.replicas ?? (connection.info?.cluster === undefined ? 1 : 3));
-  const events = await ensureStream(ensure, {
-    name: names.events,
-    settings: {
-      ...durable,
-      subjects: [names.eventSubjects, names.terms],
-      max_age: 0,
-      max_msgs_per_subject: -1,
-      duplicate_window: nanos(DUPLICATE_WINDOW_MILLIS),
-    },
-  });
+  const replicas = wantedReplicas(connection, options.replicas);
+  const events = await ensureStream(ensure, eventStream(names, replicas));
   const asked = { jsm, js, link, clock };
-  const bucketSettings = (bucket: string) => ({ ...durable, subjects: [`$KV.${bucket}.>`], max_msgs_per_subject: 1 });
-  await ensureStream(ensure, {
-    name: bucketStream(names.snapshots),
-    settings: { ...bucketSettings(names.snapshots), max_age: 0 },
-    initial: { allow_rollup_hdrs: true },
-  });
+  await ensureStream(ensure, snapshotStream(names, replicas));
   const journal = new JetStreamJournal({
     ...asked,
     stream: names.events,
@@ -116,17 +100,8 @@ async function open(
   });
 
   const leaseMillis = options.leaseMillis ?? 4500;
-  const lease = await ensureStream(ensure, {
-    name: bucketStream(names.leader),
-    settings: bucketSettings(names.leader),
-    initial: {
-      allow_rollup_hdrs: true,
-      max_age: nanos(leaseMillis),
-      duplicate_window: nanos(Math.min(leaseMillis, DUPLICATE_WINDOW_MILLIS)),
-      // Terms are sequences of this stream: should it have been deleted, they must not begin again.
-      first_seq: (await lastTerm(jsm, names)) + 1,
-    },
-  });
+  const firstTerm = (await lastTerm(jsm, names)) + 1;
+  const lease = await ensureStream(ensure, leaderStream(names, replicas, leaseMillis, firstTerm));
   // What the server counts with is what the holder must count with.
   const ttlMillis = millis(lease.config.max_age);
   if (ttlMillis !== leaseMillis) {
@@ -147,6 +122,11 @@ async function open(
     onElected: (term, candidate) => journal.recordTerm(term, candidate),
   });
   return { journal, election, connection };
+}
+
+/** Copies that a farm on this NATS keeps. */
+export function wantedReplicas({ info }: NatsConnection, asked: number | undefined): number {
+  return asked ?? (info?.cluster === undefined ? 1 : 3);
 }
 
 /** Highest term that was ever recorded; 0 if none. */
