@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { pictureSize, USABLE_SIZES } from '@clipfarm/shared/model/size';
+import { pictureSize, UPSTREAM_SIZES, USABLE_SIZES } from '@clipfarm/shared/model/size';
 import { runTool } from '@clipfarm/shared/process';
 import fc from 'fast-check';
 import type { SpanRequest } from '../../src/runner/protocol.ts';
@@ -9,6 +9,7 @@ import { rankCommands, scriptArgs, sizeForPicture } from './command.ts';
 import { type CliOptions, parseOptions } from './options.ts';
 
 const PARSER = fileURLToPath(new URL('testdata/upstream-parser.py', import.meta.url));
+const SIZES = fileURLToPath(new URL('testdata/upstream-size.py', import.meta.url));
 const { CLIPFARM_UPSTREAM: upstream } = process.env;
 
 const required = ['--socket', '/s', '--python', '/venv/bin/python', '--checkout', '/la', '--ckpt-dir', '/ckpt'];
@@ -180,4 +181,20 @@ test('upstream accepts every size that is given to it', { skip }, async () => {
     const made = pictureSize(width, height, size as (typeof USABLE_SIZES)[number]);
     assert.deepEqual([made.width, made.height], [width, height]);
   }
+});
+
+test('a picture has the size that upstream itself would choose', { skip }, async () => {
+  const side = fc.integer({ min: 64, max: 8192 });
+  const images = fc.sample(fc.tuple(side, side, fc.constantFrom(...UPSTREAM_SIZES)), 3000);
+  const usual = images.filter(([width, height]) => 2 * Math.max(width, height) <= 5 * Math.min(width, height));
+  const { stdout } = await runTool('python3', [SIZES, upstream ?? ''], {
+    timeoutMs: 60_000,
+    stdin: Buffer.from(JSON.stringify(usual)),
+  });
+  const made = usual.map(([width, height, size]) => {
+    const picture = pictureSize(width, height, size);
+    return [picture.width, picture.height];
+  });
+  assert.ok(usual.length > 1000);
+  assert.deepEqual(JSON.parse(stdout.toString('utf8')), made);
 });
