@@ -124,8 +124,10 @@ async function renderClip(
       paint(rgb, { ...stamp, frame: timelineFrame(first, inCall + i) }, inCall + i);
     }
     const due = begun + (options.secondsPerClip * 1000 * (block + 1)) / BLOCKS;
-    const early = due - performance.now();
-    if (early > 0) await sleep(early, undefined, { signal: control.cancel });
+    // A timer counts whole milliseconds and may come one early.
+    for (let early = due - performance.now(); early > 0; early = due - performance.now()) {
+      await sleep(Math.ceil(early), undefined, { signal: control.cancel });
+    }
     await send({ type: 'frames', leaseId, produced: inCall - skipped, count }, buffer.subarray(0, count * frameBytes));
     await send({ type: 'progress', leaseId, clip, fraction: (block + 1) / BLOCKS });
   }
