@@ -181,7 +181,9 @@ export class Campaign {
 
   async #strike(kind: FaultName, fault: Fault): Promise<void> {
     for (const lock of fault.locks) this.#locked.add(lock);
-    await this.#record(kind, fault.target, false, fault.strike);
+    await this.#record(kind, fault.target, false, fault.strike).catch((error: unknown) => {
+      this.crashes.push(`${kind} of ${fault.target}: ${error instanceof Error ? error.message : String(error)}`);
+    });
     for (const lock of fault.locks) this.#locked.delete(lock);
   }
 

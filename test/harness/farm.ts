@@ -299,12 +299,12 @@ export class Farm implements AsyncDisposable {
     return { job, path };
   }
 
-  /** Ends every process; keeps the directory when `CLIPFARM_KEEP` is set. */
+  /** Ends every process. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { client } of this.coordinators) client.close();
     await Promise.all([...this.agents.values()].map((agent) => agent.kill()));
     await Promise.all(this.coordinators.map(({ process: child }) => child.stop()));
-    if (!process.env.CLIPFARM_KEEP) this.#dir[Symbol.dispose]();
+    this.#dir[Symbol.dispose]();
   }
 }
 

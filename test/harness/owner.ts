@@ -32,12 +32,22 @@ export function isStale(tag: string): boolean {
   return startOf(Number.parseInt(match[1] ?? '', 36)) !== Number.parseInt(match[2] ?? '', 36);
 }
 
-/** A temporary directory, which is gone when it is disposed of or when this process ends. */
+/**
+ * A temporary directory, which is gone when it is disposed of or when this process ends. With `CLIPFARM_KEEP` set it stays,
+ * for whoever wants to read the logs in it.
+ */
 export class OwnDirectory implements Disposable {
-  readonly path = mkdtempSync(join(tmpdir(), `${DIR_PREFIX}${ownTag}-`));
-  readonly #takeBack = atEnd(() => removeDir(this.path));
+  readonly path: string;
+  readonly #takeBack: () => void;
+
+  constructor() {
+    const kept = Boolean(process.env.CLIPFARM_KEEP);
+    this.path = mkdtempSync(join(tmpdir(), kept ? 'clipfarm-kept-' : `${DIR_PREFIX}${ownTag}-`));
+    this.#takeBack = kept ? () => undefined : atEnd(() => removeDir(this.path));
+  }
 
   [Symbol.dispose](): void {
+    if (process.env.CLIPFARM_KEEP) return;
     this.#takeBack();
     removeDir(this.path);
   }

@@ -32,7 +32,7 @@ export interface SimJournal {
 const TICK_MILLIS = 250;
 
 /** Slots for which the scheduler is given a rest of a millisecond after each round, as the dispatcher does in proportion. */
-const SLOTS_PER_REST_MILLI = 20;
+const SLOTS_PER_REST_MILLI = 4;
 const SPOOL_HAND_IN_MILLIS = 3000;
 const STITCH_MILLIS = 300;
 

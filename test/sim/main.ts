@@ -45,6 +45,7 @@ function line(outcome: Outcome): string {
     `${rerendered} rendered again (at most ${mostPerKilledWorker.toFixed(1)} for a killed worker)`,
     `${brokenOffSeconds.toFixed(1)} s thrown away half done`,
     `${idleSeconds.toFixed(0)} slot-seconds idle`,
+    `faults: ${[...outcome.faults].map(([kind, times]) => `${times} ${kind}`).join(' ') || 'none'}`,
   ].join(', ');
 }
 

@@ -66,3 +66,40 @@ export function unlikeSlots({ slots, clips, declared, first }: Unlike): Scenario
   const job: SimJob = { clips, owner: 'ann', priority: 0, anchorMode: 'first_frame', submittedAt: 2000, height: LOW };
   return { nodes, jobs: [job], faults: 0, faultKinds: [], faultsUntil: 0, deadline: 36_000_000 };
 }
+
+/** How large a farm of thousands is, and for how long it is troubled. */
+export interface LargeSize extends Size {
+  /** Seconds during which the faults happen; there is work for about as long. */
+  readonly seconds: number;
+}
+
+/** Owners that share a large farm. */
+const OWNERS = Array.from({ length: 20 }, (_, n) => `owner-${n}`);
+
+/**
+ * Thousands of unlike nodes with clips of the length that real ones have, and so much work that every slot mostly has
+ * something to do.
+ */
+export function largeScenario(random: Random, size: LargeSize): Scenario {
+  const nodes = Array.from({ length: size.nodes }, () =>
+    Array.from({ length: random.whole(1, 2) }, (_, n): SlotTruth => {
+      const secondsPerClip = 4 * 4 ** random.next();
+      const times = { warmUpSeconds: random.between(0, 3), loadSeconds: random.between(0, 20) };
+      const maxHeight = random.chance(0.7) ? TALL : LOW;
+      return { slotId: `s${n}`, maxHeight, secondsPerClip, ...times, declared: random.chance(0.5) };
+    }),
+  );
+  const speed = nodes.flat().reduce((sum, slot) => sum + 1 / slot.secondsPerClip, 0);
+  const jobs = Array.from({ length: size.jobs }, (_, n): SimJob => {
+    const submittedAt = n === 0 ? 0 : random.between(0, size.seconds * 500);
+    const clips = Math.max(1, Math.round(((speed * size.seconds) / size.jobs) * random.between(0.1, 0.7)));
+    return {
+      ...{ clips, submittedAt, priority: random.chance(0.1) ? 1 : 0 },
+      anchorMode: random.chance(0.7) ? 'first_frame' : 'image',
+      owner: random.pick(OWNERS) ?? '',
+      height: random.chance(0.3) ? TALL : LOW,
+    };
+  });
+  const faultsUntil = size.seconds * 1000;
+  return { nodes, jobs, faults: size.faults, faultKinds, faultsUntil, deadline: faultsUntil + 7_200_000 };
+}

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type FaultKind, faultKinds } from './faults.ts';
 import { seededRandom } from './random.ts';
-import { randomScenario, unlikeSlots } from './scenarios.ts';
+import { largeScenario, randomScenario, unlikeSlots } from './scenarios.ts';
 import { type Outcome, SimWorld } from './world.ts';
 
 /** Like `node test/sim/main.ts --seed N --nodes .. --jobs .. --faults .. --kinds ..`. */
@@ -29,6 +29,16 @@ function efficiency(slots: number, declared: boolean, first: 'fastest' | 'slowes
 
 test('whatever goes wrong, every job gets done with every clip once, and nothing that must hold is ever broken', () => {
   runSeeds(12, 40);
+});
+
+test('the same holds for hundreds of agents, each of which something happens to every half minute', () => {
+  const random = seededRandom(5);
+  const size = { nodes: 200, jobs: 4, faults: 600, seconds: 45 };
+  const { faults, events } = new SimWorld(largeScenario(random, size), random).run();
+  const total = [...faults.values()].reduce((sum, times) => sum + times, 0);
+  assert.ok(total >= 400, `${total} faults hit something`);
+  assert.ok(events > 1000, `${events} events were checked`);
+  for (const kind of faultKinds) if (kind !== 'restart') assert.ok((faults.get(kind) ?? 0) > 0, `no ${kind}`);
 });
 
 test('at most one clip of each killed worker is rendered again', () => {

@@ -95,13 +95,22 @@ export class SimWorld {
     });
   }
 
-  /** Lets everything happen. @throws AssertionError when an invariant is broken or a job does not get done in time */
-  run(): Outcome {
+  /**
+   * Lets everything happen.
+   *
+   * @param onMinute called after each minute of virtual time with its seconds and the number of jobs that are done
+   * @throws AssertionError when an invariant is broken or a job does not get done in time
+   */
+  run(onMinute: (seconds: number, done: number) => void = () => undefined): Outcome {
     for (const agent of this.agents) agent.start();
     for (const [n, job] of this.#scenario.jobs.entries()) {
       this.#timeline.after(job.submittedAt, () => this.#submit(n, job));
     }
     this.#planFaults();
+    this.#timeline.every(60_000, () => {
+      onMinute(this.#timeline.now / 1000, [...this.#coordinator.jobs.values()].filter(isCompleted).length);
+      return true;
+    });
     while (this.#timeline.now < this.#scenario.deadline && !this.#isDone()) {
       this.#steps += 1;
       if (!this.#timeline.step()) break;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { inspectVersion } from './nats-inspect.ts';
+import { ErrorCode, type NatsConnection, NatsError } from 'nats';
+import { inspectNats, inspectVersion } from './nats-inspect.ts';
 
 test('versions that can lose acknowledged writes whatever their settings are refused', () => {
   const levels = (versions: readonly string[]) => versions.map((version) => inspectVersion(version).level);
@@ -9,4 +10,18 @@ test('versions that can lose acknowledged writes whatever their settings are ref
     assert.equal(level, 'ok');
   }
   assert.match(inspectVersion('2.9.10').detail, /2\.9\.10; it has no setting that keeps acknowledged writes/);
+});
+
+test('servers that do not answer while they elect are told apart from servers without JetStream', async () => {
+  const answering = async (code: ErrorCode) => {
+    const jetstreamManager = () => Promise.reject(NatsError.errorForCode(code));
+    const info = { version: '2.10.27', cluster: 'c' };
+    const findings = await inspectNats({ info, jetstreamManager } as unknown as NatsConnection);
+    return findings.find(({ check }) => check === 'JetStream');
+  };
+  const silent = await answering(ErrorCode.Timeout);
+  assert.deepEqual([silent?.level, silent?.temporary], ['error', true]);
+  const without = await answering(ErrorCode.NoResponders);
+  assert.deepEqual([without?.level, without?.temporary], ['error', undefined]);
+  assert.match(without?.detail ?? '', /not enabled/);
 });

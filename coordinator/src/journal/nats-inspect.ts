@@ -1,5 +1,5 @@
 import type { NatsConnection } from 'nats';
-import { jetStreamCode, jetStreamError } from './nats-error.ts';
+import { isTemporary, jetStreamCode, jetStreamError } from './nats-error.ts';
 
 /** Outcome of one check of a NATS installation. */
 export interface NatsFinding {
@@ -9,6 +9,8 @@ export interface NatsFinding {
   readonly detail: string;
   /** What to do; only for what is not `ok`. */
   readonly fix?: string;
+  /** An error that goes away by itself: servers start or elect. */
+  readonly temporary?: true;
 }
 
 /** What an inspection may look at beside the connection. */
@@ -80,6 +82,11 @@ async function inspectJetStream(connection: NatsConnection): Promise<NatsFinding
     const code = jetStreamCode(error);
     const off = code === jetStreamError.notEnabled || code === jetStreamError.notEnabledForAccount;
     const reason = error instanceof Error ? error.message : String(error);
+    // A server without JetStream is one that nobody answers for; one in a cluster that elects answers late or not at all.
+    if (!off && reason !== '503' && isTemporary(error)) {
+      const fix = 'Check that most of the NATS servers run and see each other.';
+      return [{ check, level: 'error', detail: `no answer: ${reason}`, fix, temporary: true }];
+    }
     return [
       {
         check,

@@ -146,7 +146,8 @@ async function checkInstallation({ connection }: NatsLink, options: JetStreamJou
   const errors = findings.filter(({ level }) => level === 'error');
   if (errors.length > 0 && !allowUnsafe) {
     const fixes = errors.flatMap(({ fix }) => fix ?? []);
-    throw new FarmError('failed_precondition', errors.map(({ check, detail }) => `${check}: ${detail}`).join('; '), {
+    const code = errors.every(({ temporary }) => temporary) ? 'unavailable' : 'failed_precondition';
+    throw new FarmError(code, errors.map(({ check, detail }) => `${check}: ${detail}`).join('; '), {
       field: 'nats',
       hint: fixes.join(' '),
     });
