@@ -36,7 +36,7 @@ test('the same holds for hundreds of agents, each of which something happens to 
   const size = { nodes: 200, jobs: 4, faults: 600, seconds: 45 };
   const { faults, events } = new SimWorld(largeScenario(random, size), random).run();
   const total = [...faults.values()].reduce((sum, times) => sum + times, 0);
-  assert.ok(total >= 400, `${total} faults hit something`);
+  assert.ok(total >= 300, `${total} faults hit something`);
   assert.ok(events > 1000, `${events} events were checked`);
   for (const kind of faultKinds) if (kind !== 'restart') assert.ok((faults.get(kind) ?? 0) > 0, `no ${kind}`);
 });
