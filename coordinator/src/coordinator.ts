@@ -83,7 +83,7 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
     secretFiles: config['webhook-secret-file'],
     allowPrivate: config['webhook-allow-private'],
   });
-  const { journal, election, connection } = await openJournal(config, metrics, log);
+  const { journal, election, connection, problem } = await openJournal(config, metrics, log);
   undo.defer(() => journal.close());
   undo.defer(() => election.close());
   const id = await ownIdentity(dataDir);
@@ -104,7 +104,7 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
     jobMillis: millisOf(config['retain-hours']),
     inputMillis: millisOf(config['retain-inputs-hours']),
   };
-  const office = new Office(() => election.current());
+  const office = new Office(() => election.current(), problem);
   const snapshots = new SnapshotKeeper(log);
   const kept = { journal, clock, office, snapshots };
   const jobs = await Jobs.load(kept);
@@ -165,7 +165,7 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   const admin = await startAdminServer({
     listen: config.admin,
     metrics,
-    readiness: () => (ready ? [] : ['the coordinator is starting or stopping']),
+    readiness: () => (ready ? [problem()].filter((why) => why !== null) : ['the coordinator is starting or stopping']),
   });
   undo.defer(() => admin.close());
   const port = await listen(server, access);

@@ -23,6 +23,8 @@ export interface OpenJournal {
   readonly election: Election;
   /** The connection, where the journal is in NATS. */
   readonly connection: NatsConnection | null;
+  /** What keeps the journal from working, in words; null when nothing does. */
+  readonly problem: () => string | null;
 }
 
 /**
@@ -34,7 +36,7 @@ export async function openJournal(config: CoordinatorConfig, metrics: Metrics, l
   const onAppend = (seconds: number) => metrics.journalAppendSeconds.observe(seconds);
   if (config.journal === 'sqlite') {
     const journal = await openSqliteJournal({ path: join(config['data-dir'], 'journal.db'), onAppend });
-    return { journal, election: sqliteElection(journal), connection: null };
+    return { journal, election: sqliteElection(journal), connection: null, problem: () => null };
   }
   // Loaded only where it is used: a farm on one machine needs no NATS.
   const { openJetStreamJournal } = await import('./journal/open-jetstream-journal.ts');

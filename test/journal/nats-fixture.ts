@@ -32,12 +32,12 @@ export async function natsFor(t: TestContext, options: Partial<NatsClusterOption
   const cluster = await startNatsCluster({ size: 1, dir, ...options });
   started = cluster;
   const open = async (more: Omit<QuietOptions, 'servers'> = {}, clock?: Clock) => {
-    const { journal, election, connection } = await openQuietly({ servers: cluster.urls, ...more }, clock);
+    const { journal, election, connection, problem } = await openQuietly({ servers: cluster.urls, ...more }, clock);
     const close = async () => {
       await election.close();
       await journal.close();
     };
-    const opened = { journal, election, connection, close };
+    const opened = { journal, election, connection, problem, close };
     all.push(opened);
     return opened;
   };

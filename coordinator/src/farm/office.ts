@@ -7,11 +7,16 @@ import type { Leader } from '../journal/election.ts';
  */
 export class Office {
   readonly #current: () => Leader | null;
+  readonly #trouble: () => string | null;
   #term: number | null = null;
 
-  /** @param current who leads, as far as the election knows */
-  constructor(current: () => Leader | null) {
+  /**
+   * @param current who leads, as far as the election knows
+   * @param trouble what may keep anyone from leading, in words
+   */
+  constructor(current: () => Leader | null, trouble: () => string | null = () => null) {
     this.#current = current;
+    this.#trouble = trouble;
   }
 
   /** Whether this coordinator leads. */
@@ -23,8 +28,11 @@ export class Office {
   get term(): number {
     if (this.#term !== null) return this.#term;
     const leader = this.#current();
-    if (!leader)
-      throw new FarmError('unavailable', 'no coordinator leads just now', { hint: 'try again in a few seconds' });
+    if (!leader) {
+      const trouble = this.#trouble();
+      const why = trouble === null ? '' : `: ${trouble}`;
+      throw new FarmError('unavailable', `no coordinator leads just now${why}`, { hint: 'try again in a few seconds' });
+    }
     throw new FarmError('unavailable', `this coordinator follows; the one at ${leader.address} leads`, {
       leader: leader.address,
       hint: `--coordinator ${leader.address}`,

@@ -5,6 +5,7 @@ import type { Candidate, Election, Leader, Leadership } from './election.ts';
 import { type FeedSource, follow } from './jetstream-feed.ts';
 import { LEASE_KEY, Lease, type LeaseEntry, type LeaseParts, leaseEntryOf } from './jetstream-lease.ts';
 import { LeaderBoard } from './leader-board.ts';
+import { natsFarmError } from './nats-error.ts';
 import { pause } from './pause.ts';
 import { Turns } from './turns.ts';
 
@@ -17,6 +18,8 @@ export interface JetStreamElectionParts extends LeaseParts {
   readonly subject: string;
   /** Sequence up to which that stream reached when it was opened. */
   readonly lastSequence: number;
+  /** Hears of everything that failed. */
+  readonly failed: (error: unknown) => void;
   /** Called for a candidate that holds the lease, before it is told. When it fails, the lease is given back. */
   readonly onElected: (term: number, candidate: Candidate) => Promise<void>;
 }
@@ -179,7 +182,8 @@ export class JetStreamElection implements Election {
   /** Once for each time that NATS can't be reached; who was second in a race is no news. */
   #report(error: unknown): void {
     const { log } = this.#parts;
-    const farmError = FarmError.from(error);
+    this.#parts.failed(error);
+    const farmError = natsFarmError(error, 'running for office');
     if (this.#reachable) log.warn({ err: farmError }, 'not elected; trying again');
     else log.debug({ err: farmError }, 'not elected; trying again');
     this.#reachable = false;

@@ -101,16 +101,21 @@ export async function follow(
   handler: (message: JsMsg) => void,
 ): Promise<void> {
   let next = from;
+  let said = '';
   while (!signal.aborted) {
     try {
       for await (const message of feed(source, { subject, from: next, signal })) {
         if (signal.aborted) return;
         next = message.seq + 1;
+        said = '';
         handler(message);
       }
     } catch (error) {
       if (signal.aborted) return;
-      log.error({ err: error, stream: source.stream }, 'a JetStream stream can’t be followed; trying again');
+      const reason = error instanceof Error ? error.message : String(error);
+      if (reason !== said)
+        log.error({ err: error, stream: source.stream }, 'a JetStream stream can’t be followed; trying again');
+      said = reason;
       await pause(source.clock, REFUSED_MILLIS, signal);
     }
   }

@@ -21,6 +21,7 @@ import {
   type StreamPosition,
 } from './journal.ts';
 import { ask } from './nats-ask.ts';
+import type { NatsHealth } from './nats-health.ts';
 import type { NatsLink } from './nats-link.ts';
 
 /** What a journal in JetStream is made of. */
@@ -30,6 +31,7 @@ export interface JetStreamJournalParts extends ReaderParts {
   /** Last sequence of the JetStream stream when it was opened. */
   readonly lastSequence: number;
   readonly onAppend: ((seconds: number) => void) | undefined;
+  readonly health: Pick<NatsHealth, 'failed' | 'close'>;
   readonly log: Logger;
 }
 
@@ -70,6 +72,9 @@ export class JetStreamJournal implements Journal {
     const position = await new Promise<number>((resolve, reject) => {
       const deadline = started + patienceMillis;
       lane.push({ expectedPosition, count: events.length, text, deadline, resolve, reject });
+    }).catch((error: unknown) => {
+      this.#parts.health.failed(error);
+      throw error;
     });
     this.#lastSequence = Math.max(this.#lastSequence, lane.sequence);
     onAppend?.((clock.monotonic() - started) / 1000);
@@ -168,6 +173,7 @@ export class JetStreamJournal implements Journal {
 
   async #close(): Promise<void> {
     this.#tail.close();
+    this.#parts.health.close();
     await Promise.all([...this.#lanes.values()].map((lane) => lane.settled()));
     await this.#parts.link.close();
   }

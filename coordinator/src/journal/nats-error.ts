@@ -52,7 +52,8 @@ export function isTemporary(error: unknown): boolean {
  */
 export function natsFarmError(error: unknown, doing: string): FarmError {
   if (error instanceof FarmError) return error;
-  const reason = error instanceof Error ? error.message : String(error);
+  const told = error instanceof NatsError ? error.api_error?.description : undefined;
+  const reason = told ?? (error instanceof Error ? error.message : String(error));
   if (!(error instanceof NatsError)) return new FarmError('internal', `${doing}: ${reason}`, { cause: error });
   if (outOfSpace.has(jetStreamCode(error))) {
     return new FarmError('resource_exhausted', `${doing}: NATS has no room: ${reason}`, {

@@ -3,8 +3,8 @@ import type { Clock } from '@clipfarm/shared/clock';
 import { systemReason } from '@clipfarm/shared/disk-error';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
-import { type ConnectionOptions, connect, credsAuthenticator, Events, type NatsConnection, type Status } from 'nats';
-import { inspectVersion } from './nats-inspect.ts';
+import { type ConnectionOptions, connect, credsAuthenticator, Events, type NatsConnection } from 'nats';
+import { NatsReports } from './nats-reports.ts';
 import { pause } from './pause.ts';
 
 /** How to reach and authenticate to NATS. */
@@ -26,6 +26,8 @@ export interface NatsLink {
   readonly connection: NatsConnection;
   /** Resolves with true when connected, with false when that takes longer than `ms` milliseconds or the signal is aborted. */
   connected(ms: number, signal?: AbortSignal): Promise<boolean>;
+  /** What is wrong with the connection now, in words. */
+  readonly problems: readonly string[];
   /** Sends what is in hand and closes. */
   close(): Promise<void>;
 }
@@ -72,6 +74,7 @@ export async function connectNats(options: NatsOptions): Promise<NatsLink> {
 class Link implements NatsLink {
   readonly connection: NatsConnection;
   readonly #clock: Clock;
+  readonly #reports: NatsReports;
   /** Aborted while the connection is there. */
   #up = new AbortController();
 
@@ -79,7 +82,12 @@ class Link implements NatsLink {
     this.connection = connection;
     this.#clock = clock;
     this.#up.abort();
-    void this.#follow(log);
+    this.#reports = new NatsReports(clock, log);
+    void this.#follow();
+  }
+
+  get problems(): readonly string[] {
+    return this.#reports.problems;
   }
 
   async connected(ms: number, signal?: AbortSignal): Promise<boolean> {
@@ -94,52 +102,16 @@ class Link implements NatsLink {
     await this.connection.close();
   }
 
-  async #follow(log: Logger): Promise<void> {
+  async #follow(): Promise<void> {
     for await (const status of this.connection.status()) {
       if (status.type === Events.Disconnect) {
         if (this.#up.signal.aborted) this.#up = new AbortController();
       } else if (status.type === Events.Reconnect) {
         this.#up.abort();
       }
-      report(status, this.connection, log);
+      this.#reports.hear(status, this.connection);
     }
   }
-}
-
-function report(status: Status, connection: NatsConnection, log: Logger): void {
-  const server = String(status.data);
-  switch (status.type) {
-    case Events.Disconnect:
-      log.warn({ server }, 'connection to NATS lost; reconnecting until it succeeds');
-      break;
-    case Events.Reconnect:
-      reportReconnect(server, connection, log);
-      break;
-    case Events.LDM:
-      log.info({ server }, 'this NATS server is about to stop; the client moves to another');
-      break;
-    case Events.Error:
-      log.error({ server, ...status.permissionContext, hint: hintOf(server) }, 'NATS reports an error');
-      break;
-    default:
-      log.debug({ type: status.type, server }, 'NATS connection');
-  }
-}
-
-/** In a cluster the next server may be an older one. */
-function reportReconnect(server: string, connection: NatsConnection, log: Logger): void {
-  const { level, detail, fix } = inspectVersion(connection.info?.version ?? '');
-  if (level === 'error')
-    log.error({ server, version: detail, hint: fix }, 'connected to a NATS server that is too old');
-  else log.info({ server, version: detail }, 'connected to NATS again');
-}
-
-function hintOf(problem: string): string {
-  if (/permission/i.test(problem)) return 'allow this user the operation on this subject in the NATS configuration';
-  if (/slow consumer/i.test(problem))
-    return 'this process or its network is too slow for what it reads; check its load';
-  if (/auth/i.test(problem)) return 'check the credentials file: the user may be unknown, revoked or expired';
-  return 'see the log of the NATS server';
 }
 
 async function readCredentials(path: string | undefined): Promise<Uint8Array | undefined> {

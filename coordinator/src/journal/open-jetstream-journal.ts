@@ -11,6 +11,7 @@ import { JetStreamSnapshots } from './jetstream-snapshots.ts';
 import { type EnsureParts, ensureStream } from './jetstream-stream.ts';
 import type { Journal } from './journal.ts';
 import { jetStreamCode, jetStreamError, natsFarmError } from './nats-error.ts';
+import { NatsHealth } from './nats-health.ts';
 import { inspectNats } from './nats-inspect.ts';
 import { connectNats, type NatsLink, type NatsOptions } from './nats-link.ts';
 
@@ -41,8 +42,9 @@ export interface JetStreamJournalOptions extends Omit<NatsOptions, 'clock'> {
 export interface OpenJetStreamJournal {
   readonly journal: Journal;
   readonly election: Election;
-  /** For `inspectNats`. */
   readonly connection: NatsConnection;
+  /** What keeps it from working, in words; null when nothing does. */
+  readonly problem: () => string | null;
 }
 
 /** One request to JetStream's management gets this long. */
@@ -80,11 +82,24 @@ async function open(
   const js = connection.jetstream({ timeout: REQUEST_MILLIS });
   const ensure: EnsureParts = { jsm, clock, log, allowUnsafe: options.allowUnsafe ?? false };
   const replicas = wantedReplicas(connection, options.replicas);
-  const events = await ensureStream(ensure, eventStream(names, replicas));
+  const wantedEvents = eventStream(names, replicas);
+  const events = await ensureStream(ensure, wantedEvents);
   const asked = { jsm, js, link, clock };
-  await ensureStream(ensure, snapshotStream(names, replicas));
+  const wantedSnapshots = snapshotStream(names, replicas);
+  await ensureStream(ensure, wantedSnapshots);
+  const leaseMillis = options.leaseMillis ?? 4500;
+  const firstTerm = (await lastTerm(jsm, names)) + 1;
+  const wantedLeader = leaderStream(names, replicas, leaseMillis, firstTerm);
+  const lease = await ensureStream(ensure, wantedLeader);
+  // Where anything goes, only what is missing is trouble.
+  const streams = [wantedEvents, wantedSnapshots, wantedLeader].map((wanted) =>
+    ensure.allowUnsafe ? { ...wanted, settings: {} } : wanted,
+  );
+  const probeSubject = `$KV.${names.snapshots}.health`;
+  const health = new NatsHealth({ ...asked, streams, probeSubject, log });
   const journal = new JetStreamJournal({
     ...asked,
+    health,
     stream: names.events,
     names,
     snapshots: new JetStreamSnapshots({
@@ -99,9 +114,6 @@ async function open(
     log,
   });
 
-  const leaseMillis = options.leaseMillis ?? 4500;
-  const firstTerm = (await lastTerm(jsm, names)) + 1;
-  const lease = await ensureStream(ensure, leaderStream(names, replicas, leaseMillis, firstTerm));
   // What the server counts with is what the holder must count with.
   const ttlMillis = millis(lease.config.max_age);
   if (ttlMillis !== leaseMillis) {
@@ -119,9 +131,10 @@ async function open(
     ttlMillis,
     clock,
     log,
+    failed: (error) => health.failed(error),
     onElected: (term, candidate) => journal.recordTerm(term, candidate),
   });
-  return { journal, election, connection };
+  return { journal, election, connection, problem: () => health.problem };
 }
 
 /** Copies that a farm on this NATS keeps. */

@@ -1,0 +1,127 @@
+import type { Clock, Timer } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
+import type { Logger } from '@clipfarm/shared/log';
+import type { JetStreamClient, JetStreamManager } from 'nats';
+import { differencesOf, type WantedStream } from './jetstream-stream.ts';
+import { isTemporary, jetStreamCode, jetStreamError, natsFarmError } from './nats-error.ts';
+import type { NatsLink } from './nats-link.ts';
+
+/** What is watched. */
+export interface NatsHealthParts {
+  readonly link: Pick<NatsLink, 'problems'>;
+  readonly jsm: { readonly streams: Pick<JetStreamManager['streams'], 'info'> };
+  readonly streams: readonly WantedStream[];
+  readonly js: Pick<JetStreamClient, 'publish'>;
+  /** Subject of which one message is kept, to find out whether there is room again. */
+  readonly probeSubject: string;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** Between two looks. */
+const LOOK_MILLIS = 5000;
+
+/** A leader of JetStream that is being elected, or one lost answer, is no problem yet. */
+const MISSES = 2;
+
+/**
+ * Watches whether a journal in NATS works: the connection, what the server refuses, and whether the farm's streams are there
+ * and as they were made. Says so in the log when something begins and when it is over.
+ */
+export class NatsHealth {
+  readonly #parts: NatsHealthParts;
+  #streams: string | null = null;
+  #full: string | null = null;
+  #said: string | null = null;
+  #misses = 0;
+  #timer: Timer | null = null;
+  #closed = false;
+
+  constructor(parts: NatsHealthParts) {
+    this.#parts = parts;
+    this.#lookLater();
+  }
+
+  /** What is wrong now, in words; null when nothing is. */
+  get problem(): string | null {
+    const problems = [...this.#parts.link.problems, this.#full, this.#streams].filter((problem) => problem !== null);
+    return problems.length === 0 ? null : problems.join('; ');
+  }
+
+  /** Notes that something could not be written; only a lack of room is remembered, until there is some again. */
+  failed(thrown: unknown): void {
+    const { code, message } = natsFarmError(thrown, 'writing');
+    if (code !== 'resource_exhausted') return;
+    if (this.#full === null) {
+      const hint = 'free disk space on the NATS servers, or raise their limits; nothing acknowledged is lost';
+      this.#parts.log.error({ reason: message, hint }, 'the journal in NATS has no room');
+    }
+    this.#full = message;
+  }
+
+  /** Looks now. Never throws. */
+  async look(): Promise<void> {
+    // Without a connection there is nothing to see, and that is told already.
+    if (this.#parts.link.problems.some((problem) => problem.startsWith('no connection'))) return;
+    if (this.#full !== null) await this.#tryToWrite();
+    const found = await Promise.all(this.#parts.streams.map((stream) => this.#problemOf(stream)));
+    const silent = found.includes('silent');
+    this.#misses = silent ? this.#misses + 1 : 0;
+    if (silent && this.#misses < MISSES) return;
+    const problems = found.filter((problem) => problem !== null && problem !== 'silent');
+    if (silent && problems.length === 0) {
+      problems.push(
+        'JetStream does not answer: it has no leader, or a full disk has stopped it until the server restarts',
+      );
+    }
+    this.#streams = problems.length === 0 ? null : problems.join('; ');
+    this.#say();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+  }
+
+  async #tryToWrite(): Promise<void> {
+    try {
+      await this.#parts.js.publish(this.#parts.probeSubject, '');
+      this.#full = null;
+      this.#parts.log.info('the journal in NATS has room again');
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  async #problemOf(wanted: WantedStream): Promise<string | null | 'silent'> {
+    try {
+      const differences = differencesOf((await this.#parts.jsm.streams.info(wanted.name)).config, wanted);
+      return differences.length === 0 ? null : `JetStream stream ${wanted.name} was altered: ${differences.join(', ')}`;
+    } catch (error) {
+      switch (jetStreamCode(error)) {
+        case jetStreamError.streamNotFound:
+          return `JetStream stream ${wanted.name} is gone: restore it from a backup`;
+        case jetStreamError.notEnabled:
+        case jetStreamError.notEnabledForAccount:
+          return 'JetStream is not enabled on this server or for this account';
+      }
+      if (isTemporary(error)) return 'silent';
+      return `JetStream stream ${wanted.name} can't be looked at: ${FarmError.from(error).message}`;
+    }
+  }
+
+  #say(): void {
+    if (this.#streams === this.#said) return;
+    this.#said = this.#streams;
+    if (this.#streams === null) this.#parts.log.info('the journal in NATS is as it should be again');
+    else this.#parts.log.error({ reason: this.#streams }, 'the journal in NATS has trouble');
+  }
+
+  #lookLater(): void {
+    this.#timer = this.#parts.clock.setTimeout(() => {
+      void this.look().finally(() => {
+        if (!this.#closed) this.#lookLater();
+      });
+    }, LOOK_MILLIS);
+  }
+}

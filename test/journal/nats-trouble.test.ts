@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { readAll } from '../../coordinator/src/journal/journal-contract.ts';
+import { startNatsCluster } from '../harness/nats.ts';
+import { SmallDisk } from '../harness/small-disk.ts';
+import { events, meta, natsFor, numbersOf, type Opened, upTo } from './nats-fixture.ts';
+import { openQuietly } from './open-quietly.ts';
+
+/** Waits until the journal says something that fits, or, for null, that nothing is wrong. */
+async function says({ problem }: Pick<Opened, 'problem'>, wanted: RegExp | null): Promise<void> {
+  const deadline = Date.now() + 30_000;
+  for (;;) {
+    const said = problem();
+    if (wanted === null ? said === null : said !== null && wanted.test(said)) return;
+    assert.ok(Date.now() < deadline, `it says ${JSON.stringify(said)}`);
+    await sleep(50);
+  }
+}
+
+/** Fails as it must within a bounded time. */
+async function refused(append: Promise<unknown>, code: string): Promise<void> {
+  const started = performance.now();
+  await assert.rejects(append, { code });
+  assert.ok(performance.now() - started < 4000, 'a caller does not wait for ever');
+}
+
+test('while NATS is down appends fail in time and it is said; when it is back, all goes on', async (t) => {
+  const nats = await natsFor(t);
+  const opened = await nats.open({ timeoutMillis: 2000 });
+  const { journal } = opened;
+  await journal.append('s', 0, events(1), meta);
+  assert.equal(opened.problem(), null);
+  await nats.servers[0]?.kill();
+  await says(opened, /^no connection to NATS since \d{4}-/);
+  await refused(journal.append('s', 1, events(2), meta), 'unavailable');
+  await nats.servers[0]?.start();
+  await says(opened, null);
+  assert.equal(await journal.append('s', 1, events(2), meta), 2);
+});
+
+test('a stream that is gone or altered while the farm runs is named, and so is that it is mended', async (t) => {
+  const nats = await natsFor(t);
+  const opened = await nats.open({ timeoutMillis: 2000 });
+  await opened.journal.append('s', 0, events(1), meta);
+  const { streams } = await opened.connection.jetstreamManager();
+  await streams.update('CLIPFARM_EVENTS', { max_msgs: 5 });
+  await says(opened, /CLIPFARM_EVENTS was altered: max_msgs is 5, needed is -1/);
+  await streams.update('CLIPFARM_EVENTS', { max_msgs: -1 });
+  await says(opened, null);
+  const { config } = await streams.info('CLIPFARM_EVENTS');
+  await streams.delete('CLIPFARM_EVENTS');
+  await says(opened, /CLIPFARM_EVENTS is gone: restore it from a backup/);
+  await refused(opened.journal.append('s', 1, events(2), meta), 'unavailable');
+  assert.equal(
+    (await streams.list().next()).some(({ config: { name } }) => name === 'CLIPFARM_EVENTS'),
+    false,
+  );
+  await streams.add(config);
+  await says(opened, null);
+});
+
+test('what a user may not do is told by its subject, also where only a status event tells it', async (t) => {
+  const permissions = 'publish: { deny: ["clipfarm.events.>"] }';
+  const config = `no_auth_user: low\nauthorization { users: [{ user: low, password: x, permissions: { ${permissions} } }] }`;
+  const opened = await (await natsFor(t, { config })).open({ timeoutMillis: 2000 });
+  await refused(opened.journal.append('s', 0, events(1), meta), 'permission_denied');
+  await says(opened, /NATS reports: publish to clipfarm\.events\.s is not allowed/);
+});
+
+test('on a full disk appends are refused and nothing acknowledged is lost; with room again it goes on by itself', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'clipfarm-nats-'));
+  const disk = SmallDisk.mount(join(dir, 'disk'), 64);
+  if (disk === null) {
+    t.skip('this user may not mount a file system');
+    return;
+  }
+  t.after(() => disk[Symbol.dispose]());
+  const nats = await startNatsCluster({ size: 1, dir: disk.path });
+  t.after(() => nats.close());
+  const opened = await openQuietly({ servers: nats.urls, timeoutMillis: 2000 });
+  t.after(async () => {
+    await opened.election.close();
+    await opened.journal.close();
+  });
+  const { journal } = opened;
+  let stored = 0;
+  const fill = async () => {
+    for (;;) {
+      const next = { type: 'n', data: { n: stored + 1, text: 'x'.repeat(10_000) } };
+      stored = await journal.append('s', stored, [next], meta);
+    }
+  };
+  await journal.append('other', 0, events(1), meta);
+  disk.fill();
+  await refused(fill(), 'resource_exhausted');
+  await says(opened, /NATS has no room: .*no space left on device/);
+  disk.free();
+  await says(opened, null);
+  assert.deepEqual(numbersOf(await readAll(journal, 's')), upTo(stored));
+  assert.equal(await journal.append('s', stored, events(stored + 1), meta), stored + 1);
+});
