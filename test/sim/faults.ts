@@ -38,13 +38,15 @@ const weights: { readonly [K in FaultKind]: number } = {
   priority: 2,
 };
 
-/** A larger farm has no more coordinators: in one of that many nodes the leader dies as often as the weights say. */
-const NODES_PER_RESTART = 6;
+/**
+ * What happens to the coordinator or to a whole job does not happen more often because there are more nodes. In farms of
+ * up to so many nodes these kinds are as frequent as their weights say, in larger ones that much less.
+ */
+const fewNodes: { readonly [K in FaultKind]?: number } = { restart: 6, pause: 60, cancel: 60, priority: 60 };
 
 /** Draws a fault of one of the kinds given. */
 export function drawFault(random: Random, kinds: readonly FaultKind[], nodes: number): FaultKind {
-  const weightOf = (kind: FaultKind) =>
-    weights[kind] * (kind === 'restart' ? Math.min(1, NODES_PER_RESTART / nodes) : 1);
+  const weightOf = (kind: FaultKind) => weights[kind] * Math.min(1, (fewNodes[kind] ?? nodes) / nodes);
   const total = kinds.reduce((sum, kind) => sum + weightOf(kind), 0);
   let at = random.between(0, total);
   for (const kind of kinds) {

@@ -31,14 +31,12 @@ test('whatever goes wrong, every job gets done with every clip once, and nothing
   runSeeds(12, 40);
 });
 
-test('the same holds for hundreds of agents, each of which something happens to every half minute', () => {
+test('the same holds for a hundred agents, each of which something happens to every quarter of a minute', () => {
   const random = seededRandom(5);
-  const size = { nodes: 200, jobs: 4, faults: 600, seconds: 45 };
+  const size = { nodes: 120, jobs: 3, faults: 700, seconds: 120 };
   const { faults, events } = new SimWorld(largeScenario(random, size), random).run();
-  const total = [...faults.values()].reduce((sum, times) => sum + times, 0);
-  assert.ok(total >= 300, `${total} faults hit something`);
-  assert.ok(events > 1000, `${events} events were checked`);
-  for (const kind of faultKinds) if (kind !== 'restart') assert.ok((faults.get(kind) ?? 0) > 0, `no ${kind}`);
+  assert.ok(events > 3000, `${events} events were checked`);
+  for (const kind of faultKinds) assert.ok((faults.get(kind) ?? 0) > 0, `no ${kind} hit anything`);
 });
 
 test('at most one clip of each killed worker is rendered again', () => {
