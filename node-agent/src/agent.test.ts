@@ -72,6 +72,17 @@ test('leases are delivered with exactly the right frames, the anchor first, on o
   assert.deepEqual(now.spooled(), []);
 });
 
+test('a slot says what its runner is at until the model is loaded, and only then that it is idle', async (t) => {
+  const { coordinator, start } = await scene(t);
+  start('--load-seconds', '2');
+  const said = () => coordinator.said.flatMap((sent) => (sent.$case === 'heartbeat' ? sent.value.slots : []));
+  await until(() => coordinator.state() === 'SLOT_STATE_IDLE', 'the slot is idle');
+  const before = said().filter(({ state }) => state !== 'SLOT_STATE_IDLE');
+  assert.ok(before.length > 0 && before.every(({ state }) => state === 'SLOT_STATE_LOADING'));
+  assert.ok(before.some(({ stateReason }) => stateReason === 'the model is being loaded: transformer, 50 %'));
+  assert.equal(said().at(-1)?.stateReason, '');
+});
+
 test('a lease that follows on the last one goes on in its model call and says so with every chunk', async (t) => {
   const now = await scene(t);
   const { coordinator, task } = now;

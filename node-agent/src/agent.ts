@@ -244,7 +244,11 @@ export class Agent {
         clipRendered: (lease, clip, seconds) => this.#clipRendered(lease, clip, seconds, log),
         spooled: (seconds) => this.metrics.encodeSeconds.observe(seconds),
         runnerGone: () => this.metrics.runnersGone.inc(),
-        changed: (slot) => this.#link.send({ $case: 'slotChanged', value: { slot } }),
+        changed: (slot) => {
+          // The state goes ahead: what changed is a reason to schedule.
+          this.#tellStatus();
+          this.#link.send({ $case: 'slotChanged', value: { slot } });
+        },
       },
     });
   }

@@ -52,6 +52,8 @@ export class RunnerHost {
   /** The start under way, or the last one while its process lives. */
   #up: Promise<RunnerFailure | null> | null = null;
   #trouble: string | null = null;
+  /** What the first start is at, in words; null once the runner was up. */
+  #beginning: string | null = 'the runner is being started';
   /** Failures in a row. */
   #failures = 0;
   /** Whether the loaded runner was given a span. */
@@ -60,6 +62,11 @@ export class RunnerHost {
 
   constructor(options: RunnerHostOptions) {
     this.#options = options;
+  }
+
+  /** What the first start is at, in words; null once the runner was up. */
+  get beginning(): string | null {
+    return this.#beginning;
   }
 
   /** Why a failed runner is being restarted; null when it is usable or not needed yet. */
@@ -133,6 +140,7 @@ export class RunnerHost {
     const seconds = (loadedAt - began) / 1000;
     log.info({ runner, version, runner_pid: started.pid, load_seconds: seconds }, 'runner is loaded');
     this.#used = false;
+    this.#beginning = null;
     this.#options.onLoaded(started.hello);
     started.exited.then((exit) => this.#gone(started, exit, loadedAt));
     return null;
@@ -164,6 +172,9 @@ export class RunnerHost {
   async #take(message: FromRunner, payload: Uint8Array): Promise<void> {
     if (this.#loading === null) return this.#options.onMessage(message, payload);
     this.#loading.touch();
+    if (message.type === 'loading' && this.#beginning !== null) {
+      this.#beginning = `the model is being loaded: ${message.phase.slice(0, 100)}, ${Math.round(100 * message.fraction)} %`;
+    }
     if (message.type === 'loaded') this.#loading.done(null);
     else if (message.type === 'error') this.#loading.done({ failureClass: message.class, message: message.message });
   }

@@ -129,7 +129,7 @@ export class Slot {
       leaseId: state.kind === 'idle' ? '' : state.lease.leaseId,
       currentClip: currentClip(state),
       clipProgress: state.kind === 'rendering' ? state.fraction : 0,
-      stateReason: (this.#leaving ?? this.#trouble ?? '').slice(0, MAX_REASON),
+      stateReason: (this.#leaving ?? this.#trouble ?? this.#runner.beginning ?? '').slice(0, MAX_REASON),
       openLeaseId: state.kind === 'idle' ? this.#call.leaseId : '',
     };
   }
@@ -231,7 +231,9 @@ export class Slot {
     if (this.#leaving !== null) return SlotState.SLOT_STATE_DRAINING;
     switch (this.#state.kind) {
       case 'idle':
-        return this.#trouble === null ? SlotState.SLOT_STATE_IDLE : SlotState.SLOT_STATE_RECOVERING;
+        if (this.#trouble !== null) return SlotState.SLOT_STATE_RECOVERING;
+        // A model takes minutes to load, and until then others may have the clips.
+        return this.#runner.beginning === null ? SlotState.SLOT_STATE_IDLE : SlotState.SLOT_STATE_LOADING;
       case 'loading':
         return SlotState.SLOT_STATE_LOADING;
       default:

@@ -57,10 +57,10 @@ export function syntheticProfile(
       profile: name,
       runnerKind: 'synthetic',
       gpus: [],
-      memoryBytes: (memoryGib ?? 0) * GIB,
+      memoryBytes: Math.floor((memoryGib ?? 0) * GIB),
       maxUnits: profileOf('synthetic').maxUnits,
       declaredSecondsPerClip: secondsPerClip,
-      warmUpSeconds: warmUpSeconds + loadSeconds,
+      warmUpSeconds,
       ...{ dtype: '', compiled: false, tpp: false, hostMemoryBytes: 0 },
     },
   };

@@ -109,7 +109,7 @@ test('a coordinator that starts finds the leases that the journal holds', async 
   assert.equal(fleet.slot('n', '0')?.leaseId, leaseId);
 });
 
-test('slots that recover or drain take nothing, nor do those of a node that hands in its spool', async () => {
+test('slots that load, recover or drain take nothing, nor do those of a node that hands in its spool', async () => {
   const { fleet, nodes } = await farmWithLease();
   const available = (state: SlotState) => {
     const nothing = { leaseId: '', currentClip: 0, clipProgress: 0, stateReason: '', openLeaseId: '' };
@@ -117,7 +117,7 @@ test('slots that recover or drain take nothing, nor do those of a node that hand
     return fleet.slot('n', '1')?.available;
   };
   assert.equal(available('SLOT_STATE_IDLE'), true);
-  assert.equal(available('SLOT_STATE_LOADING'), true);
+  assert.equal(available('SLOT_STATE_LOADING'), false);
   assert.equal(available('SLOT_STATE_RECOVERING'), false);
   assert.equal(available('SLOT_STATE_DRAINING'), false);
   nodes.disconnected('n');

@@ -152,7 +152,9 @@ export class Fleet {
     const { nodeId } = node;
     const { slotId, profile, warmUpSeconds, declaredSecondsPerClip } = info;
     const key = slotKey(nodeId, slotId);
-    const available = takesWork && !UNAVAILABLE.has(node.statuses.get(slotId)?.state);
+    const status = node.statuses.get(slotId);
+    const loads = status?.state === 'SLOT_STATE_LOADING' && status.leaseId === '';
+    const available = takesWork && !loads && !UNAVAILABLE.has(status?.state);
     const leaseId = this.#leases.onSlot(key);
     const { fixedEnd } = info;
     const said = { profile, warmUpSeconds, declaredSecondsPerClip, fixedEnd };

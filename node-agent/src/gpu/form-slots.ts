@@ -55,7 +55,8 @@ export function formSlots(profile: ModelProfile, found: readonly GpuReading[], w
     throw unable(profile, [`${need}, ${able.length} of this host's ${found.length} GPUs can be used`, ...problems]);
   }
   const { host_memory_gib: declared } = profile;
-  const share = declared === undefined ? Math.floor((wish.hostBytes * (1 - HOST_RESERVE)) / count) : declared * GIB;
+  const share =
+    declared === undefined ? Math.floor((wish.hostBytes * (1 - HOST_RESERVE)) / count) : Math.floor(declared * GIB);
   checkHost(profile, share, count, wish.hostBytes);
   return Array.from({ length: count }, (_, n) => {
     const gpus = able.slice(n * perSlot, (n + 1) * perSlot);
@@ -91,7 +92,7 @@ function obstacle(profile: ModelProfile, gpu: GpuReading): string | null {
 /** Memory that is free before the model is there, or less where the profile says so. */
 function usableBytes(profile: ModelProfile, gpu: GpuReading): number {
   const free = gpu.memoryBytes - gpu.memoryUsedBytes;
-  return profile.memory_gib_per_gpu === undefined ? free : Math.min(free, profile.memory_gib_per_gpu * GIB);
+  return profile.memory_gib_per_gpu === undefined ? free : Math.min(free, Math.floor(profile.memory_gib_per_gpu * GIB));
 }
 
 /** What the memory and time models know a profile by. */
