@@ -16,6 +16,8 @@ export interface DepartedJob {
 }
 
 type DepartureEvent =
+  /** A leader took over; appends of an earlier one fail from here on. */
+  | { readonly type: 'TermOpened'; readonly term: number }
   /** Everything of a job but this is removed. */
   | ({ readonly type: 'JobRemoved' } & DepartedJob)
   /** Inputs that no job needs, by the SHA-256 of their content, are to be removed. */
@@ -68,9 +70,14 @@ export class DepartedJobs {
     return this.#stream.load();
   }
 
-  /** Reads what the journal has and this process does not know yet. */
-  catchUp(): Promise<void> {
-    return this.#stream.catchUp();
+  /**
+   * Takes over for a new term: an earlier leader decides no removal from here on.
+   *
+   * @throws FarmError as {@link record} does
+   */
+  async takeOver(): Promise<void> {
+    await this.#stream.catchUp();
+    await this.#append(() => [{ type: 'TermOpened', term: this.#office.term }]);
   }
 
   /** Takes an event that the journal announced. */

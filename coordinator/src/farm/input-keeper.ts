@@ -7,7 +7,7 @@ import { artifactKeys } from './artifact-keys.ts';
 const IN_USE_MILLIS = 30 * 60_000;
 
 /**
- * How long after the decision to remove inputs is durable a removal may still begin. A coordinator that stood still meanwhile
+ * How long after the decision to remove inputs a removal may still begin. A coordinator that stood still meanwhile
  * may be deposed, and its successor may have accepted a job that needs them.
  */
 const DECISION_HOLDS_MILLIS = 2000;
@@ -58,13 +58,16 @@ export class InputKeeper {
   /**
    * Removes inputs, except those that somebody asked for since the decision.
    *
-   * @param decidedAt when it was known to be durable that they go, by the monotonic clock
+   * @param decision `decidedAt`: before it was durable that they go, by the monotonic clock; `mayGoOn` is asked before each
    * @returns those that are removed; the others are for the next time
    */
-  async remove(sha256s: readonly string[], decidedAt: number): Promise<readonly string[]> {
+  async remove(
+    sha256s: readonly string[],
+    { decidedAt, mayGoOn }: { readonly decidedAt: number; readonly mayGoOn: () => boolean },
+  ): Promise<readonly string[]> {
     const removed: string[] = [];
     for (const sha256 of sha256s) {
-      if (this.#clock.monotonic() - decidedAt > DECISION_HOLDS_MILLIS) break;
+      if (!mayGoOn() || this.#clock.monotonic() - decidedAt > DECISION_HOLDS_MILLIS) break;
       if (this.#used.has(sha256)) continue;
       const removal = this.#store.remove(artifactKeys.input(sha256));
       this.#removing.set(sha256, removal);

@@ -94,7 +94,7 @@ export class Jobs {
    * @throws what the journal throws when it can't be read or written
    */
   async takeOver(): Promise<void> {
-    await this.#departed.catchUp();
+    await this.#departed.takeOver();
     await this.#readAll((stream) => stream.catchUp());
     const term = this.#office.term;
     await Promise.all(

@@ -47,7 +47,7 @@ async function place(t: TestContext) {
     }
     const inputs = new InputKeeper({ store, clock, keepMillis: retention.inputMillis });
     const metrics = createMetrics();
-    const parts = { jobs, inputs, audio: { drop: async () => {} }, store, retention, metrics, clock, log };
+    const parts = { jobs, inputs, audio: { drop: async () => {} }, store, office, retention, metrics, clock, log };
     return { jobs, office, inputs, retention: new Retention(parts) };
   };
   const keys = async () => (await store.list('')).map(({ key }) => key);
@@ -195,10 +195,48 @@ test('a leader removes no inputs before it can know who uses them, nor after it 
   assert.equal((await farm.keys()).length, 1);
   const decided = farm.clock.monotonic();
   farm.clock.advance(5000);
-  assert.deepEqual(await leader.inputs.remove([sha('a')], decided), []);
+  assert.deepEqual(await leader.inputs.remove([sha('a')], { decidedAt: decided, mayGoOn: () => true }), []);
   farm.clock.advance(leader.inputs.inUseMillis);
   await leader.retention.sweep();
   assert.deepEqual(await farm.keys(), []);
+});
+
+test('a deposed leader decides no removal, whether or not it has heard of the new one', async (t) => {
+  const farm = await place(t);
+  const old = await farm.coordinator(1, day);
+  await farm.coordinator(2, day);
+  await assert.rejects(old.jobs.recordInputsExpired([sha('a')]), { code: 'unavailable', message: /term 2/ });
+});
+
+test('a leader that stands still while its decision is stored, or is deposed meanwhile, removes no input', async (t) => {
+  for (const what of ['stands still', 'is deposed'] as const) {
+    const farm = await place(t);
+    const leader = await farm.coordinator(1, { jobMillis: null, inputMillis: HOUR });
+    await farm.put(artifactKeys.input(sha('a')));
+    farm.clock.advance(10 * HOUR);
+    const append = farm.journal.append.bind(farm.journal);
+    const stored = async (...given: Parameters<typeof append>) => {
+      const position = await append(...given);
+      if (what === 'stands still') farm.clock.advance(5000);
+      else leader.office.leave();
+      return position;
+    };
+    t.mock.method(farm.journal, 'append', stored, { times: 1 });
+    await leader.retention.sweep();
+    assert.equal((await farm.keys()).length, 1, what);
+  }
+});
+
+test('what is left of a job whose history could not be removed goes with the next look', async (t) => {
+  const farm = await place(t);
+  const leader = await farm.coordinator(1, day);
+  await leader.retention.sweep();
+  await job(farm, leader, inputsOf('done'), 'completed');
+  farm.clock.advance(25 * HOUR);
+  t.mock.method(farm.journal, 'remove', async () => assert.fail('no answer'), { times: 1 });
+  await assert.rejects(leader.retention.sweep(), /no answer/);
+  await leader.retention.sweep();
+  assert.ok(!(await farm.journal.streams()).some(({ stream }) => stream === 'jobs/done'));
 });
 
 test('what is kept for ever stays', async (t) => {

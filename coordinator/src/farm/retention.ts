@@ -8,6 +8,7 @@ import type { JobState } from '../core/job-model.ts';
 import type { AudioLibrary } from './audio-library.ts';
 import type { InputKeeper } from './input-keeper.ts';
 import type { Jobs } from './jobs.ts';
+import type { Office } from './office.ts';
 
 /** How long things are kept; null for ever. */
 export interface RetentionTimes {
@@ -23,6 +24,7 @@ export interface RetentionParts {
   readonly inputs: InputKeeper;
   readonly audio: Pick<AudioLibrary, 'drop'>;
   readonly store: Pick<ArtifactStore, 'removePrefix'>;
+  readonly office: Pick<Office, 'leads'>;
   readonly retention: RetentionTimes;
   readonly metrics: Pick<Metrics, 'jobsExpired' | 'inputsExpired'>;
   readonly clock: Clock;
@@ -94,20 +96,26 @@ export class Retention {
   async #removeJob({ definition: { jobId, name }, finishedAt }: JobState): Promise<void> {
     const { jobs, store, metrics, log } = this.#parts;
     await store.removePrefix(`jobs/${jobId}`);
+    // It is forgotten before its history is removed; should that fail, only this remembers that something remains.
+    const before = this.#remainsRemoved;
+    this.#remainsRemoved = false;
     await jobs.remove(jobId);
+    this.#remainsRemoved = before;
     metrics.jobsExpired.inc();
     const finished = finishedAt === null ? null : new Date(finishedAt).toISOString();
     log.info({ job_id: jobId, name, finished_at: finished }, 'job expired: its files and its history are removed');
   }
 
   async #removeInputs(before: number): Promise<void> {
-    const { jobs, inputs, audio, clock, metrics, log } = this.#parts;
+    const { jobs, inputs, audio, office, clock, metrics, log } = this.#parts;
     const definitions = () => jobs.all().map(({ definition }) => definition);
     const unused = await inputs.unused(definitions(), before);
     for (let at = 0; at < unused.length && !this.#stopped; at += INPUTS_TOGETHER) {
       const some = unused.slice(at, at + INPUTS_TOGETHER);
+      // Before it is asked for: this process may stand still between the answer and the next look at the clock.
+      const decidedAt = clock.monotonic();
       await jobs.recordInputsExpired(some);
-      const removed = await inputs.remove(some, clock.monotonic());
+      const removed = await inputs.remove(some, { decidedAt, mayGoOn: () => office.leads });
       for (const sha256 of removed) await audio.drop(sha256);
       metrics.inputsExpired.inc(removed.length);
       log.info({ inputs: removed.length, of: unused.length }, 'inputs that no job needs are removed');
