@@ -83,7 +83,8 @@ async function wantedProfile(options: RawOptions): Promise<ModelProfile> {
   const host = { checkout: checkout ?? MISSING, ckpt_dir: ckptDir ?? MISSING, ...(lora && { lora }), python };
   const file = path('profiles');
   const own = file === undefined ? [] : await readProfileFile(file, host);
-  const profile = own.find((candidate) => candidate.name === name) ?? builtIn(name, own, host);
+  const profile =
+    own.find((candidate) => candidate.name === name && candidate.runner !== 'synthetic') ?? builtIn(name, own, host);
   const { checkout: found, ckpt_dir: weights, ...rest } = profile;
   return { ...rest, ...(found !== MISSING && { checkout: found }), ...(weights !== MISSING && { ckpt_dir: weights }) };
 }

@@ -49,6 +49,9 @@ const MAX_WAITING = 1000;
 /** Longest line of an agent's that is logged, in characters. */
 const MAX_LOG_TEXT = 2000;
 
+/** GPUs of a node that are shown. */
+const MAX_GPUS = 64;
+
 /** pino's number for warnings. */
 const WARN_LEVEL = 40;
 
@@ -134,7 +137,7 @@ export class AgentSession {
   handle(message: NonNullable<AttachRequest['message']>): void {
     const { nodes, fleet } = this.#parts;
     const beat = message.$case === 'heartbeat' ? message.value : undefined;
-    nodes.seen(this.nodeId, beat?.slots, beat?.gpus);
+    nodes.seen(this.nodeId, beat?.slots, beat?.gpus.slice(0, MAX_GPUS));
     switch (message.$case) {
       case 'progress': {
         const { leaseId, clip, fraction } = message.value;
