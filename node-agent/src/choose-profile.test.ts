@@ -98,7 +98,7 @@ test('what can not run is refused before anything starts', async (t) => {
   const file = fileWith(t, '{ name: pretend, runner: synthetic, flags: { memory-gib: much } }');
   for (const [argv, message] of [
     [['--profile', 'pipe-4x24g', ...where], /pipe-4x24g": nothing in this version splits the model over cards/],
-    [['--profile', 'single-80g'], /--profile\.checkout: is missing/],
+    [['--profile', 'single-80g'], /^--checkout: is missing; accepted: an absolute path$/],
     [['--profiles', file, '--profile', 'other'], /--profile: "other": is not known; there is: .*synthetic, pretend/],
     [['--profiles', file, '--profile', 'pretend'], /flags\.memory-gib: "much": accepted: a number/],
     [['--profile', 'single-80g', ...where, '--python', 'no-python'], /--python: "no-python": there is no such program/],

@@ -191,6 +191,7 @@ export function agentConfigFromArgs(
   if (!parsed.success) throw refusal(parsed.error.issues[0], { ...fromEnv, ...given });
   const flags = parsed.data;
   checkProfile(flags.profile, flags.profiles);
+  checkEffects(flags.profile, given);
   if (flags.admin !== undefined) parseAddress(flags.admin, '--admin');
   return {
     coordinators: flags.coordinator.split(',').map((text) => formatAddress(parseAddress(text.trim(), '--coordinator'))),
@@ -248,6 +249,24 @@ function refusal(issue: z.core.$ZodIssue | undefined, values: Readonly<Record<st
   const flag = String(issue?.path[0] ?? '');
   const message = `--${flag}: "${String(values[flag])}": ${issue?.message ?? 'is not accepted'}`;
   return new FarmError('invalid_argument', message, { field: `--${flag}`, hint: 'clipfarm agent --help' });
+}
+
+/** Flags that say how a model is run. */
+const modelFlags = ['profiles', 'gpus', 'checkout', 'ckpt-dir', 'lora', 'python', 'dtype', 'compile'];
+
+/** Flags that say how the built-in profile without a model pretends. */
+const syntheticFlags = ['seconds-per-clip', 'warm-up-seconds', 'load-seconds', 'memory-gib', 'runner-arg'];
+
+/** A flag that a built-in profile would not even look at was meant for another one. */
+function checkEffects(profile: string, given: Readonly<Record<string, unknown>>): void {
+  if (!PROFILES.some(({ name }) => name === profile)) return;
+  const useless = profile === 'synthetic' ? modelFlags : syntheticFlags;
+  const flag = useless.find((name) => given[name] !== undefined);
+  if (flag === undefined) return;
+  throw new FarmError('invalid_argument', `--${flag}: has no effect with --profile ${profile}`, {
+    field: `--${flag}`,
+    hint: 'Name the profile that it is meant for with --profile NAME, or leave it out.',
+  });
 }
 
 /** Without a file of profiles only the built-in ones can be meant. */

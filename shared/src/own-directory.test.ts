@@ -17,8 +17,8 @@ test('what can not be a directory is refused with the flag, the path and the rea
   const file = join(temporaryDirectory(t), 'file');
   writeFileSync(file, '');
   for (const [path, reason] of [
-    [file, 'file already exists'],
-    [join(file, 'x'), 'not a directory'],
+    [file, 'a file is in its place, or on the way to it'],
+    [join(file, 'x'), 'a file is in its place, or on the way to it'],
     ['/proc/clipfarm/data', 'no such file or directory'],
   ] as const) {
     await assert.rejects(makeOwnDirectory(path, '--data-dir'), {

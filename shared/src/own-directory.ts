@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
-import { diskError, isDiskFull, systemReason } from './disk-error.ts';
+import { diskError, isDiskFull, isSystemError, systemReason } from './disk-error.ts';
 import { mkdirDurable } from './durable-file.ts';
 import { FarmError } from './errors.ts';
 
@@ -17,13 +17,11 @@ export async function makeOwnDirectory(path: string, flag: string): Promise<void
   } catch (cause) {
     if (isDiskFull(cause)) throw diskError(cause, `make ${path}`);
     const accepted = 'a directory that is there or can be made, and that this user may write to';
-    throw new FarmError(
-      'invalid_argument',
-      `${flag}: "${path}" can't be used: ${systemReason(cause)}; accepted: ${accepted}`,
-      {
-        field: flag,
-        cause,
-      },
-    );
+    const isFile = isSystemError(cause, 'EEXIST') || isSystemError(cause, 'ENOTDIR');
+    const reason = isFile ? 'a file is in its place, or on the way to it' : systemReason(cause);
+    throw new FarmError('invalid_argument', `${flag}: "${path}" can't be used: ${reason}; accepted: ${accepted}`, {
+      field: flag,
+      cause,
+    });
   }
 }

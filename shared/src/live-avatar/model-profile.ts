@@ -140,8 +140,10 @@ export function checkModelProfile(source: unknown, where: string, host: HostPath
     ] as const) {
       // The farm's own runner can run the plain model; upstream's script would download the LoRA.
       if (profile[field] !== undefined || (field === 'lora' && runner === 'live-avatar')) continue;
-      throw new FarmError('invalid_argument', `${where}.${field}: is missing; accepted: an absolute path`, {
-        field: `${where}.${field}`,
+      // A built-in profile has no place of its own for it.
+      const place = where.startsWith('--') ? flag : `${where}.${field}`;
+      throw new FarmError('invalid_argument', `${place}: is missing; accepted: an absolute path`, {
+        field: place,
         hint: `Give it in the profile, or to the agent with ${flag}.`,
       });
     }
