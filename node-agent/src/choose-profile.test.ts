@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { GIB } from '@clipfarm/shared/model/gpu-cost';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
-import { chooseProfile, slotProfiles } from './choose-profile.ts';
+import { chooseProfile, slotProfiles, visibleGpus } from './choose-profile.ts';
 import { agentConfigFromArgs } from './config.ts';
 import { testGpu } from './gpu/testdata.ts';
 import { LoadGate } from './load-gate.ts';
@@ -106,6 +106,17 @@ test('what can not run is refused before anything starts', async (t) => {
   ] as const) {
     await assert.rejects(slotsFor(...argv), { message }, argv.join(' '));
   }
+});
+
+test("an agent that was given some GPUs by CUDA's variable offers no others", () => {
+  const found = [testGpu(0), testGpu(1), testGpu(2)];
+  const indices = (variable: string | undefined) => visibleGpus(found, variable).map(({ index }) => index);
+  assert.deepEqual(indices(undefined), [0, 1, 2]);
+  assert.deepEqual(indices('2,0'), [2, 0]);
+  assert.deepEqual(indices('GPU-1, 0'), [1, 0]);
+  assert.deepEqual(indices('0,7,1'), [0]);
+  assert.deepEqual(indices('1,1'), [1]);
+  for (const none of ['', '-1', 'none']) assert.deepEqual(indices(none), []);
 });
 
 test('slots load one after the other where the host could not hold all of them loading', async () => {

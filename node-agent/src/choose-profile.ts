@@ -79,8 +79,27 @@ export function slotProfiles(
     return Array.from({ length: count }, () => profile);
   }
   const wish = { slots: config.slots ?? 'auto', gpus: config.gpus, hostBytes: host.memoryBytes } as const;
-  const slots = formSlots(chosen.profile, host.gpus, wish);
+  const visible = config.gpus === undefined ? visibleGpus(host.gpus, programs.env.CUDA_VISIBLE_DEVICES) : host.gpus;
+  const slots = formSlots(chosen.profile, visible, wish);
   return slots.map((slot) => modelRunnerProfile(chosen.profile, slot, programs));
+}
+
+/**
+ * The GPUs that the agent itself was given by CUDA's own variable, numbers or identities, in its order; all without it.
+ * As CUDA does, what follows on something unknown does not count.
+ */
+export function visibleGpus(found: readonly GpuReading[], variable: string | undefined): readonly GpuReading[] {
+  if (variable === undefined) return found;
+  const visible: GpuReading[] = [];
+  for (const text of variable.split(',').map((part) => part.trim())) {
+    const isIndex = /^\d{1,3}$/.test(text);
+    const gpu = found.find(({ index, uuid }) =>
+      isIndex ? index === Number(text) : text !== '' && uuid.startsWith(text),
+    );
+    if (gpu === undefined || visible.includes(gpu)) break;
+    visible.push(gpu);
+  }
+  return visible;
 }
 
 /** What an operator's own synthetic profile declares. */

@@ -24,8 +24,8 @@ One agent serves all slots of a host. SIGTERM finishes the clip in hand and leav
                             PEM files; beyond this machine --tls-ca is required
                             (default $CLIPFARM_TLS_CA, $CLIPFARM_TLS_CERT, $CLIPFARM_TLS_KEY)
   --insecure                plaintext to another machine (never on a network that others use)
-  --profile NAME            how slots run the model (default synthetic); there is: ${PROFILES.map(({ name }) => name).join(', ')},
-                            and those of --profiles
+  --profile NAME            how slots run the model (default synthetic); those of --profiles, and
+                            ${PROFILES.map(({ name }) => name).join(', ')}
   --profiles FILE           YAML file with profiles of your own (docs/live-avatar.md)
   --slots N|auto            slots of this host, 1 to 16; auto: as many as its GPUs make (default: 1 synthetic slot,
                             otherwise auto)
