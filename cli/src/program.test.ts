@@ -443,6 +443,9 @@ test('doctor says what to do about each failed check', async (t) => {
   const noSlots = await cli(farm, 'doctor');
   assert.equal(noSlots.code, 1);
   assert.match(noSlots.out, /failed {2}slots +0 slots on 0 nodes online\n +try: /);
+  const journal = await cli(undefined, 'doctor', '--journal', 'mysql');
+  assert.equal(journal.code, 1);
+  assert.match(journal.out, /failed {2}journal +--journal: "mysql": must be .*\n +try: /);
   const alone = await cli(undefined, 'doctor', '--coordinator', '127.0.0.1:1');
   assert.equal(alone.code, 1);
   assert.match(alone.out, /failed {2}coordinator +no coordinator answers at 127\.0\.0\.1:1/);

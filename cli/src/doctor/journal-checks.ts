@@ -1,3 +1,4 @@
+import { FarmError } from '@clipfarm/shared/errors';
 import { runTool } from '@clipfarm/shared/process';
 import type { Context } from '../context.ts';
 import { flagValue, type RawOptions } from '../job-options.ts';
@@ -42,8 +43,14 @@ export async function checkJournal(context: Context, options: RawOptions): Promi
     return (JSON.parse(stdout.toString()) as readonly Finding[]).map(checkOf);
   } catch (error) {
     if (context.shell.interrupted.aborted) throw error;
-    return [broken('journal', error, 'clipfarm coordinator --help')];
+    return [broken('journal', inItsOwnWords(error), 'clipfarm coordinator --help')];
   }
+}
+
+/** What the program wrote as its error, without how it ended. */
+function inItsOwnWords(error: unknown): unknown {
+  const words = /: error: (.+?)(?:\ntry: |$)/s.exec(FarmError.from(error).message)?.[1];
+  return words === undefined ? error : new FarmError('invalid_argument', words, { cause: error });
 }
 
 function checkOf({ check, level, detail, fix }: Finding): Check {
