@@ -113,7 +113,7 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   const links = new Links();
   const storage = new StorageHealth(log);
   const audio = new AudioLibrary(join(dataDir, 'decoded'), store, ffmpeg);
-  const anchors = new AnchorKeeper(jobs, store, ffmpeg);
+  const anchors = new AnchorKeeper({ jobs, store, ffmpeg, office, clock, log });
   const committer = new ChunkCommitter({ jobs, nodes, fleet, store, anchors, metrics, storage, log });
   const drawSeed = () => randomInt(Math.min(MAX_BASE_SEED, 2 ** 47));
   const inputs = new InputKeeper({ store, clock, keepMillis: retention.inputMillis });

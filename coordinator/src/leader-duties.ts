@@ -89,9 +89,10 @@ export class LeaderDuties {
 
   /** Lays everything down: at once towards agents and journal, then what is in hand. */
   async end(reason: string): Promise<void> {
-    const { office, links, log } = this.#parts;
+    const { office, links, anchors, log } = this.#parts;
     if (!office.leads) return;
     office.leave();
+    anchors.stop();
     links.closeAll(reason);
     const active = this.#active;
     this.#active = null;
