@@ -43,6 +43,21 @@ test('of two coordinators only the one that knows the end of the stream can appe
   assert.deepEqual(numbersOf(await readAll(young, 's')), [1, 2, 3]);
 });
 
+test('a snapshot of a journal that was lost is not taken for one of its successor', async (t) => {
+  const nats = await natsFor(t);
+  const before = await nats.open();
+  await before.journal.append('farm', 0, events(1, 2, 3), meta);
+  await before.journal.saveSnapshot('farm', 3, 'of the old one');
+  const manager = await before.connection.jetstreamManager();
+  await manager.streams.delete('CLIPFARM_EVENTS');
+  await before.close();
+  const { journal } = await nats.open({ timeoutMillis: 500 });
+  assert.equal(await journal.loadSnapshot('farm'), null);
+  await journal.append('farm', 0, events(4), meta);
+  await journal.saveSnapshot('farm', 1, 'of the new one');
+  assert.deepEqual(await journal.loadSnapshot('farm'), { position: 1, data: 'of the new one' });
+});
+
 test('two coordinators that race for one stream store every event once', async (t) => {
   const [one, two] = await twoCoordinators(t);
   const odd = upTo(200).filter((n) => n % 2 === 1);

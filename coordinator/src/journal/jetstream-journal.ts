@@ -23,6 +23,10 @@ import {
 import { ask } from './nats-ask.ts';
 import type { NatsHealth } from './nats-health.ts';
 import type { NatsLink } from './nats-link.ts';
+import { pause } from './pause.ts';
+
+/** Between two looks at where a stream ends. */
+const AGAIN_MILLIS = 200;
 
 /** What a journal in JetStream is made of. */
 export interface JetStreamJournalParts extends ReaderParts {
@@ -122,6 +126,11 @@ export class JetStreamJournal implements Journal {
     const found = await this.#parts.snapshots.load(stream);
     if (found === null) return null;
     const { position, sequence, data } = found;
+    if (!(await this.#reaches(stream, position))) {
+      this.#parts.log.warn({ stream, position }, 'a snapshot is of events that are not in the journal: it is removed');
+      await this.#parts.snapshots.remove(stream);
+      return null;
+    }
     this.#mark(stream, { position, sequence });
     return { position, data };
   }
@@ -200,6 +209,17 @@ export class JetStreamJournal implements Journal {
     const known = [this.#lanes.get(stream)?.head, this.#marks.get(stream)];
     const before = known.flatMap((mark) => (mark && mark.position < fromPosition ? mark : []));
     return before.reduce((best, mark) => (mark.sequence > best.sequence ? mark : best), { position: 0, sequence: 0 });
+  }
+
+  /** Whether the stream has that many events. A server that has just taken over may need a moment to know. */
+  async #reaches(stream: string, position: number): Promise<boolean> {
+    const { clock, patienceMillis } = this.#parts;
+    const deadline = clock.monotonic() + patienceMillis;
+    while ((await this.#head(stream)).position < position) {
+      if (clock.monotonic() >= deadline) return false;
+      await pause(clock, AGAIN_MILLIS);
+    }
+    return true;
   }
 
   #head(stream: string) {
