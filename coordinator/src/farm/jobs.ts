@@ -221,6 +221,8 @@ export class Jobs {
     }
     // Another leader may have taken over since; only this append tells.
     await this.#departed.record({ jobId, finishedAt, expiredAt });
+    // One that is saved after its stream was removed would stay for ever.
+    await this.#snapshots.forget(entry.stream);
     await this.#journal.remove(STREAM_PREFIX + jobId);
   }
 
@@ -251,10 +253,11 @@ export class Jobs {
     return this.#entries.get(jobId)?.state ?? undefined;
   }
 
-  /** The job that an owner submitted under this key, if any. */
+  /** The job that an owner submitted under this key, if there is one that has not expired. */
   byIdempotencyKey(owner: string, key: string | undefined): JobState | undefined {
     if (key === undefined) return undefined;
-    return this.get(this.#byKey.get(keyOf(owner, key)) ?? '');
+    const job = this.get(this.#byKey.get(keyOf(owner, key)) ?? '');
+    return job?.expiredAt === null ? job : undefined;
   }
 
   /**

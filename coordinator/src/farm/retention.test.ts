@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ManualClock } from '@clipfarm/shared/clock';
 import { createLogger } from '@clipfarm/shared/log';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
@@ -40,7 +41,8 @@ async function place(t: TestContext) {
   };
   const coordinator = async (term: number | null, retention: RetentionTimes) => {
     const office = new Office(() => null);
-    const jobs = await Jobs.load({ journal, clock, office, snapshots: quietSnapshots() });
+    const snapshots = quietSnapshots();
+    const jobs = await Jobs.load({ journal, clock, office, snapshots });
     if (term !== null) {
       office.enter(term);
       await jobs.takeOver();
@@ -48,7 +50,7 @@ async function place(t: TestContext) {
     const inputs = new InputKeeper({ store, clock, keepMillis: retention.inputMillis });
     const metrics = createMetrics();
     const parts = { jobs, inputs, audio: { drop: async () => {} }, store, office, retention, metrics, clock, log };
-    return { jobs, office, inputs, retention: new Retention(parts) };
+    return { jobs, office, inputs, snapshots, retention: new Retention(parts) };
   };
   const keys = async () => (await store.list('')).map(({ key }) => key);
   return { clock, journal, store, put, coordinator, keys };
@@ -237,6 +239,46 @@ test('what is left of a job whose history could not be removed goes with the nex
   await assert.rejects(leader.retention.sweep(), /no answer/);
   await leader.retention.sweep();
   assert.ok(!(await farm.journal.streams()).some(({ stream }) => stream === 'jobs/done'));
+});
+
+test('a key whose job has expired makes another job, also before the first one is removed', async (t) => {
+  const farm = await place(t);
+  const { jobs } = await farm.coordinator(1, day);
+  const given = { clips: 1, idempotencyKey: 'k' };
+  await jobs.submit(jobDefinition({ jobId: 'first', ...given }), 0);
+  await jobs.execute('first', { type: 'cancel', reason: 'test' });
+  await jobs.execute('first', { type: 'expire', keepMillis: 0 });
+  const again = await jobs.submit(jobDefinition({ jobId: 'second', ...given }), 0);
+  assert.equal(again.alreadyExisted, false);
+  await jobs.remove('first');
+  assert.equal(jobs.byIdempotencyKey('ann', 'k')?.definition.jobId, 'second');
+});
+
+test('no snapshot of a job is saved once its history is removed', async (t) => {
+  const farm = await place(t);
+  const leader = await farm.coordinator(1, day);
+  await job(farm, leader, inputsOf('done'), 'completed');
+  await leader.snapshots.settled();
+  const held = Promise.withResolvers<void>();
+  const order: string[] = [];
+  const { saveSnapshot, remove } = farm.journal;
+  t.mock.method(farm.journal, 'saveSnapshot', async (...given: Parameters<typeof saveSnapshot>) => {
+    await held.promise;
+    await saveSnapshot.apply(farm.journal, given);
+    order.push('saved');
+  });
+  t.mock.method(farm.journal, 'remove', async (stream: string) => {
+    order.push('removed');
+    await remove.call(farm.journal, stream);
+  });
+  await leader.jobs.execute('done', { type: 'expire', keepMillis: 0 });
+  const removal = leader.jobs.remove('done');
+  while (leader.jobs.get('done')) await nextTurn();
+  for (let turn = 0; turn < 20; turn++) await nextTurn();
+  held.resolve();
+  await removal;
+  await leader.snapshots.settled();
+  assert.deepEqual(order, ['saved', 'removed']);
 });
 
 test('what is kept for ever stays', async (t) => {

@@ -16,6 +16,7 @@ export class SnapshotKeeper {
   readonly #log: Logger;
   readonly #waiting = new Set<Snapshotted>();
   #running: Promise<void> | null = null;
+  #saving: { readonly stream: Snapshotted; readonly over: Promise<void> } | null = null;
   #failing = false;
 
   constructor(log: Logger) {
@@ -30,6 +31,12 @@ export class SnapshotKeeper {
     });
   }
 
+  /** Takes back what was asked for a stream, and waits while its snapshot is being saved: nothing comes of it afterwards. */
+  async forget(stream: Snapshotted): Promise<void> {
+    this.#waiting.delete(stream);
+    if (this.#saving?.stream === stream) await this.#saving.over;
+  }
+
   /** Resolves when everything that was asked for is saved, or could not be. */
   async settled(): Promise<void> {
     while (this.#running) await this.#running;
@@ -40,13 +47,19 @@ export class SnapshotKeeper {
     await Promise.resolve();
     for (const stream of this.#waiting) {
       this.#waiting.delete(stream);
-      try {
-        await stream.saveSnapshot();
-        this.#failing = false;
-      } catch (error) {
-        if (!this.#failing) this.#log.warn({ err: FarmError.from(error), stream: stream.name }, 'no snapshot saved');
-        this.#failing = true;
-      }
+      this.#saving = { stream, over: this.#save(stream) };
+      await this.#saving.over;
+      this.#saving = null;
+    }
+  }
+
+  async #save(stream: Snapshotted): Promise<void> {
+    try {
+      await stream.saveSnapshot();
+      this.#failing = false;
+    } catch (error) {
+      if (!this.#failing) this.#log.warn({ err: FarmError.from(error), stream: stream.name }, 'no snapshot saved');
+      this.#failing = true;
     }
   }
 }
