@@ -102,8 +102,11 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
     ),
     pauseJob: rpc.unary(({ jobId }) => {
       const job = jobs.find(jobId);
-      const clips = [...job.leases.keys()].map((id) => [id, parts.fleet.progressOf(id)?.clip ?? -1] as const);
-      return command(parts, jobId, { type: 'pause', reason: 'by the user', currentClips: new Map(clips) });
+      return command(parts, jobId, {
+        type: 'pause',
+        reason: 'by the user',
+        currentClips: clipsInHand(parts.fleet, job),
+      });
     }),
     resumeJob: rpc.unary(({ jobId }) => command(parts, jobId, { type: 'resume' })),
     retryJob: rpc.unary(({ jobId }) => command(parts, jobId, { type: 'retry' })),
@@ -178,15 +181,17 @@ async function openPrefix(parts: FarmServiceParts, job: JobState): Promise<Prefi
   }
 }
 
+/** Clip in hand of each of the job's leases that has said where it is. */
+function clipsInHand(fleet: Fleet, job: JobState): ReadonlyMap<string, number> {
+  return new Map([...job.leases.keys()].map((id) => [id, fleet.progressOf(id)?.clip ?? -1] as const));
+}
+
 /** A drained node keeps the clip in hand; the rest of its leases goes to others at once. */
 async function giveBackTails(parts: FarmServiceParts, node: NodeRecord): Promise<void> {
   for (const job of parts.jobs.live()) {
-    for (const lease of [...job.leases.values()].filter((l) => l.nodeId === node.nodeId)) {
-      const inHand = parts.fleet.progressOf(lease.leaseId)?.clip ?? lease.start - 1;
-      const end = Math.max(lease.start, inHand + 1);
-      const { leaseId } = lease;
-      await parts.jobs.execute(job.definition.jobId, { type: 'shrink', leaseId, end, reason: 'its node is drained' });
-    }
+    const currentClips = clipsInHand(parts.fleet, job);
+    const command = { type: 'leaveNode', nodeId: node.nodeId, reason: 'its node is drained', currentClips } as const;
+    await parts.jobs.execute(job.definition.jobId, command);
   }
 }
 

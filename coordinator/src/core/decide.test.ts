@@ -18,11 +18,12 @@ interface Asked {
   readonly node?: string;
   readonly preRoll?: number;
   readonly speculative?: boolean;
+  readonly fixedEnd?: boolean;
 }
 
 function grant(job: LoggedJob, leaseId: string, start: number, end: number, asked: Asked = {}): Decision {
-  const { node = 'n1', preRoll = start === 0 ? 0 : 1, speculative = false } = asked;
-  const lease = { leaseId, nodeId: node, slotId: 's1', profile: 'p', start, end, preRoll, speculative };
+  const { node = 'n1', preRoll = start === 0 ? 0 : 1, speculative = false, fixedEnd = false } = asked;
+  const lease = { leaseId, nodeId: node, slotId: 's1', profile: 'p', start, end, preRoll, speculative, fixedEnd };
   return execute(job, { type: 'grant', lease, reason: 'pending clips' }, 50);
 }
 
@@ -254,6 +255,27 @@ test('a pause just after a restart, when no progress is known, spares leases tha
   pause(job, {});
   assert.deepEqual([...job.state.leases.keys()], ['l1']);
   assert.equal(job.state.leases.get('l1')?.end, 2);
+});
+
+test('a node that is drained keeps its clips in hand, and what comes only at the end of a lease; others go on', () => {
+  const job = submitJob({ clips: 40 });
+  grant(job, 'l1', 0, 10);
+  grant(job, 'l2', 10, 20);
+  grant(job, 'l3', 20, 30, { fixedEnd: true });
+  grant(job, 'l4', 30, 40, { node: 'n2' });
+  commit(job, 'l2', 10);
+  const drain = { type: 'leaveNode', nodeId: 'n1', reason: 'drained', currentClips: new Map([['l1', 3]]) } as const;
+  assert.deepEqual(eventTypes(execute(job, drain)), ['LeaseShrunk', 'LeaseShrunk']);
+  assert.deepEqual(
+    [...job.state.leases.values()].map((l) => [l.leaseId, l.end]),
+    [
+      ['l1', 4],
+      ['l2', 12],
+      ['l3', 30],
+      ['l4', 40],
+    ],
+  );
+  assert.equal(execute(job, drain).outcome, 'unchanged');
 });
 
 test('a paused job goes on where it was when it is resumed', () => {

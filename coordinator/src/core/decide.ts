@@ -42,6 +42,13 @@ export type JobCommand =
     }
   /** `currentClips`: clip in hand of each lease, which may still be finished. */
   | { readonly type: 'pause'; readonly reason: string; readonly currentClips: ReadonlyMap<string, number> }
+  /** The job's leases on a node end after the clip in hand; `currentClips` as with `pause`. */
+  | {
+      readonly type: 'leaveNode';
+      readonly nodeId: string;
+      readonly reason: string;
+      readonly currentClips: ReadonlyMap<string, number>;
+    }
   | { readonly type: 'resume' }
   | { readonly type: 'cancel'; readonly reason: string }
   | { readonly type: 'retry' }
@@ -103,6 +110,11 @@ export function decide(state: JobState, command: JobCommand, now: number): Decis
       return failLease(state, command, now);
     case 'pause':
       return pause(state, command.reason, command.currentClips);
+    case 'leaveNode': {
+      const own = [...state.leases.values()].filter(({ nodeId }) => nodeId === command.nodeId);
+      const events = own.flatMap((lease) => afterClipInHand(state, lease, command.currentClips, command.reason));
+      return events.length === 0 ? { outcome: 'unchanged' } : done(...events);
+    }
     case 'resume':
       if (isOver(state)) return refused(`it can't be resumed; it is ${stateWord(state)}`);
       return state.paused ? done({ type: 'JobResumed' }) : { outcome: 'unchanged' };
@@ -295,14 +307,24 @@ function failLease(state: JobState, command: Extract<JobCommand, { type: 'failLe
 function pause(state: JobState, reason: string, currentClips: ReadonlyMap<string, number>): Decision {
   if (state.status !== 'active') return refused(`it can't be paused; it is ${stateWord(state)}`);
   if (state.paused) return { outcome: 'unchanged' };
-  const shrinks = [...state.leases.values()].flatMap((lease) => {
-    // What such a lease has rendered comes at its end; it would be lost.
-    if (lease.fixedEnd) return [];
-    const begun = begunClip(state, lease);
-    const end = Math.max(currentClips.get(lease.leaseId) ?? begun, begun) + 1;
-    return end < lease.end ? shrunk(state, lease, end, 'the job is paused') : [];
-  });
+  const shrinks = [...state.leases.values()].flatMap((lease) =>
+    afterClipInHand(state, lease, currentClips, 'the job is paused'),
+  );
   return done({ type: 'JobPaused', reason }, ...shrinks);
+}
+
+/** Events that end a lease after the clip in hand, which may still be finished. */
+function afterClipInHand(
+  state: JobState,
+  lease: LeaseState,
+  currentClips: ReadonlyMap<string, number>,
+  reason: string,
+): JobEvent[] {
+  // What such a lease has rendered comes at its end; it would be lost.
+  if (lease.fixedEnd) return [];
+  const begun = begunClip(state, lease);
+  const end = Math.max(currentClips.get(lease.leaseId) ?? begun, begun) + 1;
+  return end < lease.end ? shrunk(state, lease, end, reason) : [];
 }
 
 /** Ends every lease, so that each one's end is an event of its own and its agent is told. */
