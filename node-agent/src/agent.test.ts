@@ -238,4 +238,6 @@ test('each clip that the runner rendered is logged and counted, pre-roll apart',
   const metrics = await (await fetch(`http://${admin}/metrics`)).text();
   assert.match(metrics, /^clipfarm_agent_clips_rendered_total\{pre_roll="true"\} 2$/m);
   assert.match(metrics, /^clipfarm_agent_clips_rendered_total\{pre_roll="false"\} 2$/m);
+  assert.match(metrics, /^clipfarm_agent_gpu_peak_memory_bytes\{slot="slot-1"\} 0$/m);
+  assert.match(metrics, /^clipfarm_agent_runner_host_memory_bytes\{slot="slot-1"\} [1-9]\d{7,}$/m);
 });

@@ -13,6 +13,7 @@ import { SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import type { GpuReading } from '@clipfarm/shared/gpu/nvidia-smi';
 import type { Logger } from '@clipfarm/shared/log';
 import { fetchInput, uploadArtifact } from './artifact-client.ts';
+import type { ClipFigures } from './clip-pipeline.ts';
 import { GpuWatch } from './gpu/gpu-watch.ts';
 import type { GpuHealth } from './gpu/health.ts';
 import { InputCache } from './input-cache.ts';
@@ -241,7 +242,7 @@ export class Agent {
       events: {
         ended: (lease, outcome, clip) => this.#leaseEnded(lease, outcome, clip, log),
         progress: (leaseId, clip, fraction) => this.#progressed(slotId, leaseId, clip, fraction),
-        clipRendered: (lease, clip, seconds) => this.#clipRendered(lease, clip, seconds, log),
+        clipRendered: (lease, clip, figures) => this.#clipRendered(slotId, lease, clip, figures),
         spooled: (seconds) => this.metrics.encodeSeconds.observe(seconds),
         runnerGone: () => this.metrics.runnersGone.inc(),
         changed: (slot) => {
@@ -375,11 +376,14 @@ export class Agent {
     this.#link.sendReplaceable({ $case: 'progress', value: { leaseId, clip, fraction } });
   }
 
-  #clipRendered({ jobId, leaseId, start }: LeaseTask, clip: number, seconds: number, log: Logger): void {
+  #clipRendered(slotId: string, { jobId, leaseId, start }: LeaseTask, clip: number, figures: ClipFigures): void {
     const preRoll = clip < start;
     this.metrics.clips.inc({ pre_roll: String(preRoll) });
-    this.metrics.clipSeconds.observe(seconds);
-    log.debug({ job_id: jobId, lease_id: leaseId, clip, pre_roll: preRoll }, 'clip rendered');
+    this.metrics.clipSeconds.observe(figures.renderSeconds);
+    this.metrics.peakMemory.set({ slot: slotId }, figures.peakMemoryBytes);
+    this.metrics.hostMemory.set({ slot: slotId }, figures.hostBytes);
+    const fields = { slot_id: slotId, job_id: jobId, lease_id: leaseId, clip, pre_roll: preRoll };
+    this.#options.log.debug(fields, 'clip rendered');
   }
 
   #leaseEnded(lease: Pick<LeaseTask, 'leaseId' | 'jobId'>, outcome: LeaseOutcome, clip: number, log: Logger): void {

@@ -50,7 +50,7 @@ export interface SlotEvents {
   readonly ended: (lease: LeaseTask, outcome: LeaseOutcome, clip: number) => void;
   readonly progress: (leaseId: string, clip: number, fraction: number) => void;
   /** The runner has every frame of a clip of the lease, pre-roll included. */
-  readonly clipRendered: (lease: LeaseTask, clip: number, seconds: number) => void;
+  readonly clipRendered: (lease: LeaseTask, clip: number, figures: ClipFigures) => void;
   /** A file was spooled; encoding took so long beyond the last frame. */
   readonly spooled: (encodeSeconds: number) => void;
   readonly runnerGone: () => void;
@@ -376,7 +376,7 @@ export class Slot {
         this.#hang.progressed();
         break;
       case 'clip':
-        events.clipRendered(lease, message.clip, message.renderSeconds);
+        events.clipRendered(lease, message.clip, figuresOf(message));
         await this.#pipeline?.clipDone(message.clip, figuresOf(message));
         this.#step({ type: 'clipDone', leaseId, clip: message.clip });
         break;

@@ -30,6 +30,8 @@ export interface Server {
 export interface RenderObserver {
   rendered(nodeId: string, slotId: string, chunk: SpooledChunk): void;
   preRolled(): void;
+  /** A lease goes on in the model call of the one before it. */
+  wentOn(): void;
   /** A clip in hand, pre-roll not counted, was thrown away because the lease was taken from the slot. */
   brokenOff(seconds: number): void;
 }
@@ -39,6 +41,8 @@ interface Task {
   readonly lease: LeaseState;
   readonly makeAnchor: boolean;
   readonly hangSeconds: number;
+  /** Span of its model call. */
+  readonly span: number;
   end: number;
   clip: number;
   fraction: number;
@@ -54,6 +58,8 @@ interface Slot {
   readonly truth: SlotTruth;
   task: Task | null;
   loaded: boolean;
+  /** Model call that the runner keeps open after its last lease, and the clip that comes next in it. */
+  call: { readonly leaseId: string; readonly span: number; readonly next: number } | null;
   /** Damages the next chunk. */
   damageNext: boolean;
 }
@@ -85,7 +91,7 @@ export class SimAgent {
     parts: { timeline: Timeline; random: Random; server: Server; observer: RenderObserver },
   ) {
     this.nodeId = nodeId;
-    this.slots = slots.map((truth) => ({ truth, task: null, loaded: false, damageNext: false }));
+    this.slots = slots.map((truth) => ({ truth, task: null, loaded: false, call: null, damageNext: false }));
     this.#timeline = parts.timeline;
     this.#random = parts.random;
     this.#server = parts.server;
@@ -120,6 +126,7 @@ export class SimAgent {
       slot.task?.cancel();
       slot.task = null;
       slot.loaded = false;
+      slot.call = null;
     }
     this.#loseStream(true);
     this.#timeline.after(millis, () => {
@@ -261,20 +268,27 @@ export class SimAgent {
       return;
     }
     const { now } = this.#timeline;
-    const clip = lease.start - lease.preRoll;
+    const open = slot.call;
+    const goesOn = open !== null && open.leaseId === lease.continues && open.next === lease.start;
+    if (goesOn) this.#observer.wentOn();
+    const clip = goesOn ? lease.start : lease.start - lease.preRoll;
+    const span = goesOn ? open.span : lease.span;
     const progress = { end: lease.end, clip, fraction: 0, movedAt: now, clipBegan: null };
     const task: Task = {
       jobId,
       lease,
       makeAnchor,
       hangSeconds,
+      span,
       ...progress,
       stopAfterClip: null,
       hung: false,
       cancel: () => undefined,
     };
     slot.task = task;
-    const seconds = slot.truth.warmUpSeconds + (slot.loaded ? 0 : slot.truth.loadSeconds);
+    slot.call = null;
+    const warmUp = slot.truth.warmUpSeconds + (slot.loaded ? 0 : slot.truth.loadSeconds);
+    const seconds = goesOn ? 0 : warmUp;
     task.cancel = this.#timeline.after(seconds * 1000, () => {
       slot.loaded = true;
       this.#beginClip(slot, task);
@@ -308,6 +322,9 @@ export class SimAgent {
     else this.#observer.preRolled();
     task.clip += 1;
     task.fraction = 0;
+    if (task.clip >= task.end || task.stopAfterClip !== null) {
+      slot.call = { leaseId: task.lease.leaseId, span: task.span, next: task.clip };
+    }
     if (task.clip >= task.end) {
       slot.task = null;
       return;
@@ -329,6 +346,7 @@ export class SimAgent {
       jobId,
       leaseId,
       clip,
+      span: task.span,
       sha256: `${this.nodeId}-${this.#contentNumber}`,
       renderSeconds: this.#secondsAtClip(task),
       damaged: slot.damageNext,

@@ -195,14 +195,14 @@ export class SimCoordinator implements Server {
   }
 
   #chunk(node: SimNode, chunk: SpooledChunk): void {
-    const { jobId, leaseId, clip, sha256, renderSeconds } = chunk;
+    const { jobId, leaseId, clip, sha256, renderSeconds, span } = chunk;
     const job = this.jobs.get(jobId);
     if (job && chunk.damaged) {
       this.#failLease(jobId, leaseId, 'bad_chunk', clip);
     } else if (job) {
       // An agent that dies between the anchor and the chunk of clip 0 leaves the anchor to be taken from the chunk.
       if (clip === 0) this.command(jobId, { type: 'commitAnchor', leaseId, anchor: contentRef(sha256) });
-      const offered = { leaseId, clip, frames: 48, chunk: contentRef(sha256), headerHash: 'h' };
+      const offered = { leaseId, clip, frames: 48, chunk: contentRef(sha256), headerHash: 'h', span };
       const outcome = this.command(jobId, { type: 'commit', chunk: offered });
       const slotId = job.state.committed.get(clip)?.slotId ?? '';
       if (outcome === 'done') this.#fleet.noteSuccess(node, slotId, job.state.definition, renderSeconds);
@@ -225,6 +225,7 @@ export class SimCoordinator implements Server {
   /** What agents hear of an event, once it is durable. */
   #announce({ state }: LoggedJob, event: JobEvent): void {
     const { jobId, anchorMode, clips } = state.definition;
+    this.#fleet.noteEvent(state, event);
     switch (event.type) {
       case 'LeaseGranted': {
         const { lease } = event;

@@ -1,10 +1,13 @@
 import { type NodeFailure, quarantineUntil } from '../../coordinator/src/core/failure-policy.ts';
 import { type Geometry, newForecast, noteMeasured, secondsPerClip } from '../../coordinator/src/core/forecast.ts';
 import { hangSeconds } from '../../coordinator/src/core/hang-limits.ts';
+import type { JobEvent } from '../../coordinator/src/core/job-events.ts';
 import { type AttemptFailure, type JobState, type LeaseState, slotKey } from '../../coordinator/src/core/job-model.ts';
+import { noteOpenCall } from '../../coordinator/src/core/open-calls.ts';
 import {
   DEFAULT_POLICY,
   type LeaseProgress,
+  type OpenCall,
   type ScheduledSlot,
   type ScheduleInput,
 } from '../../coordinator/src/core/schedule-model.ts';
@@ -38,6 +41,7 @@ export class SimFleet {
   readonly #progress = new Map<string, LeaseProgress>();
   readonly #usage = new Map<string, number>();
   readonly #forecast = newForecast();
+  readonly #openCalls = new Map<string, OpenCall>();
 
   /** A node by its identity; one that has not attached yet gets a lease time to do so. */
   node(nodeId: string, now: number): SimNode {
@@ -85,6 +89,11 @@ export class SimFleet {
   noteSuccess(node: SimNode, slotId: string, geometry: Geometry, seconds: number): void {
     node.failures = [];
     noteMeasured(this.#forecast, this.#forecastSlot(node.nodeId, slotId), geometry, seconds);
+  }
+
+  /** Notes what an event means for the model calls that runners keep open. */
+  noteEvent(job: JobState, event: JobEvent): void {
+    noteOpenCall(this.#openCalls, job, event);
   }
 
   /** Notes a failed attempt, and quarantines its node when the policy says so. */
@@ -137,8 +146,8 @@ export class SimFleet {
       const available = node.send !== null && !node.lost && node.quarantinedUntil <= now && node.spoolLeft === 0;
       return node.slots.map(({ slotId, warmUpSeconds }) => {
         const key = slotKey(nodeId, slotId);
-        const slot = { key, nodeId, slotId, profile: 'p', available, warmUpSeconds, fixedEnd: false, openCall: null };
-        return { ...slot, leaseId: held.get(key) ?? null };
+        const slot = { key, nodeId, slotId, profile: 'p', available, warmUpSeconds, fixedEnd: false };
+        return { ...slot, leaseId: held.get(key) ?? null, openCall: this.#openCalls.get(key) ?? null };
       });
     });
   }

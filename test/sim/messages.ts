@@ -5,6 +5,8 @@ export interface SpooledChunk {
   readonly jobId: string;
   readonly leaseId: string;
   readonly clip: number;
+  /** Span whose model call rendered it. */
+  readonly span: number;
   /** Content: no two renders have the same. */
   readonly sha256: string;
   readonly renderSeconds: number;

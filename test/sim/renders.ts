@@ -22,6 +22,7 @@ export class Renders implements RenderObserver {
   readonly #deaths: Death[] = [];
   /** Pre-roll clips. */
   preRollClips = 0;
+  wentOnLeases = 0;
   /** Clips, pre-roll not counted. */
   clips = 0;
   /** Time spent on clips that were thrown away half done, because the coordinator took the lease. */
@@ -35,6 +36,10 @@ export class Renders implements RenderObserver {
     const key = `${chunk.jobId} ${chunk.clip}`;
     this.#renders.set(key, [...(this.#renders.get(key) ?? []), { nodeId, chunk, at: this.#now() }]);
     this.clips += 1;
+  }
+
+  wentOn(): void {
+    this.wentOnLeases += 1;
   }
 
   preRolled(): void {

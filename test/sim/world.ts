@@ -48,6 +48,8 @@ export interface Outcome {
   readonly preemptions: number;
   readonly revocations: number;
   readonly preRollClips: number;
+  /** Leases that went on in the model call of the one before. */
+  readonly wentOnLeases: number;
   readonly clips: number;
   readonly rerendered: number;
   readonly mostPerKilledWorker: number;
@@ -258,6 +260,7 @@ export class SimWorld {
       joins: jobs.reduce((sum, { state }) => sum + committedSpans(state).length - 1, 0),
       ...this.#checker.counts,
       preRollClips: this.#renders.preRollClips,
+      wentOnLeases: this.#renders.wentOnLeases,
       clips: this.#renders.clips,
       brokenOffSeconds: this.#renders.brokenOffSeconds,
       ...this.#renders.summary(this.#coordinator.jobs),
