@@ -1,4 +1,5 @@
 import { cpus, loadavg } from 'node:os';
+import { benchAppends, STREAMS } from './appends.ts';
 import { benchFleet } from './fleet.ts';
 import { benchRecovery } from './recovery.ts';
 import { benchScale } from './scale.ts';
@@ -47,6 +48,17 @@ const scale = await benchScale();
 table(
   'Coordinator in memory: 1000 slots, 200 jobs of 2000 clips',
   scale.map(({ what, millis }) => ({ what, ms: millis.toFixed(2) })),
+);
+
+const appends = await benchAppends();
+table(
+  `Durable appends: one after the other, and to ${STREAMS} jobs at a time. NATS with sync_interval: always, on this one disk`,
+  appends.map((row) => ({
+    journal: row.journal,
+    'median ms': row.median.toFixed(2),
+    'p99 ms': row.p99.toFixed(2),
+    'appends/s': Math.round(row.perSecond),
+  })),
 );
 
 const recovery = await benchRecovery();

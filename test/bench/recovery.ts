@@ -45,8 +45,8 @@ const NODES = 400;
 /** Events that come within the time of one write to a busy journal. */
 const EVENTS_PER_APPEND = 50;
 
-/** Of which the fastest counts: what else the machine does is no matter of the journal. */
-const RUNS = 3;
+/** Of which the faster one counts: what else the machine does is no matter of the journal. */
+const RUNS = 2;
 
 const run = promisify(execFile);
 
