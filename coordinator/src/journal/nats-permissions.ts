@@ -41,7 +41,7 @@ export async function checkPermissions(
   const check = 'NATS permissions';
   const all = [...new Set([...problems, ...refused])];
   if (all.length === 0) return [{ check, level: 'ok', detail: 'may write to everything that a coordinator writes to' }];
-  const fix = `Allow this user to publish to ${prefix}.>, $KV.*.>, $JS.API.> and $JS.ACK.>, and to subscribe to _INBOX.>.`;
+  const fix = `Allow this user to publish to ${prefix}.>, $KV.${names.snapshots}.>, $KV.${names.leader}.> and $JS.API.>, and to subscribe to _INBOX.>.`;
   return [{ check, level: 'error', detail: `refused: ${all.join('; ')}`, fix }];
 }
 

@@ -17,20 +17,22 @@ export class NatsReports {
   readonly #clock: Clock;
   readonly #log: Logger;
   #disconnectedAt: number | null = null;
-  /** What was reported, and when last, by the monotonic clock. */
-  readonly #errors = new Map<string, number>();
+  /** What was reported, when last, by the monotonic clock, and whether it keeps the journal from working. */
+  readonly #errors = new Map<string, { readonly last: number; readonly grave: boolean }>();
 
   constructor(clock: Clock, log: Logger) {
     this.#clock = clock;
     this.#log = log;
   }
 
-  /** What is wrong now, in words. */
+  /** What keeps the connection from doing its work now, in words. A reader that is slow catches up by itself. */
   get problems(): readonly string[] {
     const at = this.#disconnectedAt;
     if (at !== null) return [`no connection to NATS since ${new Date(at).toISOString().slice(0, 19)}Z`];
     const since = this.#clock.monotonic() - CURRENT_MILLIS;
-    return [...this.#errors].filter(([, last]) => last > since).map(([text]) => `NATS reports: ${text}`);
+    return [...this.#errors]
+      .filter(([, { last, grave }]) => grave && last > since)
+      .map(([text]) => `NATS reports: ${text}`);
   }
 
   /** Takes what the client says about its connection. */
@@ -61,9 +63,9 @@ export class NatsReports {
     const text = permissionContext
       ? `${permissionContext.operation} to ${permissionContext.subject} is not allowed`
       : error;
-    const last = this.#errors.get(text);
+    const last = this.#errors.get(text)?.last;
     this.#errors.delete(text);
-    this.#errors.set(text, now);
+    this.#errors.set(text, { last: now, grave: permissionContext !== undefined });
     for (const oldest of this.#errors.keys()) {
       if (this.#errors.size <= MAX_ERRORS) break;
       this.#errors.delete(oldest);

@@ -1,0 +1,70 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ManualClock } from '@clipfarm/shared/clock';
+import { createLogger } from '@clipfarm/shared/log';
+import { Events, type NatsConnection, type Status } from 'nats';
+import { NatsReports } from './nats-reports.ts';
+
+/** Reports that write down what they log: level and what it is about. */
+function newReports() {
+  const lines: string[] = [];
+  const write = (line: string) => {
+    const { level, msg, reason } = JSON.parse(line) as { level: number; msg: string; reason?: string };
+    lines.push(`${level} ${reason ?? msg}`);
+  };
+  const clock = new ManualClock();
+  const reports = new NatsReports(clock, createLogger({ name: 'test', destination: { write } }));
+  const connection = { info: { version: '2.10.27' } } as NatsConnection;
+  const hear = (status: Status) => reports.hear(status, connection);
+  return { reports, lines, clock, hear };
+}
+
+const slow: Status = { type: Events.Error, data: 'Slow Consumer Detected' };
+
+test('a slow reader is logged once while it goes on, and again after a pause; it keeps nothing from working', () => {
+  const { reports, lines, clock, hear } = newReports();
+  for (let second = 0; second < 100; second++) {
+    hear(slow);
+    clock.advance(1000);
+  }
+  assert.deepEqual(lines, ['50 Slow Consumer Detected']);
+  assert.deepEqual(reports.problems, []);
+  clock.advance(60_000);
+  hear(slow);
+  assert.equal(lines.length, 2);
+});
+
+test('what is not allowed is named by operation and subject, each by itself, for as long as it is tried', () => {
+  const { reports, clock, hear } = newReports();
+  for (const subject of ['a.b', 'c', 'a.b']) {
+    const data = `Permissions Violation for Publish to "${subject}"`;
+    hear({ type: Events.Error, data, permissionContext: { operation: 'publish', subject } });
+  }
+  const named = reports.problems.map((problem) => problem.replace('NATS reports: ', ''));
+  assert.deepEqual(named.sort(), ['publish to a.b is not allowed', 'publish to c is not allowed']);
+  clock.advance(60_001);
+  assert.deepEqual(reports.problems, []);
+});
+
+test('a lost connection is said once, with its time, until there is one again', () => {
+  const { reports, lines, clock, hear } = newReports();
+  hear(slow);
+  for (let attempt = 0; attempt < 5; attempt++) {
+    hear({ type: Events.Disconnect, data: 'n1:4222' });
+    clock.advance(1000);
+  }
+  const at = new Date(clock.now() - 5000).toISOString().slice(0, 19);
+  assert.deepEqual(reports.problems, [`no connection to NATS since ${at}Z`], 'the rest can wait');
+  hear({ type: Events.Reconnect, data: 'n2:4222' });
+  assert.equal(lines.length, 3);
+  assert.match(lines[2] ?? '', /^30 connected to NATS again/);
+});
+
+test('errors that are ever new do not fill the memory', () => {
+  const { reports, hear } = newReports();
+  for (let n = 0; n < 1000; n++) {
+    const permissionContext = { operation: 'publish', subject: `s.${n}` } as const;
+    hear({ type: Events.Error, data: 'Permissions Violation', permissionContext });
+  }
+  assert.equal(reports.problems.length, 100);
+});
