@@ -2,7 +2,8 @@ import { commandOf } from '../../coordinator/src/core/action-command.ts';
 import { isOver, type JobCommand } from '../../coordinator/src/core/decide.ts';
 import { stuckSeconds } from '../../coordinator/src/core/hang-limits.ts';
 import type { JobEvent } from '../../coordinator/src/core/job-events.ts';
-import type { FailureClass, LeaseState } from '../../coordinator/src/core/job-model.ts';
+import type { FailureClass, JobState, LeaseState } from '../../coordinator/src/core/job-model.ts';
+import { packJob, unpackJob } from '../../coordinator/src/core/job-snapshot.ts';
 import { schedule } from '../../coordinator/src/core/schedule.ts';
 import type { ScheduleAction, ScheduleInput } from '../../coordinator/src/core/schedule-model.ts';
 import { contentRef, execute, type LoggedEvent, type LoggedJob, refold } from '../../coordinator/src/core/test-jobs.ts';
@@ -23,11 +24,16 @@ export interface CoordinatorObserver {
   scheduled(input: ScheduleInput, actions: readonly ScheduleAction[], refusal: string | null): void;
 }
 
-/** What survives a crash of the coordinator: the logs of the jobs, and how often it was started. */
+/** What survives a crash of the coordinator: logs and snapshots of the jobs, and how often it was started. */
 export interface SimJournal {
   readonly logs: Map<string, LoggedEvent[]>;
+  /** JSON of a packed job, and the length that its log had. */
+  readonly snapshots: Map<string, { readonly length: number; readonly text: string }>;
   term: number;
 }
+
+/** Events of a job after which another snapshot is taken. */
+const EVENTS_PER_SNAPSHOT = 300;
 
 const TICK_MILLIS = 250;
 
@@ -68,12 +74,19 @@ export class SimCoordinator implements Server {
     for (const [jobId, log] of journal.logs) {
       const known = before.get(jobId);
       // What is completed stays so, and there is more of it than of what is under way; the end checks it once.
-      const job = { state: known?.state.status === 'completed' ? known.state : refold(log), log };
+      const job = { state: known?.state.status === 'completed' ? known.state : this.#load(jobId, log), log };
       if (known) observer.takenOver(known, job);
       this.jobs.set(jobId, job);
       if (job.state.status === 'stitching') this.#stitchLater(jobId);
     }
     timeline.every(TICK_MILLIS, () => this.#tick());
+  }
+
+  /** A job as a restart finds it: its snapshot, if there is one, and the events after it. */
+  #load(jobId: string, log: readonly LoggedEvent[]): JobState {
+    const snapshot = this.#journal.snapshots.get(jobId);
+    const packed = snapshot && unpackJob(JSON.parse(snapshot.text));
+    return packed ? refold(log.slice(snapshot.length), packed) : refold(log);
   }
 
   /** Dies: everything that is not in the journal is gone. */
@@ -98,8 +111,15 @@ export class SimCoordinator implements Server {
     const decision = execute(job, command, this.#timeline.now);
     for (const { event } of job.log.slice(from)) this.#announce(job, event);
     this.#observer.changed(job, from);
+    this.#keepSnapshot(jobId, job);
     if (job.log.length > from) this.#wake();
     return decision.outcome;
+  }
+
+  #keepSnapshot(jobId: string, { state, log }: LoggedJob): void {
+    const { length = 0 } = this.#journal.snapshots.get(jobId) ?? {};
+    if (log.length - length < EVENTS_PER_SNAPSHOT) return;
+    this.#journal.snapshots.set(jobId, { length: log.length, text: JSON.stringify(packJob(state)) });
   }
 
   /** Pauses a job with the clips in hand that are known. */

@@ -71,7 +71,7 @@ export class SimWorld {
   readonly #scenario: Scenario;
   readonly #checker: Checker;
   readonly #renders: Renders;
-  readonly #journal: SimJournal = { logs: new Map(), term: 0 };
+  readonly #journal: SimJournal = { logs: new Map(), snapshots: new Map(), term: 0 };
   #coordinator: SimCoordinator;
   readonly #struck = new Map<FaultKind, number>();
   #coordinatorIsUp = true;

@@ -67,10 +67,10 @@ export function execute(job: LoggedJob, command: JobCommand, at = 0): Decision {
   return decision;
 }
 
-/** The state that a restarted coordinator folds from what the journal holds, which is JSON. */
-export function refold(log: readonly LoggedEvent[]): JobState {
+/** The state that a restarted coordinator folds from what the journal holds, which is JSON; onto `from`, if given. */
+export function refold(log: readonly LoggedEvent[], from: JobState | null = null): JobState {
   const stored = JSON.parse(JSON.stringify(log)) as readonly LoggedEvent[];
-  const state = stored.reduce<JobState | null>((before, { event, at }) => evolve(before, event, at), null);
+  const state = stored.reduce<JobState | null>((before, { event, at }) => evolve(before, event, at), from);
   if (state === null) throw new Error('the log is empty');
   return state;
 }
