@@ -6,6 +6,7 @@ import type { ScheduleAction, ScheduledSlot } from './schedule-model.ts';
 import {
   awaitsAnchor,
   duplicatesOf,
+  failedOn,
   fastestFirst,
   freeParticipant,
   type Granted,
@@ -96,7 +97,7 @@ export function bestRelief(
     if (!found || found.saved <= (best?.saved ?? 0)) continue;
     const range = withoutSet(clipSet(found.newEnd, lease.end), job.committedSet)[0];
     if (range && range.end - range.start + round.policy.preRoll > longestCall(round, job, slot)) continue;
-    if (range && !isWorseFor(job, slot, lease, range)) best = { lease, range, ...found };
+    if (range && !isWorseFor(round, job, slot, lease, range)) best = { lease, range, ...found };
   }
   return best;
 }
@@ -135,7 +136,7 @@ export const steal: Assist = (round, job, slot, targets) => {
 export const speculate: Assist = (round, job, slot, targets) => {
   for (const { lease, victim } of targets.leases) {
     const range = withoutSet(clipSet(Math.max(lease.start, victim.current), lease.end), job.committedSet)[0];
-    if (!range || isWorseFor(job, slot, lease, range)) continue;
+    if (!range || isWorseFor(round, job, slot, lease, range)) continue;
     const preRoll = Math.min(round.policy.preRoll, range.start);
     if (range.end - range.start + preRoll > longestCall(round, job, slot)) continue;
     const duplicate = freeParticipant(round, job, slot, preRoll);
@@ -151,8 +152,8 @@ export const speculate: Assist = (round, job, slot, targets) => {
 
 /**
  * Has free slots assist a job, the fastest first, each where it helps most. A slot that would be ready no sooner and
- * render no faster than one that could not help is not even asked, unless clips have failed on some nodes: then it
- * matters which one it is.
+ * render no faster than one that could not help is not even asked, unless clips have failed on the node of that one: then
+ * it may have been for that.
  *
  * @param most assistances that are wanted
  * @param planned actions of this round so far
@@ -178,7 +179,7 @@ export function assist(
       actions.push(...found.actions);
       used.add(slot.key);
       targets = { ...targets, leases: targets.leases.filter(({ lease }) => lease !== found.lease) };
-    } else if (job.troubles.size === 0) {
+    } else if (failedOn(round, job, slot.nodeId).length === 0) {
       hopeless = slot.warmUpSeconds;
     }
   }
@@ -202,9 +203,8 @@ function mayBeAssisted(job: JobState): boolean {
 }
 
 /** Whether the range has a clip that failed on the slot's node and not on the node that has it now. */
-function isWorseFor(job: JobState, slot: ScheduledSlot, lease: LeaseState, range: ClipRange): boolean {
-  return [...job.troubles].some(
-    ([clip, { nodes }]) =>
-      range.start <= clip && clip < range.end && nodes.includes(slot.nodeId) && !nodes.includes(lease.nodeId),
-  );
+function isWorseFor(round: Round, job: JobState, slot: ScheduledSlot, lease: LeaseState, range: ClipRange): boolean {
+  return failedOn(round, job, slot.nodeId).some((clip) => {
+    return range.start <= clip && clip < range.end && !job.troubles.get(clip)?.nodes.includes(lease.nodeId);
+  });
 }

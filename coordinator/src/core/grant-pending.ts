@@ -6,6 +6,7 @@ import type { ScheduleAction, ScheduledSlot } from './schedule-model.ts';
 import {
   awaitsAnchor,
   duplicatesOf,
+  failedOn,
   fastestFirst,
   freeParticipant,
   type Granted,
@@ -34,13 +35,13 @@ export function grantPending(round: Round, job: JobState, free: readonly Schedul
   const fit = fastestFirst(round, job, fits);
   const newcomers = new Map(fit.map((slot) => [slot, freeParticipant(round, job, slot, round.policy.preRoll)]));
   const busy = busyParticipants(round, job, left);
-  // Without troubles every slot may have every clip.
-  const alike = job.troubles.size === 0;
+  const mayHaveAll = (slot: ScheduledSlot) => failedOn(round, job, slot.nodeId).length === 0;
   for (const slot of whoGoesOnFirst(round, job, fit, pending)) {
     newcomers.delete(slot);
     const call = goesOn(round, job, slot, pending);
     const gap = call?.gap ?? chooseGap(round, job, slot, pending);
-    if (!gap && alike) break;
+    // What is left for nobody in particular is left for no slot after this one either.
+    if (!gap && mayHaveAll(slot)) break;
     if (!gap) continue;
     const preRoll = Math.min(round.policy.preRoll, gap.start);
     const self = call
@@ -50,7 +51,7 @@ export function grantPending(round: Round, job: JobState, free: readonly Schedul
     const wait = awaitsAnchor(job) ? self.readyIn + self.secondsPerClip : 0;
     const others: Participant[] = [];
     for (const [other, newcomer] of newcomers) {
-      if (!alike && !chooseGap(round, job, other, pending)) continue;
+      if (!mayHaveAll(other) && !chooseGap(round, job, other, pending)) continue;
       others.push(wait === 0 ? newcomer : { ...newcomer, readyIn: newcomer.readyIn + wait });
     }
     const share = carveCount(countClips(left), self, [...busy, ...others]);
@@ -126,8 +127,9 @@ export function chooseGap(round: Round, job: JobState, slot: ScheduledSlot, pend
 /** The gaps, less the clips that failed on this node while another fitting node could try them. */
 function gapsFor(round: Round, job: JobState, slot: ScheduledSlot, pending: ClipSet): ClipSet {
   let set = pending;
-  for (const [clip, trouble] of job.troubles) {
-    if (!trouble.nodes.includes(slot.nodeId)) continue;
+  for (const clip of failedOn(round, job, slot.nodeId)) {
+    const trouble = job.troubles.get(clip);
+    if (!trouble) continue;
     const waits = round.now < trouble.notBefore + ELSEWHERE_PATIENCE_MILLIS;
     const couldTry = (s: ScheduledSlot) =>
       s.available && !trouble.nodes.includes(s.nodeId) && (waits || s.leaseId === null) && isFit(round, job, s);

@@ -12,6 +12,8 @@ export interface Round extends ScheduleInput {
     readonly hasRoomElsewhere: Map<JobState, boolean>;
     /** By trouble: whether another fitting node could try the clip. */
     readonly canGoElsewhere: Map<ClipTrouble, boolean>;
+    /** By job and node: the clips that failed there. */
+    readonly failedOn: Map<JobState, ReadonlyMap<string, readonly number[]>>;
   };
 }
 
@@ -19,16 +21,39 @@ export interface Round extends ScheduleInput {
 export function newRound(input: ScheduleInput | Round): Round {
   if ('slotsByKey' in input) return input;
   const slotsByKey = new Map(input.slots.map((slot) => [slot.key, slot]));
-  return { ...input, slotsByKey, answers: { hasRoomElsewhere: new Map(), canGoElsewhere: new Map() } };
+  return {
+    ...input,
+    slotsByKey,
+    answers: { hasRoomElsewhere: new Map(), canGoElsewhere: new Map(), failedOn: new Map() },
+  };
 }
 
 /** The answer to a question that was asked before in this round, or else what `find` says. */
-export function once<K>(answers: Map<K, boolean>, key: K, find: () => boolean): boolean {
+export function once<K, V>(answers: Map<K, V>, key: K, find: () => V): V {
   const known = answers.get(key);
   if (known !== undefined) return known;
   const found = find();
   answers.set(key, found);
   return found;
+}
+
+const NONE: readonly number[] = [];
+
+/** Clips of a job that failed on a node: few on any, though there may be many on all nodes together. */
+export function failedOn(round: Round, job: JobState, nodeId: string): readonly number[] {
+  if (job.troubles.size === 0) return NONE;
+  const byNode = once(round.answers.failedOn, job, () => {
+    const found = new Map<string, number[]>();
+    for (const [clip, { nodes }] of job.troubles) {
+      for (const node of nodes) {
+        const clips = found.get(node);
+        if (clips) clips.push(clip);
+        else found.set(node, [clip]);
+      }
+    }
+    return found;
+  });
+  return byNode.get(nodeId) ?? NONE;
 }
 
 /** The slot that a lease was given to; undefined when its node has not attached since the coordinator started. */
