@@ -57,6 +57,11 @@ export function peakOf(table: ForecastTable, profile: string, geometry: Geometry
   return table.peaks.get(profile)?.get(geometryKey(geometry)) ?? 0;
 }
 
+/** Whether the slot itself has rendered the geometry. */
+export function wasMeasured(table: ForecastTable, slotKey: string, geometry: Geometry): boolean {
+  return table.bySlot.get(slotKey)?.has(geometryKey(geometry)) ?? false;
+}
+
 /** Seconds per clip as measured on a slot, or else, where nothing is declared, on slots of its profile; 0 without. */
 export function measuredSeconds(table: ForecastTable, slot: ForecastSlot, geometry: Geometry): number {
   const key = geometryKey(geometry);

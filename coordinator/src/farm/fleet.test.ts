@@ -171,6 +171,26 @@ test('a picture that has peaked above the memory of a card is not given to it ag
   assert.match(ofSmall?.detail ?? '', /took 81\.0 GiB per GPU, card has 79\.0 GiB/);
 });
 
+test('figures that can not be spoil nobody’s forecast, and a slot keeps a picture that it has rendered', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const job = await submit(farm);
+  const own = { profile: 'own', runnerKind: 'live-avatar', dtype: 'bf16', declaredSecondsPerClip: 0 };
+  await attach(farm, 'a', [{ ...own, memoryBytes: 79 * GIB }]);
+  await attach(farm, 'b', [{ ...own, memoryBytes: 79 * GIB }]);
+  await attach(farm, 'large', [{ ...own, memoryBytes: 140 * GIB }]);
+  const slot = (node: string) => farm.fleet.slot(node, '0') ?? assert.fail('no slot');
+  const fits = () => farm.fleet.slots().map((one) => farm.fleet.canRender(one, job.definition));
+  const before = farm.fleet.secondsPerClip(slot('b'), job.definition);
+  for (const seconds of [Number.NaN, Number.POSITIVE_INFINITY, 1e300, -1])
+    farm.fleet.noteClip(slot('a'), job.definition, seconds, Number.NaN);
+  assert.equal(farm.fleet.secondsPerClip(slot('b'), job.definition), before);
+  // What others use of the card is in some runners' figure, and not in what the slot may use.
+  farm.fleet.noteClip(slot('a'), job.definition, 5, 2 ** 50);
+  assert.deepEqual(fits(), [true, true, true]);
+  farm.fleet.noteClip(slot('large'), job.definition, 5, 100 * GIB);
+  assert.deepEqual(fits(), [true, false, true]);
+});
+
 test("upstream's script gets only as many clips as its host can keep, and no job that its host can't load", async () => {
   const farm = await memoryFarm(new ManualClock());
   const job = await submit(farm);

@@ -10,6 +10,7 @@ import {
   notePeak,
   peakOf,
   secondsPerClip,
+  wasMeasured,
 } from '../core/forecast.ts';
 import { type JobDefinition, type JobState, slotKey } from '../core/job-model.ts';
 import { noteOpenCall } from '../core/open-calls.ts';
@@ -22,6 +23,9 @@ import { UsageMeter } from './usage-meter.ts';
 
 /** States in which a slot takes nothing, although its node is online. */
 const UNAVAILABLE: ReadonlySet<SlotState | undefined> = new Set(['SLOT_STATE_RECOVERING', 'SLOT_STATE_DRAINING']);
+
+/** Longest time for one clip that is believed, in seconds: a day, as for what a slot declares. */
+const MAX_CLIP_SECONDS = 86_400;
 
 /** A lease's progress and when it last moved. */
 export interface TimedProgress extends LeaseProgress {
@@ -101,10 +105,16 @@ export class Fleet {
     return this.#progress.get(leaseId);
   }
 
-  /** Notes how long a clip took on a slot, and how much memory its model call had reserved on one GPU by then. */
+  /**
+   * Notes how long a clip took on a slot, and how much memory its model call had reserved on one GPU by then. What can't be
+   * is passed over: every slot of the profile is judged by these figures, for as long as the coordinator runs.
+   */
   noteClip(slot: FleetSlot, geometry: Geometry, seconds: number, peakBytes: number): void {
-    if (seconds > 0 && Number.isFinite(seconds)) noteMeasured(this.#forecast, slot, geometry, seconds);
-    if (peakBytes > 0 && Number.isFinite(peakBytes)) notePeak(this.#forecast, slot.profile, geometry, peakBytes);
+    if (seconds > 0 && seconds <= MAX_CLIP_SECONDS) noteMeasured(this.#forecast, slot, geometry, seconds);
+    const card = slot.info.memoryBytes || Math.max(0, ...slot.node.gpus.map((gpu) => gpu.memoryBytes));
+    // It has rendered the clip, so more than that was not needed, whatever else used the card.
+    const peak = Math.min(peakBytes, card);
+    if (peak > 0) notePeak(this.#forecast, slot.profile, geometry, peak);
   }
 
   /** Forecast of seconds per clip on a slot. */
@@ -119,9 +129,14 @@ export class Fleet {
     return fits && job.clips <= longestJob && !(memoryBytes > 0 && this.#peak(slot, job) > memoryBytes);
   }
 
-  /** What a pretended GPU takes says nothing about the next one, of which another size may be declared. */
-  #peak({ profile, info }: FleetSlot, geometry: Geometry): number {
-    return info.runnerKind === 'synthetic' ? 0 : peakOf(this.#forecast, profile, geometry);
+  /**
+   * Most bytes that the picture took on slots of the profile; 0 where that says nothing about this one. What a pretended
+   * GPU takes says nothing about the next one, of which another size may be declared; and a slot that has rendered the
+   * picture has room for it, however much a larger card had reserved.
+   */
+  #peak({ key, profile, info }: FleetSlot, geometry: Geometry): number {
+    if (info.runnerKind === 'synthetic' || wasMeasured(this.#forecast, key, geometry)) return 0;
+    return peakOf(this.#forecast, profile, geometry);
   }
 
   /** The lease in force and its job, if it is in force. O(1). */
