@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ManualClock } from '@clipfarm/shared/clock';
 import { createLogger } from '@clipfarm/shared/log';
+import { GIB } from '@clipfarm/shared/model/gpu-cost';
 import { forecastFinish, forecastLease } from '../core/schedule.ts';
 import { attach, commit, grant, type MemoryFarm, memoryFarm, submit } from '../farm/farm-fixture.ts';
 import { Speedometer } from '../farm/speedometer.ts';
@@ -73,6 +74,18 @@ test('a job that waits says what for', async () => {
   assert.match(reason(), /^no online slot fits/);
   storage.failed(Object.assign(new Error('no space left'), { code: 'ENOSPC' }));
   assert.match(reason(), /disk is full/);
+});
+
+test('a job that no slot can take because of what was measured says so', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const { views } = viewsOf(farm);
+  const job = await submit(farm);
+  const own = { profile: 'own', runnerKind: 'live-avatar', dtype: 'bf16', declaredSecondsPerClip: 0 };
+  await attach(farm, 'large', [{ ...own, memoryBytes: 140 * GIB }]);
+  await attach(farm, 'small', [{ ...own, memoryBytes: 79 * GIB }]);
+  farm.fleet.noteClip(farm.fleet.slot('large', '0') ?? assert.fail('no slot'), job.definition, 5, 81 * GIB);
+  farm.nodes.disconnected('large');
+  assert.match(views.job(job).stateReason, /^no online slot fits: .* took 81\.0 GiB per GPU, card has 79\.0 GiB/);
 });
 
 test('a node shows what each of its slots does', async () => {

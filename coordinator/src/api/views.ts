@@ -1,6 +1,5 @@
 import { Job, type JobPlan, type JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
-import { fitSlot } from '@clipfarm/shared/model/slot-fit';
 import { countClips } from '../core/clip-ranges.ts';
 import { isOver, type StateWord, stateWord } from '../core/decide.ts';
 import type { JobDefinition, JobState } from '../core/job-model.ts';
@@ -164,7 +163,7 @@ export class Views {
     if (!first) return 'waits for a node: none is online';
     const fitting = online.filter((slot) => this.#fleet.canRender(slot, job.definition));
     if (fitting.length === 0) {
-      return `no online slot fits: ${fitSlot(first.info, job.definition).detail}`;
+      return `no online slot fits: ${this.#fleet.fit(first, job.definition).detail}`;
     }
     if (job.failures.length > 0)
       return `waits before the next attempt; last failure: ${job.failures.at(-1)?.message ?? ''}`;

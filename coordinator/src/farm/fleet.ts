@@ -186,15 +186,18 @@ export class Fleet {
 
   /** Which of the known slots fit a job, with the numbers. */
   fits(definition: JobDefinition): Fit[] {
-    return this.slots().map((slot) => {
-      const { node, info } = slot;
-      const measured = {
-        secondsPerClip: measuredSeconds(this.#forecast, slot, definition),
-        peakBytes: this.#peak(slot, definition),
-      };
-      const fit = fitSlot(info, definition, measured);
-      return { node, slot: info, ...fit, secondsPerClip: this.secondsPerClip(slot, definition) };
-    });
+    return this.slots().map((slot) => this.fit(slot, definition));
+  }
+
+  /** Whether a slot fits a job, with the numbers. */
+  fit(slot: FleetSlot, definition: JobDefinition): Fit {
+    const { node, info } = slot;
+    const measured = {
+      secondsPerClip: measuredSeconds(this.#forecast, slot, definition),
+      peakBytes: this.#peak(slot, definition),
+    };
+    const fit = fitSlot(info, definition, measured);
+    return { node, slot: info, ...fit, secondsPerClip: this.secondsPerClip(slot, definition) };
   }
 
   /**
