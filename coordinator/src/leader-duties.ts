@@ -5,6 +5,7 @@ import type { Metrics } from './admin/metrics.ts';
 import type { Changes } from './api/changes.ts';
 import type { ArtifactStore } from './artifacts/artifact-store.ts';
 import { isOver } from './core/decide.ts';
+import type { JobState } from './core/job-model.ts';
 import type { AnchorKeeper } from './farm/anchor-keeper.ts';
 import { announceJobEvent } from './farm/announcer.ts';
 import type { AudioLibrary } from './farm/audio-library.ts';
@@ -67,7 +68,7 @@ export class LeaderDuties {
 
   /** Takes the farm over for a term: everything that was accepted before goes on. */
   async begin(term: number): Promise<void> {
-    const { office, jobs, nodes, fleet, anchors, log } = this.#parts;
+    const { office, jobs, nodes, fleet, log } = this.#parts;
     const dispatcher = new Dispatcher(this.#parts);
     const stitcher = new Stitcher(this.#parts);
     const retention = new Retention(this.#parts);
@@ -77,14 +78,21 @@ export class LeaderDuties {
     fleet.takeOver();
     // Events from here on are announced; before, nobody could have asked for any.
     this.#active = { dispatcher, stitcher, retention };
-    await nodes.takeOver();
     await jobs.takeOver();
-    for (const job of jobs.live()) await anchors.ensure(job);
+    await nodes.takeOver();
+    // Agents are welcomed from here on.
+    office.taken();
+    void this.#ensureAnchors(jobs.live());
     stitcher.start();
     this.#parts.notifier.begin(term);
     dispatcher.start();
     retention.start();
     log.info({ term, jobs: jobs.live().length }, 'leading');
+  }
+
+  /** One after the other, beside everything else: no more than a few jobs have lost what an agent should have handed in. */
+  async #ensureAnchors(jobs: readonly JobState[]): Promise<void> {
+    for (const job of jobs) await this.#parts.anchors.ensure(job);
   }
 
   /** Lays everything down: at once towards agents and journal, then what is in hand. */

@@ -104,6 +104,8 @@ export class AgentSession {
    */
   async welcome(hello: Hello): Promise<void> {
     const { nodes, fleet, timings, office } = this.#parts;
+    // A lease or a chunk that is not known here yet would be taken for one that the farm has given up.
+    await office.whenTaken();
     const { term } = office;
     checkTerm(hello, nodes.farmId, term);
     await nodes.register(hello);

@@ -50,7 +50,7 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
   const { jobs, nodes, store, views, office } = parts;
   return {
     uploadInput: rpc.clientStream(async (requests) => {
-      office.requireLead();
+      await office.whenTaken();
       const { header, pieces } = await readUpload(requests);
       const { kind, sha256, bytes } = header;
       if (kind !== 'INPUT_KIND_IMAGE' && kind !== 'INPUT_KIND_AUDIO') {
@@ -68,7 +68,7 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       return { sha256 };
     }),
     statInput: rpc.unary(async ({ sha256 }) => {
-      office.requireLead();
+      await office.whenTaken();
       if (!/^[0-9a-f]{64}$/.test(sha256)) {
         throw new FarmError('invalid_argument', 'sha256: must be 64 hexadecimal digits', { field: 'sha256' });
       }
@@ -76,12 +76,12 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       return { stored: (await store.stat(artifactKeys.input(sha256))) !== null };
     }),
     planJob: rpc.unary(async ({ spec }) => {
-      office.requireLead();
+      await office.whenTaken();
       const planned = await parts.submissions.plan(spec);
       return { plan: views.plan(planned.definition, planned.fits, forecastOf(parts.fleet, planned)) };
     }),
     submitJob: rpc.unary(async ({ spec, idempotencyKey }) => {
-      office.requireLead();
+      await office.whenTaken();
       const { job, alreadyExisted } = await parts.submissions.submit(spec, idempotencyKey);
       return { job: views.job(job), alreadyExisted };
     }),
@@ -153,11 +153,15 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       return { nodes: nodes.all().map((node) => views.node(node)) };
     }),
     drainNode: rpc.unary(async ({ nodeId, reason }) => {
+      await office.whenTaken();
       const node = await nodes.drain(nodeId, reason || 'by the operator');
       await giveBackTails(parts, node);
       return nodeAnswer(parts, node);
     }),
-    undrainNode: rpc.unary(async ({ nodeId }) => nodeAnswer(parts, await nodes.undrain(nodeId))),
+    undrainNode: rpc.unary(async ({ nodeId }) => {
+      await office.whenTaken();
+      return nodeAnswer(parts, await nodes.undrain(nodeId));
+    }),
   };
 }
 
@@ -201,7 +205,7 @@ function nodeAnswer(parts: FarmServiceParts, node: NodeRecord) {
 }
 
 async function command(parts: FarmServiceParts, idOrPrefix: string, what: JobCommand) {
-  parts.office.requireLead();
+  await parts.office.whenTaken();
   const job = parts.jobs.find(idOrPrefix);
   const decision: Decision = await parts.jobs.execute(job.definition.jobId, what);
   if (decision.outcome === 'refused') {

@@ -87,6 +87,7 @@ export async function memoryFarm<C extends Clock>(clock: C): Promise<MemoryFarm 
   const journal = new MemoryJournal();
   const office = new Office(() => null);
   office.enter(1);
+  office.taken();
   const snapshots = quietSnapshots();
   const kept = { journal, clock, office, snapshots };
   const jobs = await Jobs.load(kept);

@@ -120,10 +120,10 @@ export class Nodes {
    * for one lease time and the time that agents need to attach.
    */
   async takeOver(): Promise<void> {
-    // Before anything is awaited: agents may attach while the rest goes on.
-    for (const node of this.#records.values()) this.#arm(node);
     await this.#stream.catchUp();
     await this.#append({ type: 'TermOpened', term: this.#office.term, farmId: this.#farmId || randomUUID() });
+    // Last: no agent is welcomed before, however long the rest takes.
+    for (const node of this.#records.values()) this.#arm(node);
   }
 
   /** Identity of the farm, as old as its journal; empty before anybody has led. */

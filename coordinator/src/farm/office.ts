@@ -9,6 +9,8 @@ export class Office {
   readonly #current: () => Leader | null;
   readonly #trouble: () => string | null;
   #term: number | null = null;
+  /** Settled unless the farm is being taken over. */
+  #taken: { readonly promise: Promise<void>; readonly resolve: () => void } = settled();
 
   /**
    * @param current who leads, as far as the election knows
@@ -44,13 +46,37 @@ export class Office {
     void this.term;
   }
 
-  /** Takes office. */
+  /**
+   * Waits while the farm is being taken over: until then this coordinator may not know what an earlier leader has accepted.
+   *
+   * @throws FarmError as {@link term} does, where only the leader may answer
+   */
+  async whenTaken(): Promise<void> {
+    await this.#taken.promise;
+    this.requireLead();
+  }
+
+  /** Takes office; what must know everything waits until {@link taken}. */
   enter(term: number): void {
     this.#term = term;
+    this.#taken.resolve();
+    this.#taken = Promise.withResolvers<void>();
+  }
+
+  /** The farm is taken over. */
+  taken(): void {
+    this.#taken.resolve();
   }
 
   /** Leaves it: from here on everything that needs the term fails. */
   leave(): void {
     this.#term = null;
+    this.#taken.resolve();
   }
+}
+
+function settled() {
+  const none = Promise.withResolvers<void>();
+  none.resolve();
+  return none;
 }

@@ -1,0 +1,76 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { ManualClock } from '@clipfarm/shared/clock';
+import { type AttachResponse, Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import { createLogger } from '@clipfarm/shared/log';
+import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
+import { createMetrics } from '../admin/metrics.ts';
+import { openDirectoryStore } from '../artifacts/directory-store.ts';
+import { DEFAULT_POLICY } from '../core/schedule-model.ts';
+import { AnchorKeeper } from '../farm/anchor-keeper.ts';
+import { ChunkCommitter } from '../farm/chunk-committer.ts';
+import { attach, grant, type MemoryFarm, memoryFarm, quietSnapshots, submit } from '../farm/farm-fixture.ts';
+import { Fleet } from '../farm/fleet.ts';
+import { Jobs } from '../farm/jobs.ts';
+import { Nodes } from '../farm/nodes.ts';
+import { Office } from '../farm/office.ts';
+import { StorageHealth } from '../farm/storage-health.ts';
+import { AgentSession } from './agent-session.ts';
+
+const log = createLogger({ name: 'test', level: 'silent' });
+const timings = { heartbeatMillis: 1000, leaseMillis: 5000, graceMillis: 60_000, hangFloorSeconds: 20 };
+
+/** Another coordinator of the same farm, which hears nothing of what the leader appends. */
+async function follower({ journal, clock }: MemoryFarm): Promise<MemoryFarm> {
+  const office = new Office(() => null);
+  const kept = { journal, clock, office, snapshots: quietSnapshots() };
+  const [jobs, nodes] = [await Jobs.load(kept), await Nodes.load(kept)];
+  return { ...kept, jobs, nodes, fleet: new Fleet(jobs, nodes, clock, DEFAULT_POLICY) };
+}
+
+/** What an agent is sent that attaches to a coordinator. */
+async function attached(t: TestContext, farm: MemoryFarm, hello: Hello) {
+  const store = await openDirectoryStore(join(temporaryDirectory(t), 'artifacts'));
+  const ffmpeg = { ffmpeg: 'ffmpeg', ffprobe: 'ffprobe', version: '' };
+  const anchors = new AnchorKeeper({ ...farm, store, ffmpeg, log });
+  const storage = new StorageHealth(log);
+  const committer = new ChunkCommitter({ ...farm, store, anchors, metrics: createMetrics(), storage, log });
+  const sent: NonNullable<AttachResponse['message']>[] = [];
+  const parts = { ...farm, committer, anchors, timings, wake: () => {}, log };
+  const session = new AgentSession(
+    hello,
+    parts,
+    (message) => sent.push(message),
+    () => {},
+  );
+  t.after(() => session.close());
+  return { sent, welcomed: session.welcome(hello) };
+}
+
+test('an agent is welcomed once the farm is taken over, with the leases that the leader before had granted last', async (t) => {
+  const before = await memoryFarm(new ManualClock());
+  await attach(before, 'n');
+  const after = await follower(before);
+  const leaseId = await grant(before, await submit(before), { nodeId: 'n', slotId: '0', start: 0, end: 10 });
+  after.office.enter(2);
+  const leases = [{ leaseId, jobId: 'job-1', slotId: '0', currentClip: 4 }];
+  const { sent, welcomed } = await attached(t, after, Hello.fromPartial({ nodeId: 'n', name: 'n', leases }));
+  for (let turn = 0; turn < 20; turn++) await nextTurn();
+  assert.equal(sent.length, 0);
+  await after.jobs.takeOver();
+  await after.nodes.takeOver();
+  after.office.taken();
+  await welcomed;
+  const valid = sent.flatMap((message) => (message.$case === 'welcome' ? message.value.validLeaseIds : []));
+  assert.deepEqual(valid, [leaseId]);
+});
+
+test('an agent that waits to be welcomed is turned away when the coordinator does not get to lead', async (t) => {
+  const farm = await follower(await memoryFarm(new ManualClock()));
+  farm.office.enter(2);
+  const { welcomed } = await attached(t, farm, Hello.fromPartial({ nodeId: 'n', name: 'n' }));
+  farm.office.leave();
+  await assert.rejects(welcomed, { code: 'unavailable' });
+});
