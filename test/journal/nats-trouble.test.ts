@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -75,16 +75,18 @@ test('on a full disk appends are refused and nothing acknowledged is lost; with 
   const dir = mkdtempSync(join(tmpdir(), 'clipfarm-nats-'));
   const disk = SmallDisk.mount(join(dir, 'disk'), 64);
   if (disk === null) {
+    rmSync(dir, { recursive: true });
     t.skip('this user may not mount a file system');
     return;
   }
-  t.after(() => disk[Symbol.dispose]());
   const nats = await startNatsCluster({ size: 1, dir: disk.path });
-  t.after(() => nats.close());
   const opened = await openQuietly({ servers: nats.urls, timeoutMillis: 2000 });
   t.after(async () => {
     await opened.election.close();
     await opened.journal.close();
+    await nats.close();
+    disk[Symbol.dispose]();
+    rmSync(dir, { recursive: true });
   });
   const { journal } = opened;
   let stored = 0;
