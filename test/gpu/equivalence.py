@@ -70,11 +70,30 @@ def upstream_arguments(inputs: rig.Inputs, clips: int, steps: int, **changes: An
     }
 
 
-def run_upstream(modules: upstream.Modules, wan: Any, arguments: dict[str, Any]) -> tuple[Any, list[Any]]:
-    """Upstream's video [3, frames, height, width] and its blocks."""
+class _Enough(Exception):
+    """Leaves upstream's call before its deferred decode."""
+
+
+def run_upstream(
+    modules: upstream.Modules, wan: Any, arguments: dict[str, Any], decode: bool = True
+) -> tuple[Any, list[Any]]:
+    """Upstream's video [3, frames, height, width], None without decoding, and its blocks."""
+
+    def leave(_latents: Any) -> Any:
+        raise _Enough
+
     random.seed(SEED)
+    video = None
+    if not decode:
+        wan.vae.decode = leave
     with captured_latents(modules.pipeline, arguments["sampling_steps"]) as blocks:
-        video, _ = wan.generate(**arguments)
+        try:
+            video, _ = wan.generate(**arguments)
+        except _Enough:
+            wan._sampler_timesteps = wan._sampler_sigmas = None
+            del wan.vae.decode
+    wan.kv_cache1 = wan.shared_cond_cache = wan.crossattn_cache = None
+    wan.vae.model.to(wan.device)
     return video, blocks
 
 
@@ -82,12 +101,12 @@ def compare(modules: upstream.Modules, engine: LiveAvatar, inputs: rig.Inputs, c
     """Latents and frames of both."""
     torch = modules.torch
     theirs, their_blocks = run_upstream(modules, engine._wan, upstream_arguments(inputs, clips, steps))
+    _, again = run_upstream(modules, engine._wan, upstream_arguments(inputs, clips, steps), decode=False)
+    repeated = sum(torch.equal(a, b) for a, b in zip(their_blocks, again, strict=True))
     engine._reproducibility = Reproducibility(host_noise=False, seeded_sampler=False)
-    runner = rig.Rig(engine, keep="bytes")
-    runner.send({"type": "load"})
-    runner.wait("loaded")
-    random.seed(SEED)
-    with captured_latents(modules.pipeline, steps) as blocks:
+    # Listening ends before capturing does: both stand in for the same name.
+    with captured_latents(modules.pipeline, steps) as blocks, rig.Rig(engine, keep="bytes") as runner:
+        random.seed(SEED)
         arrived = runner.render(rig.request(inputs, "equal", 0, clips, sampleSteps=steps))
     engine._reproducibility = Reproducibility()
     same = [torch.equal(a, b) for a, b in zip(their_blocks, blocks[: len(their_blocks)], strict=True)]
@@ -103,6 +122,7 @@ def compare(modules: upstream.Modules, engine: LiveAvatar, inputs: rig.Inputs, c
         "steps": steps,
         "blocks": len(their_blocks),
         "blocksEqualBitForBit": sum(same),
+        "blocksThatUpstreamRepeats": repeated,
         "latentsFinite": finite,
         "latentsStandardDeviation": float(torch.stack([block.float() for block in blocks]).std()),
         "framesUpstream": int(theirs.shape[1]),
@@ -138,12 +158,10 @@ def _first_clip(torch: Any, engine: LiveAvatar, blocks: list[Any]) -> Any:
 
 def cut_differently(engine: LiveAvatar, inputs: rig.Inputs) -> dict[str, Any]:
     """Three clips as one lease, and as a lease of two continued by one of one: hashes of every message of frames."""
-    runner = rig.Rig(engine, keep="hash")
-    runner.send({"type": "load"})
-    runner.wait("loaded")
-    whole = runner.render(rig.request(inputs, "whole", 0, 3))
-    first = runner.render(rig.request(inputs, "first", 0, 2))
-    second = runner.render(rig.request(inputs, "second", 2, 3, continues="first"))
+    with rig.Rig(engine, keep="hash") as runner:
+        whole = runner.render(rig.request(inputs, "whole", 0, 3))
+        first = runner.render(rig.request(inputs, "first", 0, 2))
+        second = runner.render(rig.request(inputs, "second", 2, 3, continues="first"))
     continued = next(each.message["continued"] for each in second if each.message["type"] == "spanStarted")
     hashes = [each.sha256 for each in whole if each.sha256]
     parts = [each.sha256 for each in [*first, *second] if each.sha256]
@@ -153,3 +171,10 @@ def cut_differently(engine: LiveAvatar, inputs: rig.Inputs) -> dict[str, Any]:
 def _psnr(a: Any, b: Any) -> float:
     error = float((a.float().cpu() - b.float().cpu()).pow(2).mean())
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def online_frames(modules: upstream.Modules, engine: LiveAvatar, inputs: rig.Inputs) -> dict[str, int]:
+    """Frames of two clips with upstream's `--enable_online_decode`, which decodes the first clip early."""
+    arguments = upstream_arguments(inputs, 2, 4, enable_online_decode=True)
+    video, _ = run_upstream(modules, engine._wan, arguments)
+    return {"clips": 2, "frames": int(video.shape[1])}

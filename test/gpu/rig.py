@@ -78,6 +78,23 @@ class Rig:
             raise RuntimeError(str(each.message))
         return each.message
 
+    def __enter__(self) -> Rig:
+        self.send({"type": "load"})
+        self.wait("loaded")
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Ends the call that is held open, and with it what listens to upstream's pipeline."""
+        already = self._count("loaded")
+        self.send({"type": "load"})
+        deadline = time.monotonic() + 60
+        while self._count("loaded") == already and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._socket.close()
+
+    def _count(self, kind: str) -> int:
+        return sum(each.message["type"] == kind for each in self.arrived)
+
     def render(self, request: dict[str, Any]) -> list[Arrived]:
         """Renders a span; returns what came of it."""
         self.send({"type": "render", "request": request})
@@ -107,7 +124,10 @@ class Rig:
     def _fill(self, view: memoryview) -> None:
         filled = 0
         while filled < len(view):
-            got = self._socket.recv_into(view[filled:])
+            try:
+                got = self._socket.recv_into(view[filled:])
+            except OSError:
+                got = 0
             if got == 0:
                 raise SystemExit
             filled += got

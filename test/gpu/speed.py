@@ -27,11 +27,8 @@ class Enough(Exception):
 
 def time_runner(engine: LiveAvatar, inputs: rig.Inputs, clips: int, steps: int) -> dict[str, Any]:
     """A span of so many clips."""
-    runner = rig.Rig(engine)
-    runner.send({"type": "load"})
-    runner.wait("loaded")
     lease = f"speed-{inputs.width}-{steps}-{time.monotonic()}"
-    with _events(engine) as parts:
+    with _events(engine) as parts, rig.Rig(engine) as runner:
         arrived = runner.render(rig.request(inputs, lease, 0, clips, sampleSteps=steps))
     done = [each for each in arrived if each.message["type"] == "clip"]
     seconds = [later.at - earlier.at for earlier, later in zip(done, done[1:], strict=False)]

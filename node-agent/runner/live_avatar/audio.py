@@ -44,6 +44,8 @@ class Features:
 
     def write(self, torch: Any, first: int, features: Any) -> None:
         """Stores `features` [frames, layers, channels] from frame `first` on."""
+        if features.shape[0] == 0:
+            return
         data = features.to(device="cpu", dtype=torch.bfloat16).contiguous().view(torch.uint8).numpy()
         os.pwrite(self._file.fileno(), memoryview(data).cast("B"), first * _FRAME_BYTES)
 

@@ -117,12 +117,14 @@ def _drop_finished_clips() -> None:
 
 def _listening_scheduler(base: type, finished: list[Any]) -> type:
     class ListeningScheduler(base):  # type: ignore[misc, valid-type]
-        """Upstream's scheduler, with its timesteps on the host: building a step's input reads them one by one."""
+        """
+        Upstream's scheduler, with its timesteps on the host: building a step's input reads them one by one. The noise
+        levels stay on the GPU. A number on the host would not be rounded to bf16 before it is multiplied with.
+        """
 
         def set_timesteps(self, *arguments: Any, **named: Any) -> None:
-            if "device" in named:
-                named["device"] = "cpu"
             super().set_timesteps(*arguments, **named)
+            self.timesteps = self.timesteps.cpu()
 
         def step(self, *arguments: Any, **named: Any) -> Any:
             result = super().step(*arguments, **named)

@@ -156,6 +156,9 @@ class LiveAvatar:
 
         def encode_prompt(prompt: str, *_others: Any) -> tuple[Any, None]:
             context = self._prompts.get(text_key(prompt), lambda: self._encode_prompt(prompt))
+            # The last thing before the caches of the call are allocated, tens of gigabytes: what encoding the picture
+            # left in the allocator would lie between them.
+            memory.give_back(torch)
             return [text.to(wan.device) for text in context], None
 
         def encode_picture(videos: Any) -> Any:

@@ -9,11 +9,13 @@ import type { FromRunner, SpanRequest, ToRunner } from '../../../src/runner/prot
 import { RunnerProcess } from '../../../src/runner/runner-process.ts';
 
 const RUNNERS = fileURLToPath(new URL('../..', import.meta.url));
-const STAND_IN = fileURLToPath(new URL('./stand_in', import.meta.url));
-const CHECKOUT = fileURLToPath(new URL('./checkout', import.meta.url));
+/** Stand-ins for the Python packages that the runner needs. */
+export const STAND_IN = fileURLToPath(new URL('./stand_in', import.meta.url));
+/** Stand-in for a checkout of Live Avatar. */
+export const CHECKOUT = fileURLToPath(new URL('./checkout', import.meta.url));
 
 /** Python 3.10 or newer; `CLIPFARM_PYTHON` names another one than that on the PATH. */
-const PYTHON = process.env.CLIPFARM_PYTHON ?? 'python3';
+export const PYTHON = process.env.CLIPFARM_PYTHON ?? 'python3';
 
 const WIDTH = 64;
 const HEIGHT = 64;

@@ -19,13 +19,17 @@ def tqdm(_timesteps):
     raise AssertionError("the runner listens here")
 
 
+class _Timesteps(list):
+    def cpu(self):
+        return self
+
+
 class FlowMatchEulerDiscreteScheduler:
     def __init__(self, num_train_timesteps, shift):
         assert shift == 3
 
     def set_timesteps(self, steps, device):
-        assert device == "cpu", "the runner keeps the timesteps on the host"
-        self.timesteps = [1000 - 10 * step for step in range(steps)]
+        self.timesteps = _Timesteps(1000 - 10 * step for step in range(steps))
         self.sigmas = self.timesteps
 
     def step(self, prediction, _timestep, sample, return_dict, generator):
