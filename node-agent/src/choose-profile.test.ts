@@ -37,7 +37,7 @@ test('a built-in profile starts the Python runner on one GPU a slot, with an env
   assert.equal(second?.runner.command, process.execPath);
   assert.deepEqual(second?.runner.args, [
     ...['-m', 'live_avatar', '--checkout', '/opt/LiveAvatar', '--ckpt-dir', '/data/Wan'],
-    ...['--lora', '/data/lora.safetensors', '--dtype', 'bf16', '--compile'],
+    ...['--lora', '/data/lora.safetensors', '--dtype', 'fp8', '--compile'],
   ]);
   const { PYTHONPATH, ...environment } = second?.runner.env ?? {};
   assert.match(PYTHONPATH ?? '', /node-agent\/runner:\/mine$/);
@@ -45,8 +45,8 @@ test('a built-in profile starts the Python runner on one GPU a slot, with an env
     ...{ PATH: '/bin', CUDA_DEVICE_ORDER: 'PCI_BUS_ID', CUDA_VISIBLE_DEVICES: '1', PYTHONUNBUFFERED: '1' },
   });
   assert.partialDeepStrictEqual(second?.slot, {
-    ...{ profile: 'single-80g', runnerKind: 'live-avatar', dtype: 'bf16', compiled: true, gpus: [1] },
-    ...{ memoryBytes: 79.6 * GIB, warmUpSeconds: 90 },
+    ...{ profile: 'single-80g', runnerKind: 'live-avatar', dtype: 'fp8', compiled: true, gpus: [1] },
+    ...{ memoryBytes: 79.6 * GIB, warmUpSeconds: 250 },
   });
   assert.deepEqual(second?.capabilities, { setEnd: true, continues: true });
 });

@@ -3,6 +3,7 @@ import { delimiter, isAbsolute, join, resolve } from 'node:path';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { GpuReading } from '@clipfarm/shared/gpu/nvidia-smi';
 import { builtInModelProfile, type ModelProfile } from '@clipfarm/shared/live-avatar/model-profile';
+import { dtypeFor, hasOpenDtype } from '@clipfarm/shared/live-avatar/open-dtype';
 import { readProfileFile } from '@clipfarm/shared/live-avatar/profile-file';
 import { PROFILES } from '@clipfarm/shared/model/profiles';
 import type { AgentConfig } from './config.ts';
@@ -15,7 +16,12 @@ import { type SyntheticSettings, syntheticProfile } from './synthetic-profile.ts
 /** What an agent is asked to run: the profile `synthetic`, or one with a model or an operator's own. */
 export type ChosenProfile =
   | { readonly kind: 'synthetic'; readonly settings: SyntheticSettings; readonly name: string }
-  | { readonly kind: 'model'; readonly profile: ModelProfile };
+  | {
+      readonly kind: 'model';
+      readonly profile: ModelProfile;
+      /** The cards decide the number format. */
+      readonly openDtype?: boolean;
+    };
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -30,7 +36,10 @@ export async function chooseProfile(config: Wanted, env: Environment): Promise<C
   const { profile: name, profilesFile, host, model, synthetic } = config;
   const builtIn = PROFILES.some((profile) => profile.name === name);
   if (name === 'synthetic') return { kind: 'synthetic', settings: synthetic, name };
-  if (builtIn) return withPython(builtInModelProfile(name, host, model), env);
+  if (builtIn) {
+    const openDtype = hasOpenDtype(name) && model.dtype === undefined;
+    return { ...(await withPython(builtInModelProfile(name, host, model), env)), openDtype };
+  }
   const own = profilesFile === undefined ? [] : await readProfileFile(profilesFile, host);
   const profile = own.find((candidate) => candidate.name === name);
   if (profile === undefined) {
@@ -44,7 +53,10 @@ export async function chooseProfile(config: Wanted, env: Environment): Promise<C
 }
 
 /** The profile with the whole path of its Python, because not every runner looks it up. */
-async function withPython(profile: ModelProfile, env: Environment): Promise<ChosenProfile> {
+async function withPython(
+  profile: ModelProfile,
+  env: Environment,
+): Promise<Extract<ChosenProfile, { readonly kind: 'model' }>> {
   return { kind: 'model', profile: { ...profile, python: await findProgram(profile.python, env.PATH ?? '') } };
 }
 
@@ -80,8 +92,10 @@ export function slotProfiles(
   }
   const wish = { slots: config.slots ?? 'auto', gpus: config.gpus, hostBytes: host.memoryBytes } as const;
   const visible = config.gpus === undefined ? visibleGpus(host.gpus, programs.env.CUDA_VISIBLE_DEVICES) : host.gpus;
-  const slots = formSlots(chosen.profile, visible, wish);
-  return slots.map((slot) => modelRunnerProfile(chosen.profile, slot, programs));
+  const used = config.gpus === undefined ? visible : visible.filter(({ index }) => config.gpus?.includes(index));
+  const dtype = chosen.openDtype ? dtypeFor(used) : chosen.profile.dtype;
+  const profile = { ...chosen.profile, dtype };
+  return formSlots(profile, visible, wish).map((slot) => modelRunnerProfile(profile, slot, programs));
 }
 
 /**

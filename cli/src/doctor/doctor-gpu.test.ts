@@ -110,7 +110,7 @@ test('a host with everything passes, and each check says what it found', (t) => 
   assert.equal(known('driver').detail, '570.1, 1 GPU');
   assert.equal(
     known('gpu 0').detail,
-    'NVIDIA H100, 79.5 of 79.6 GiB free, compute capability 9.0; bf16 up to 704*384, fp8 up to 720*400',
+    'NVIDIA H100, 79.5 of 79.6 GiB free, compute capability 9.0; bf16 up to 688*368, fp8 up to 720*400',
   );
   assert.match(known('attention').detail, /^PyTorch's own/);
   assert.equal(known('transformer').detail.split(',')[0], '3 tensors in 2 files');

@@ -2,6 +2,7 @@ import { statfs } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { FP8_CAPABILITY, type GpuReading, readGpus } from '@clipfarm/shared/gpu/nvidia-smi';
 import type { ModelProfile } from '@clipfarm/shared/live-avatar/model-profile';
+import { hasOpenDtype } from '@clipfarm/shared/live-avatar/open-dtype';
 import { GIB } from '@clipfarm/shared/model/gpu-cost';
 import { hostBytesToLoad } from '@clipfarm/shared/model/host-cost';
 import { hostUseOf, peakBytes, profileOf } from '@clipfarm/shared/model/profiles';
@@ -18,7 +19,7 @@ const SHARED_MEMORY_BYTES = GIB;
 export async function checkGpuHost(profile: ModelProfile): Promise<readonly Check[]> {
   const [gpus, python, checkout, weights, lora, shared] = await Promise.all([
     checkGpus(profile),
-    checkPython(profile.python, profile.dtype === 'fp8'),
+    checkPython(profile.python, profile.dtype === 'fp8' && !hasOpenDtype(profile.name)),
     checkCheckout(profile.checkout),
     checkWeights(profile.ckpt_dir),
     checkLora(profile.lora),
@@ -69,6 +70,7 @@ function judgeGpu(profile: ModelProfile, gpu: GpuReading): Check {
       `nvidia-smi --gpu-reset -i ${index}, or replace the card`,
     );
   }
+  if (hasOpenDtype(profile.name) && sizes.length > 0) return passed(name, detail);
   if (profile.dtype === 'fp8' && !fp8) return failed(name, detail, 'fp8 needs compute capability 8.9: use dtype bf16.');
   if (largestSize(profile, profile.dtype, free) !== undefined) return passed(name, detail);
   const other = sizes.length > 0 ? `Use dtype ${profile.dtype === 'bf16' ? 'fp8' : 'bf16'}.` : '';

@@ -63,7 +63,7 @@ test('a job that waits says what for', async () => {
   const reason = () => views.job(job).stateReason;
   assert.equal(reason(), 'waits for a node: none is online');
   await attach(farm, 'small', [{ profile: 'single-48g-fp8' }]);
-  assert.match(reason(), /^no online slot fits: 704x384 .* needs 63\.4 GiB per GPU/);
+  assert.match(reason(), /^no online slot fits: 704x384 .* needs 66\.3 GiB per GPU/);
   await attach(farm, 'large', [{ profile: 'single-80g' }]);
   assert.equal(reason(), 'waits for a free slot');
   const status = { slotId: '0', leaseId: '', openLeaseId: '', currentClip: 0, clipProgress: 0 };

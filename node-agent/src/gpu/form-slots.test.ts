@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { builtInModelProfile, checkModelProfile } from '@clipfarm/shared/live-avatar/model-profile';
+import { dtypeFor } from '@clipfarm/shared/live-avatar/open-dtype';
 import { GIB } from '@clipfarm/shared/model/gpu-cost';
 import { formSlots } from './form-slots.ts';
 import { testGpu } from './testdata.ts';
 
 const host = { checkout: '/c', ckpt_dir: '/w' };
-const single = builtInModelProfile('single-80g', host);
+const single = builtInModelProfile('single-80g', host, { dtype: 'bf16' });
 const small = builtInModelProfile('single-48g-fp8', host);
 const tpp = builtInModelProfile('tpp-5x80g', host);
 const auto = { slots: 'auto', gpus: undefined, hostBytes: 1024 * GIB } as const;
@@ -20,6 +21,13 @@ test('slots are formed from the GPUs that can run the profile', () => {
   assert.deepEqual(indices(formSlots(single, eight, { ...auto, slots: 1, gpus: [5] })), [[5]]);
   assert.deepEqual(indices(formSlots(small, [testGpu(0, old), testGpu(1)], auto)), [[1]]);
   assert.deepEqual(indices(formSlots(single, [testGpu(0, old)], auto)), [[0]]);
+});
+
+test('the number format is bf16 where it holds every size or nothing else is possible, otherwise fp8', () => {
+  const large = { memoryBytes: 140 * GIB };
+  assert.equal(dtypeFor([testGpu(0, large), testGpu(1, large)]), 'bf16');
+  assert.equal(dtypeFor([testGpu(0, large), testGpu(1)]), 'fp8');
+  assert.equal(dtypeFor([testGpu(0, old)]), 'bf16');
 });
 
 test('a slot may use what is free on its fullest card, or less where the profile says so', () => {
@@ -46,7 +54,7 @@ test('what can not be is refused with the numbers and what to do', () => {
     [() => formSlots(small, [testGpu(0, old), testGpu(1)], { ...auto, gpus: [0, 1] }), /GPU 0 \(A100\)/],
     [
       () => formSlots(single, [testGpu(0, { name: 'L40S', memoryBytes: 44.5 * GIB })], auto),
-      /GPU 0 \(L40S\) has 44\.5 GiB free, bf16 at 384\*256 needs 51\.4 GiB: use dtype fp8/,
+      /GPU 0 \(L40S\) has 44\.5 GiB free, bf16 at 384\*256 needs 52\.5 GiB: use dtype fp8/,
     ],
     [
       () => formSlots(single, eight, { ...auto, hostBytes: 256 * GIB }),

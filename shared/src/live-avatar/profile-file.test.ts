@@ -38,7 +38,7 @@ test('a profile of an operator is read with everything in it, and the rest fille
       compile: true,
       tpp: false,
     },
-    ...{ gpus_per_slot: 1, module: 'live_avatar', warm_up_seconds: 90, load_silence_seconds: 900 },
+    ...{ gpus_per_slot: 1, module: 'live_avatar', warm_up_seconds: 250, load_silence_seconds: 900 },
     flags: { trim: 19, verbose: true, note: 'a b' },
     env: { pass: ['NCCL_IB_DISABLE'], set: { TORCHINDUCTOR_CACHE_DIR: '/var/cache/inductor' } },
   });
@@ -106,8 +106,8 @@ test('the built-in profiles are what an operator could have written, save the on
   const host = { checkout: '/c', ckpt_dir: '/w' };
   assert.partialDeepStrictEqual(builtInModelProfile('single-48g-fp8', host), { name: 'single-48g-fp8', dtype: 'fp8' });
   assert.partialDeepStrictEqual(builtInModelProfile('tpp-5x80g', host), { tpp: true, gpus_per_slot: 5, dtype: 'bf16' });
-  const fast = builtInModelProfile('single-80g', host, { dtype: 'fp8', compile: true });
-  assert.partialDeepStrictEqual(fast, { dtype: 'fp8', compile: true });
+  const fast = builtInModelProfile('single-80g', host, { dtype: 'bf16', compile: true });
+  assert.partialDeepStrictEqual(fast, { dtype: 'bf16', compile: true });
   assert.throws(() => builtInModelProfile('single-80g', {}), { message: /^--checkout: is missing/ });
   assert.throws(() => builtInModelProfile('pipe-4x24g', host), {
     code: 'failed_precondition',

@@ -18,7 +18,7 @@ test('a slot that fits says what it needs, has and takes', () => {
   assert.deepEqual(fitSlot(slot('single-80g', 79.6, 70), large), {
     fits: true,
     detail:
-      '704x384 (66 units) needs 78.3 of 79.6 GiB per GPU; about 4.8 s a clip before measurement, 153 s for 32 clips',
+      '704x384 (66 units) needs 66.3 of 79.6 GiB per GPU; about 4.8 s a clip before measurement, 153 s for 32 clips',
   });
 });
 
@@ -26,11 +26,16 @@ test('a card that is too small is told the size, or else the profile, that fits 
   assert.deepEqual(fitSlot(slot('single-48g-fp8', 44.5, 38), large), {
     fits: false,
     detail:
-      '704x384 (66 units) needs 63.4 GiB per GPU, card has 44.5 GiB: use size 384*256 or a slot of single-80g, tpp-5x80g',
+      '704x384 (66 units) needs 66.3 GiB per GPU, card has 44.5 GiB: use size 384*256 or a slot of single-80g, tpp-5x80g',
   });
-  assert.deepEqual(fitSlot(slot('single-80g', 44.5, 70), small), {
+  const bf16 = { runnerKind: 'live-avatar', dtype: 'bf16' };
+  assert.deepEqual(fitSlot({ ...slot('single-80g', 44.5, 70), ...bf16 }, small), {
     fits: false,
-    detail: '384x256 (24 units) needs 51.4 GiB per GPU, card has 44.5 GiB: use profile single-48g-fp8',
+    detail: '384x256 (24 units) needs 52.5 GiB per GPU, card has 44.5 GiB: use dtype fp8',
+  });
+  assert.deepEqual(fitSlot({ ...slot('single-80g', 79.6, 70), ...bf16 }, large), {
+    fits: false,
+    detail: '704x384 (66 units) needs 81.2 GiB per GPU, card has 79.6 GiB: use size 688*368 or dtype fp8',
   });
 });
 
@@ -64,7 +69,7 @@ test('what a built-in slot leaves open comes from its profile', () => {
 test("an operator's own profile is judged by its memory and its largest picture", () => {
   assert.equal(fitSlot(slot('our-own', 140, 70), large).fits, true);
   assert.equal(fitSlot(slot('our-own', 60, 70), large).fits, false);
-  assert.equal(fitSlot(slot('our-own-fp8', 64, 70), large).fits, true);
+  assert.equal(fitSlot(slot('our-own-fp8', 67, 70), large).fits, true);
   assert.equal(fitSlot(slot('our-own', 0, 70), large).fits, true);
   const refused = fitSlot(slot('our-own', 140, 30), large);
   assert.equal(refused.fits, false);
@@ -127,7 +132,7 @@ test('a synthetic slot with a declared memory is judged as the card that it pret
   assert.deepEqual(fit, {
     fits: false,
     detail:
-      '704x384 (66 units) needs 78.3 GiB per GPU, card has 64.0 GiB: use size 384*256 or a slot of single-80g, tpp-5x80g',
+      '704x384 (66 units) needs 66.3 GiB per GPU, card has 64.0 GiB: use size 688*368 or a slot of single-80g, tpp-5x80g',
   });
   assert.equal(fitSlot(slot('synthetic', 80), large).fits, true);
   assert.ok(pretendedMemoryBytes(large) <= 80 * GIB);

@@ -178,7 +178,7 @@ function otherProfiles(
   const isOther = (other: Profile) => (memoryFits ? other.kind !== profile.kind : other.dtype !== profile.dtype);
   const sameCard = able.find((other) => other.kind === 'single' && isOther(other) && peakBytes(other, units) <= memory);
   const isReal = profile.dtype !== null && units <= MAX_UNITS_SINGLE;
-  if (sameCard !== undefined && isReal) return [`profile ${sameCard.name}`];
+  if (sameCard !== undefined && isReal) return [memoryFits ? `profile ${sameCard.name}` : `dtype ${sameCard.dtype}`];
   const elsewhere = able.filter(({ maxUnits }) => units <= maxUnits).map((other) => other.name);
   return elsewhere.length > 0 ? [`a slot of ${elsewhere.join(', ')}`] : [];
 }
