@@ -81,7 +81,8 @@ async function makeOne(path: string, mode: number): Promise<string | undefined> 
   }
 }
 
-async function syncPath(path: string): Promise<void> {
+/** Makes a file's content, or a directory's names, survive a power cut. @throws the system's error */
+export async function syncPath(path: string): Promise<void> {
   const handle = await open(path, 'r');
   try {
     await handle.sync();

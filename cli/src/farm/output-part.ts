@@ -1,7 +1,9 @@
 import { createHash, type Hash } from 'node:crypto';
-import { type FileHandle, open, rm } from 'node:fs/promises';
-import { diskError } from '@clipfarm/shared/disk-error';
-import { renameDurable } from '@clipfarm/shared/durable-file';
+import { type FileHandle, link, open, rm, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { diskError, isSystemError } from '@clipfarm/shared/disk-error';
+import { renameDurable, syncPath } from '@clipfarm/shared/durable-file';
+import { FarmError } from '@clipfarm/shared/errors';
 import { checkOutput, partPath } from '../inputs/output-file.ts';
 
 /** A download that grows beside its destination. */
@@ -20,8 +22,8 @@ export interface OutputPart {
  * behind.
  *
  * @param force replaces a file that is there already.
- * @throws FarmError `invalid_argument` when the output exists by then, `resource_exhausted` when the disk is full; what
- *   `fill` throws.
+ * @throws FarmError `invalid_argument` when the output exists by then, `conflict` when another download to the same output
+ *   has taken its place, `resource_exhausted` when the disk is full; what `fill` throws.
  */
 export async function writeOutput(
   path: string,
@@ -29,23 +31,54 @@ export async function writeOutput(
   fill: (part: OutputPart) => Promise<void>,
 ): Promise<void> {
   const temporary = partPath(path);
+  // What an earlier, killed download left behind is of no use.
+  await rm(temporary, { force: true });
+  const file = await open(temporary, 'wx').catch((error: unknown) => {
+    throw diskError(error, `write ${temporary}`);
+  });
+  const made = await file.stat();
+  const isOwn = async () => {
+    const there = await stat(temporary).catch(() => null);
+    return there?.ino === made.ino && there.dev === made.dev;
+  };
   try {
-    // What an earlier, killed download left behind is of no use.
-    await rm(temporary, { force: true });
-    const file = await open(temporary, 'wx').catch((error: unknown) => {
-      throw diskError(error, `write ${temporary}`);
-    });
     try {
       await fill(partOf(file, path));
+      await file.sync().catch((error: unknown) => {
+        throw diskError(error, `write ${path}`);
+      });
     } finally {
       await file.close();
     }
+    // Another download to the same output has removed this file and made its own, which may be half done.
+    if (!(await isOwn())) {
+      const message = `output: "${path}" is being written by another download`;
+      throw new FarmError('conflict', message, { field: 'output' });
+    }
     // Somebody may have put a file there meanwhile.
     await checkOutput(path, force);
-    await renameDurable(temporary, path);
+    if (!force && (await claim(temporary, path))) {
+      await rm(temporary);
+      await syncPath(dirname(resolve(path)));
+    } else await renameDurable(temporary, path);
   } catch (error) {
-    await rm(temporary, { force: true });
+    if (await isOwn()) await rm(temporary, { force: true });
     throw error;
+  }
+}
+
+/**
+ * Gives a file its final name as well, unless that is taken: a renaming alone would replace what is there.
+ *
+ * @returns false on a file system that has no second names; then what was checked a moment ago must do.
+ */
+async function claim(temporary: string, path: string): Promise<boolean> {
+  try {
+    await link(temporary, path);
+    return true;
+  } catch (error) {
+    if (isSystemError(error, 'EEXIST')) await checkOutput(path, false);
+    return false;
   }
 }
 
@@ -60,7 +93,11 @@ function partOf(file: FileHandle, path: string): OutputPart {
       return received;
     },
     async write(data) {
-      await file.write(data, 0, data.length, received).catch(failed);
+      // A disk that is about to be full takes a part of it and says nothing.
+      for (let done = 0; done < data.length; ) {
+        const { bytesWritten } = await file.write(data, done, data.length - done, received + done).catch(failed);
+        done += bytesWritten;
+      }
       hash.update(data);
       received += data.length;
     },
