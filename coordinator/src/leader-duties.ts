@@ -83,6 +83,7 @@ export class LeaderDuties {
     // Agents are welcomed from here on.
     office.taken();
     void this.#ensureAnchors(jobs.live());
+    void this.#tidyAudio();
     stitcher.start();
     this.#parts.notifier.begin(term);
     dispatcher.start();
@@ -93,6 +94,13 @@ export class LeaderDuties {
   /** One after the other, beside everything else: no more than a few jobs have lost what an agent should have handed in. */
   async #ensureAnchors(jobs: readonly JobState[]): Promise<void> {
     for (const job of jobs) await this.#parts.anchors.ensure(job);
+  }
+
+  /** What this host has decoded for jobs that are over, or for no job, is of no use any more. */
+  async #tidyAudio(): Promise<void> {
+    const { audio, jobs, log } = this.#parts;
+    const wanted = new Set(jobs.live().map(({ definition }) => definition.audioSha256));
+    await audio.keepOnly(wanted).catch((error: unknown) => log.warn({ err: error }, 'decoded audio stays behind'));
   }
 
   /** Lays everything down: at once towards agents and journal, then what is in hand. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
@@ -14,13 +14,33 @@ import { AudioLibrary } from './audio-library.ts';
 const SHA256 = 'a'.repeat(64);
 
 async function makeLibrary(t: TestContext): Promise<AudioLibrary> {
+  return (await makeLibraryIn(t)).library;
+}
+
+async function makeLibraryIn(t: TestContext) {
   const dir = temporaryDirectory(t);
   const ffmpeg = await findFfmpeg();
   const store = await openDirectoryStore(join(dir, 'artifacts'));
   const sound = await makeSound(ffmpeg, join(dir, 'a.wav'), { seconds: 1, sampleRate: 16_000, channels: 1 });
   await putBytes(store, artifactKeys.input(SHA256), await readFile(sound));
-  return new AudioLibrary(join(dir, 'decoded'), store, ffmpeg);
+  const decoded = join(dir, 'decoded');
+  return { library: new AudioLibrary(decoded, store, ffmpeg), decoded };
 }
+
+test('what no job needs, and what a killed process left half decoded, is removed; what is being decoded stays', async (t) => {
+  const { library, decoded } = await makeLibraryIn(t);
+  const other = 'b'.repeat(64);
+  await mkdir(join(decoded, 'decoding-left-by-a-killed-one'), { recursive: true });
+  await mkdir(join(decoded, other));
+  const decoding = library.get(SHA256);
+  await library.keepOnly(new Set([SHA256]));
+  await decoding;
+  assert.deepEqual(await readdir(decoded), [SHA256]);
+  await library.use(SHA256, () => library.keepOnly(new Set()));
+  assert.deepEqual(await readdir(decoded), [SHA256]);
+  await library.keepOnly(new Set());
+  assert.deepEqual(await readdir(decoded), []);
+});
 
 test('decoded audio stays while it is used, although the last job that needed it is over', async (t) => {
   const library = await makeLibrary(t);

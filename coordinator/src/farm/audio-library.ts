@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, open, readFile, rm, stat } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { renameDurable, writeFileDurable } from '@clipfarm/shared/durable-file';
 import type { Ffmpeg } from '@clipfarm/shared/media/ffmpeg';
@@ -19,6 +20,9 @@ export interface DecodedAudio {
 /** 16 bits. */
 const BYTES_PER_SAMPLE = 2;
 
+/** Begin of the names of folders into which something is being decoded. */
+const DECODING = 'decoding-';
+
 const note = z.object({ samples: z.number().int().positive(), channels: z.number().int().positive() });
 
 /** Decoded audio by the content of its upload. A cache on disk: what is missing is decoded again. */
@@ -28,6 +32,8 @@ export class AudioLibrary {
   readonly #ffmpeg: Ffmpeg;
   readonly #running = new Map<string, Promise<DecodedAudio>>();
   readonly #dropping = new Map<string, Promise<void>>();
+  /** Folders into which uploads are being decoded now. */
+  readonly #decoding = new Set<string>();
   /** How many use a decoded upload now. */
   readonly #users = new Map<string, number>();
 
@@ -77,6 +83,21 @@ export class AudioLibrary {
     await removed.finally(() => this.#dropping.delete(audioSha256));
   }
 
+  /**
+   * Frees the space of everything but this, of what is in use, and of what is being decoded: uploads that were only planned
+   * with, jobs that ended while another coordinator led, and what a process that was killed had half decoded.
+   */
+  async keepOnly(wanted: ReadonlySet<string>): Promise<void> {
+    const names = await readdir(this.#dir).catch(() => []);
+    for (const name of names) {
+      if (/^[0-9a-f]{64}$/.test(name)) {
+        if (!wanted.has(name)) await this.drop(name);
+      } else if (name.startsWith(DECODING) && !this.#decoding.has(name)) {
+        await rm(join(this.#dir, name), { recursive: true, force: true });
+      }
+    }
+  }
+
   async #get(sha256: string): Promise<DecodedAudio> {
     // Half a folder would look like a whole one.
     await this.#dropping.get(sha256)?.catch(() => undefined);
@@ -93,8 +114,11 @@ export class AudioLibrary {
       if (size >= samples * channels * BYTES_PER_SAMPLE) return { deliveryWav, samples, channels };
     }
     await mkdir(this.#dir, { recursive: true });
-    const temp = await mkdtemp(join(this.#dir, 'decoding-'));
+    const name = `${DECODING}${randomUUID()}`;
+    const temp = join(this.#dir, name);
+    this.#decoding.add(name);
     try {
+      await mkdir(temp, { mode: 0o700 });
       const decoded = await ingestAudio(this.#ffmpeg, await this.#store.localFile(artifactKeys.input(sha256)), temp);
       const { samples, channels } = decoded;
       await syncFile(decoded.deliveryWav);
@@ -105,6 +129,8 @@ export class AudioLibrary {
     } catch (error) {
       await rm(temp, { recursive: true, force: true });
       throw error;
+    } finally {
+      this.#decoding.delete(name);
     }
   }
 }
