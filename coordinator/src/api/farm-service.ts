@@ -73,7 +73,9 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
         throw new FarmError('invalid_argument', 'sha256: must be 64 hexadecimal digits', { field: 'sha256' });
       }
       await parts.inputs.use(sha256);
-      return { stored: (await store.stat(artifactKeys.input(sha256))) !== null };
+      const stored = (await store.stat(artifactKeys.input(sha256))) !== null;
+      if (!stored) parts.inputs.absent(sha256);
+      return { stored };
     }),
     planJob: rpc.unary(async ({ spec }) => {
       await office.whenTaken();

@@ -23,6 +23,7 @@ export interface InputKeeperParts {
 /** Removes uploads and prepared inputs that no job needs, and sees to it that none vanishes while it is being submitted. */
 export class InputKeeper {
   readonly #store: InputKeeperParts['store'];
+  readonly #keepMillis: number | null;
   readonly #clock: Clock;
   /** After being asked for, an input is not removed for this long. */
   readonly inUseMillis: number;
@@ -33,13 +34,25 @@ export class InputKeeper {
   constructor({ store, clock, keepMillis }: InputKeeperParts) {
     this.inUseMillis = Math.min(IN_USE_MILLIS, keepMillis ?? IN_USE_MILLIS);
     this.#store = store;
+    this.#keepMillis = keepMillis;
     this.#clock = clock;
   }
 
   /** Notes that an input is asked for: from when this resolves on it is not removed for a while. */
   async use(sha256: string): Promise<void> {
-    this.#used.set(sha256, this.#clock.monotonic());
+    // Where nothing is removed, nobody would ever forget it.
+    if (this.#keepMillis !== null) this.#used.set(sha256, this.#clock.monotonic());
     await this.#removing.get(sha256)?.catch(() => undefined);
+  }
+
+  /** Takes a note back: the input is not there, so whoever asked has to store it first. */
+  absent(sha256: string): void {
+    this.#used.delete(sha256);
+  }
+
+  /** Inputs that are noted as asked for. */
+  get noted(): number {
+    return this.#used.size;
   }
 
   /**

@@ -281,6 +281,16 @@ test('no snapshot of a job is saved once its history is removed', async (t) => {
   assert.deepEqual(order, ['saved', 'removed']);
 });
 
+test('asking for inputs takes no memory where none is removed, nor for those that are not there', async (t) => {
+  const farm = await place(t);
+  const forEver = await farm.coordinator(1, { jobMillis: null, inputMillis: null });
+  await forEver.inputs.use(sha('a'));
+  const { inputs } = await farm.coordinator(2, day);
+  for (const name of ['a', 'b']) await inputs.use(sha(name));
+  inputs.absent(sha('b'));
+  assert.deepEqual([forEver.inputs.noted, inputs.noted], [0, 1]);
+});
+
 test('what is kept for ever stays', async (t) => {
   const farm = await place(t);
   const leader = await farm.coordinator(1, { jobMillis: null, inputMillis: null });

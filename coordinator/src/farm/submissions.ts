@@ -155,6 +155,7 @@ export class Submissions {
     const key = artifactKeys.input(sha256);
     await this.#inputs.use(sha256);
     if (await this.#store.stat(key)) return this.#store.localFile(key);
+    this.#inputs.absent(sha256);
     throw new FarmError('not_found', `${field}: ${sha256} was not uploaded`, { field });
   }
 
