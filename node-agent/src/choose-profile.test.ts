@@ -121,7 +121,7 @@ test("an agent that was given some GPUs by CUDA's variable offers no others", ()
 
 test('slots load one after the other where the host could not hold all of them loading', async () => {
   const slots = await slotsFor('--profile', 'single-80g', ...where);
-  const tight = slots.map((slot) => ({ ...slot, slot: { ...slot.slot, hostMemoryBytes: 24 * GIB } }));
+  const tight = slots.map((slot) => ({ ...slot, slot: { ...slot.slot, hostMemoryBytes: 19 * GIB } }));
   const entered = async (gate: LoadGate) => {
     const leave = await gate.enter();
     const second = gate.enter();

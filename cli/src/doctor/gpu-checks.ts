@@ -92,7 +92,7 @@ export function checkHostMemory(profile: ModelProfile, total: number): Check {
   const detail = `${gib(total)} GiB; loading the model takes ${gib(needed)} GiB for each slot`;
   if (usable >= needed)
     return passed('host memory', `${detail}: enough for ${count(Math.floor(usable / needed), 'slot')}`);
-  return failed('host memory', detail, 'Add memory. The text encoder is built in 32 bits before it is shortened.');
+  return failed('host memory', detail, 'Add memory. The text encoder is there twice while it is read from its file.');
 }
 
 async function checkSharedMemory(profile: ModelProfile): Promise<Check> {

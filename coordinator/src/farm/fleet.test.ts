@@ -175,8 +175,8 @@ test('figures that can not be spoil nobody’s forecast, and a slot keeps a pict
   const farm = await memoryFarm(new ManualClock());
   const job = await submit(farm);
   const own = { profile: 'own', runnerKind: 'live-avatar', dtype: 'bf16', declaredSecondsPerClip: 0 };
-  await attach(farm, 'a', [{ ...own, memoryBytes: 79 * GIB }]);
-  await attach(farm, 'b', [{ ...own, memoryBytes: 79 * GIB }]);
+  await attach(farm, 'a', [{ ...own, memoryBytes: 82 * GIB }]);
+  await attach(farm, 'b', [{ ...own, memoryBytes: 82 * GIB }]);
   await attach(farm, 'large', [{ ...own, memoryBytes: 140 * GIB }]);
   const slot = (node: string) => farm.fleet.slot(node, '0') ?? assert.fail('no slot');
   const fits = () => farm.fleet.slots().map((one) => farm.fleet.canRender(one, job.definition));
@@ -201,14 +201,14 @@ test("upstream's script gets only as many clips as its host can keep, and no job
     memoryBytes: 80 * GIB,
     fixedEnd: true,
   };
-  const hosts = [0.9 * 128, 34, 30].map((gib) => ({ ...script, hostMemoryBytes: gib * GIB }));
+  const hosts = [0.9 * 128, 35, 30].map((gib) => ({ ...script, hostMemoryBytes: gib * GIB }));
   await attach(farm, 'n', hosts);
   const input = farm.fleet.scheduleInput();
   assert.deepEqual(
     input.slots.map((slot) => [slot.fixedEnd, input.fits(slot, job), input.leaseLimit(slot, job)]),
     [
       [true, true, 166],
-      [true, true, 26],
+      [true, true, 28],
       [true, false, 19],
     ],
   );

@@ -57,8 +57,8 @@ test('what can not be is refused with the numbers and what to do', () => {
       /GPU 0 \(L40S\) has 44\.5 GiB free, bf16 at 384\*256 needs 52\.5 GiB: use dtype fp8/,
     ],
     [
-      () => formSlots(single, eight, { ...auto, hostBytes: 256 * GIB }),
-      /loading the model needs 31\.8 GiB of the host's memory, 8 slots on 256\.0 GiB may use 28\.8 GiB each: use fewer/,
+      () => formSlots(single, eight, { ...auto, hostBytes: 192 * GIB }),
+      /loading the model needs 23\.7 GiB of the host's memory, 8 slots on 192\.0 GiB may use 21\.6 GiB each: use fewer/,
     ],
   ] as const) {
     assert.throws(run, { code: 'failed_precondition', message });

@@ -42,8 +42,8 @@ export function singleMemoryBytes(dtype: Dtype, units: number, latents = LATENTS
 
 /**
  * The same with a streaming decoder beside it, which decodes while the model keeps its caches. The decoder's share is
- * what one run adds to the fit: 64.9 GiB reserved at 704x384 with fp8 and compile on an H200, and the context. That it
- * grows with the picture is arithmetic: its activations and caches do, its weights (0.25 GiB) don't.
+ * what three runs of the runner on an H200 add to the fit (docs/gpu-results.md), with the driver's context: its weights,
+ * and activations and caches that grow with the picture.
  */
 export function streamingMemoryBytes(dtype: Dtype, units: number): number {
   return singleMemoryBytes(dtype, units) + bytes(0.25 + 0.08 * units);

@@ -29,14 +29,16 @@ test("a clip of upstream's takes what was measured, of which one copy was seen b
   }
 });
 
-test('a runner that streams needs what was measured after loading, and the features of its audio', () => {
-  assert.equal((hostBytes('streaming', 66, 0) / GIB).toFixed(1), '15.1');
+test('a runner that streams needs what was measured at most, and the features of its audio', () => {
+  for (const measured of [13.4, 15.0, 16.3]) assert.ok(hostBytes('streaming', 66, 0) >= measured * GIB);
+  assert.ok(hostBytes('streaming', 66, 0) < 17 * GIB);
   assert.equal(hostBytes('streaming', 66, 1) - hostBytes('streaming', 24, 0), 1.28e6 * 1.92);
 });
 
 test('only as many runners load at a time as the host can hold', () => {
-  assert.equal((hostBytesToLoad('streaming') / GIB).toFixed(1), '31.8');
+  assert.equal((hostBytesToLoad('streaming') / GIB).toFixed(1), '23.7');
+  assert.equal((hostBytesToLoad('upstream') / GIB).toFixed(1), '34.4');
   assert.equal(loadsAtOnce(512 * GIB, 8, 'streaming'), 8);
-  assert.equal(loadsAtOnce(192 * GIB, 8, 'streaming'), 4);
+  assert.equal(loadsAtOnce(160 * GIB, 8, 'streaming'), 3);
   assert.equal(loadsAtOnce(16 * GIB, 8, 'streaming'), 1);
 });

@@ -149,19 +149,19 @@ test('a picture that has peaked above the memory of a card does not fit it, what
 
 test('a host must have the memory to load the model, and to keep what a job leaves in it', () => {
   const on = (hostGib: number, runnerKind = 'live-avatar') => {
-    return { ...slot('single-80g', 79.6), runnerKind, hostMemoryBytes: hostGib * GIB };
+    return { ...slot('single-80g', 140), runnerKind, hostMemoryBytes: hostGib * GIB };
   };
-  const low = fitSlot(on(30), large);
+  const low = fitSlot(on(23), large);
   assert.match(
     low.detail,
-    /loading the model needs 31\.8 GiB of the host's memory, the slot may use 30\.0 GiB: use fewer/,
+    /loading the model needs 23\.7 GiB of the host's memory, the slot may use 23\.0 GiB: use fewer/,
   );
-  assert.equal(fitSlot(on(32), large).fits, true);
+  assert.equal(fitSlot(on(24), large).fits, true);
   // Ten hours: 18,750 clips of 2.3 MiB of features.
   const day = { ...large, clips: 18_750 };
-  assert.match(fitSlot(on(32), day).detail, /18750 clips needs 58\.0 GiB of the host's memory/);
-  assert.equal(longestJobOn(on(30), large), 0);
-  for (const host of [32, 40, 58, 64]) {
+  assert.match(fitSlot(on(32), day).detail, /18750 clips needs 59\.4 GiB of the host's memory/);
+  assert.equal(longestJobOn(on(23), large), 0);
+  for (const host of [24, 40, 58, 64]) {
     const longest = longestJobOn(on(host), large);
     assert.equal(slotFits(on(host), { ...large, clips: longest }), true);
     assert.equal(slotFits(on(host), { ...large, clips: longest + 1 }), false);
