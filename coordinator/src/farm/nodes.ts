@@ -17,6 +17,8 @@ export type NodeEvent =
   | { readonly type: 'NodeRegistered'; readonly nodeId: string; readonly name: string; readonly pool: string }
   | { readonly type: 'NodeDrained'; readonly nodeId: string; readonly reason: string }
   | { readonly type: 'NodeUndrained'; readonly nodeId: string }
+  /** It was away for so long that nobody waits for it; should it attach again, it is registered again. */
+  | { readonly type: 'NodeForgotten'; readonly nodeId: string }
   | { readonly type: 'NodeQuarantined'; readonly nodeId: string; readonly until: number; readonly reason: string };
 
 /** Where a node stands. */
@@ -80,7 +82,7 @@ function bounded(status: SlotStatus): SlotStatus {
   return { ...status, stateReason: status.stateReason.slice(0, MAX_REASON) };
 }
 
-/** All nodes that ever attached. Presence is in memory; identity and decisions are in the journal. */
+/** All nodes that attached, save those that stayed away for long. Presence is in memory; identity and decisions are in the journal. */
 export class Nodes {
   readonly #clock: Clock;
   readonly #office: Office;
@@ -121,7 +123,7 @@ export class Nodes {
    */
   async takeOver(): Promise<void> {
     await this.#stream.catchUp();
-    await this.#append({ type: 'TermOpened', term: this.#office.term, farmId: this.#farmId || randomUUID() });
+    await this.#append(() => [{ type: 'TermOpened', term: this.#office.term, farmId: this.#farmId || randomUUID() }]);
     // Last: no agent is welcomed before, however long the rest takes.
     for (const node of this.#records.values()) this.#arm(node);
   }
@@ -144,6 +146,9 @@ export class Nodes {
     }
     if (!record) return;
     switch (event.type) {
+      case 'NodeForgotten':
+        this.#records.delete(event.nodeId);
+        break;
       case 'NodeDrained':
         record.drainReason = event.reason;
         break;
@@ -182,18 +187,18 @@ export class Nodes {
     node.lastSeen = this.#clock.monotonic() + REATTACH_MILLIS;
   }
 
-  #append(event: NodeEvent): Promise<unknown> {
+  #append(decide: () => readonly NodeEvent[]): Promise<unknown> {
     const meta = () => ({ at: this.#clock.now(), term: this.#office.term });
-    return this.#mutex.run(() => this.#stream.append(() => ({ events: [event] }), meta));
+    return this.#mutex.run(() => this.#stream.append(() => ({ events: decide() }), meta));
   }
 
   /** Takes in a node that attached. Durable only where something about it is new. */
   async register(hello: Hello): Promise<NodeRecord> {
     const { nodeId, name, pool } = hello;
-    const known = this.#records.get(nodeId);
-    if (!known || known.name !== name || known.pool !== pool) {
-      await this.#append({ type: 'NodeRegistered', nodeId, name, pool });
-    }
+    await this.#append(() => {
+      const known = this.#records.get(nodeId);
+      return known?.name === name && known.pool === pool ? [] : [{ type: 'NodeRegistered', nodeId, name, pool }];
+    });
     const record = this.#require(nodeId);
     record.version = hello.version;
     record.slots = hello.slots;
@@ -247,6 +252,22 @@ export class Nodes {
     for (const node of this.#records.values()) node.lastSeen += millis;
   }
 
+  /**
+   * Forgets nodes that are away for so long: hosts of pools that come and go have another identity each time. What an operator
+   * or the farm decided about a node is kept, and with it the node.
+   *
+   * @throws FarmError `unavailable` when this coordinator does not lead; what the journal throws when it can't be written
+   */
+  async forgetAway(millis: number): Promise<readonly NodeRecord[]> {
+    const since = this.#clock.monotonic() - millis;
+    const isAway = (node: NodeRecord) =>
+      node.lost && !node.connected && node.lastSeen < since && node.drainReason === null && !this.#isQuarantined(node);
+    const away = [...this.#records.values()].filter(isAway);
+    for (const node of away)
+      await this.#append(() => (isAway(node) ? [{ type: 'NodeForgotten', nodeId: node.nodeId }] : []));
+    return away;
+  }
+
   /** Notes a failed attempt; quarantines the node when the policy says so, and then returns the reason. */
   async noteFailure(nodeId: string, failure: NodeFailure): Promise<string | null> {
     const record = this.#records.get(nodeId);
@@ -257,7 +278,7 @@ export class Nodes {
     const reason = `${record.failures.length} failed attempts, the last one ${failure.failureClass}`;
     // At once, so that the next failure does not quarantine it a second time.
     record.failures = [];
-    await this.#append({ type: 'NodeQuarantined', nodeId, until, reason });
+    await this.#append(() => [{ type: 'NodeQuarantined', nodeId, until, reason }]);
     return reason;
   }
 
@@ -273,14 +294,14 @@ export class Nodes {
   async drain(idOrName: string, reason: string): Promise<NodeRecord> {
     const record = this.find(idOrName);
     if (record.drainReason !== null) return record;
-    await this.#append({ type: 'NodeDrained', nodeId: record.nodeId, reason });
+    await this.#append(() => [{ type: 'NodeDrained', nodeId: record.nodeId, reason }]);
     return record;
   }
 
   /** Lets a drained or quarantined node work again. */
   async undrain(idOrName: string): Promise<NodeRecord> {
     const record = this.find(idOrName);
-    await this.#append({ type: 'NodeUndrained', nodeId: record.nodeId });
+    await this.#append(() => [{ type: 'NodeUndrained', nodeId: record.nodeId }]);
     return record;
   }
 
@@ -307,7 +328,11 @@ export class Nodes {
   status(node: NodeRecord): NodeStatus {
     if (node.lost || !node.connected) return 'lost';
     if (node.drainReason !== null) return 'draining';
-    return node.quarantinedUntil > this.#clock.now() ? 'quarantined' : 'online';
+    return this.#isQuarantined(node) ? 'quarantined' : 'online';
+  }
+
+  #isQuarantined(node: NodeRecord): boolean {
+    return node.quarantinedUntil > this.#clock.now();
   }
 
   #require(nodeId: string): NodeRecord {

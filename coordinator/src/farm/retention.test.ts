@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ManualClock } from '@clipfarm/shared/clock';
+import { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { createLogger } from '@clipfarm/shared/log';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { createMetrics } from '../admin/metrics.ts';
@@ -16,6 +17,7 @@ import { artifactKeys } from './artifact-keys.ts';
 import { quietSnapshots } from './farm-fixture.ts';
 import { InputKeeper } from './input-keeper.ts';
 import { Jobs } from './jobs.ts';
+import { Nodes } from './nodes.ts';
 import { Office } from './office.ts';
 import { Retention, type RetentionTimes } from './retention.ts';
 
@@ -42,15 +44,27 @@ async function place(t: TestContext) {
   const coordinator = async (term: number | null, retention: RetentionTimes) => {
     const office = new Office(() => null);
     const snapshots = quietSnapshots();
-    const jobs = await Jobs.load({ journal, clock, office, snapshots });
+    const kept = { journal, clock, office, snapshots };
+    const [jobs, nodes] = [await Jobs.load(kept), await Nodes.load(kept)];
     if (term !== null) {
       office.enter(term);
       await jobs.takeOver();
     }
     const inputs = new InputKeeper({ store, clock, keepMillis: retention.inputMillis });
     const metrics = createMetrics();
-    const parts = { jobs, inputs, audio: { drop: async () => {} }, store, office, retention, metrics, clock, log };
-    return { jobs, office, inputs, snapshots, retention: new Retention(parts) };
+    const parts = {
+      jobs,
+      nodes,
+      inputs,
+      audio: { drop: async () => {} },
+      store,
+      office,
+      retention,
+      metrics,
+      clock,
+      log,
+    };
+    return { jobs, nodes, office, inputs, snapshots, retention: new Retention(parts) };
   };
   const keys = async () => (await store.list('')).map(({ key }) => key);
   return { clock, journal, store, put, coordinator, keys };
@@ -235,7 +249,7 @@ test('what is left of a job whose history could not be removed goes with the nex
   await leader.retention.sweep();
   await job(farm, leader, inputsOf('done'), 'completed');
   farm.clock.advance(25 * HOUR);
-  t.mock.method(farm.journal, 'remove', async () => assert.fail('no answer'), { times: 1 });
+  t.mock.method(farm.journal, 'remove', async () => assert.fail('no answer'), { times: 2 });
   await assert.rejects(leader.retention.sweep(), /no answer/);
   await leader.retention.sweep();
   assert.ok(!(await farm.journal.streams()).some(({ stream }) => stream === 'jobs/done'));
@@ -289,6 +303,42 @@ test('asking for inputs takes no memory where none is removed, nor for those tha
   for (const name of ['a', 'b']) await inputs.use(sha(name));
   inputs.absent(sha('b'));
   assert.deepEqual([forEver.inputs.noted, inputs.noted], [0, 1]);
+});
+
+test('nodes that stayed away for a week are forgotten; drained ones, and those that are there, are not', async (t) => {
+  const farm = await place(t);
+  const { nodes, retention } = await farm.coordinator(1, day);
+  for (const name of ['gone', 'drained', 'here']) await nodes.register(Hello.fromPartial({ nodeId: name, name }));
+  await nodes.drain('drained', 'a new card');
+  for (const name of ['gone', 'drained']) nodes.disconnected(name);
+  const known = () => nodes.all().map(({ name }) => name);
+  farm.clock.advance(7 * 24 * HOUR + 1);
+  nodes.seen('here');
+  nodes.expire(5000);
+  await retention.sweep();
+  assert.deepEqual(known(), ['drained', 'here']);
+  const next = await farm.coordinator(2, day);
+  assert.deepEqual(
+    next.nodes.all().map(({ name }) => name),
+    ['drained', 'here'],
+  );
+  await next.nodes.register(Hello.fromPartial({ nodeId: 'gone', name: 'gone' }));
+  assert.equal(next.nodes.status(next.nodes.find('gone')), 'online');
+});
+
+test('a job whose files can not be removed keeps no other thing', async (t) => {
+  const farm = await place(t);
+  const leader = await farm.coordinator(1, day);
+  for (const name of ['stuck', 'done']) await job(farm, leader, inputsOf(name), 'completed');
+  farm.clock.advance(25 * HOUR);
+  const { removePrefix } = farm.store;
+  t.mock.method(farm.store, 'removePrefix', async (prefix: string) => {
+    if (prefix === 'jobs/stuck') throw new Error('permission denied');
+    await removePrefix.call(farm.store, prefix);
+  });
+  await leader.retention.sweep();
+  const streams = (await farm.journal.streams()).map(({ stream }) => stream);
+  assert.ok(streams.includes('jobs/stuck') && !streams.includes('jobs/done'));
 });
 
 test('what is kept for ever stays', async (t) => {

@@ -8,6 +8,7 @@ import type { JobState } from '../core/job-model.ts';
 import type { AudioLibrary } from './audio-library.ts';
 import type { InputKeeper } from './input-keeper.ts';
 import type { Jobs } from './jobs.ts';
+import type { Nodes } from './nodes.ts';
 import type { Office } from './office.ts';
 
 /** How long things are kept; null for ever. */
@@ -21,6 +22,7 @@ export interface RetentionTimes {
 /** What retention works with. */
 export interface RetentionParts {
   readonly jobs: Jobs;
+  readonly nodes: Pick<Nodes, 'forgetAway'>;
   readonly inputs: InputKeeper;
   readonly audio: Pick<AudioLibrary, 'drop'>;
   readonly store: Pick<ArtifactStore, 'removePrefix'>;
@@ -35,12 +37,15 @@ export interface RetentionParts {
 const MAX_INTERVAL_MILLIS = 10 * 60_000;
 const MIN_INTERVAL_MILLIS = 1000;
 
+/** A node that is away for longer is forgotten: a week. */
+const NODE_MILLIS = 7 * 24 * 3_600_000;
+
 /** Inputs that one event says are removed, so that it stays small and their removal is soon done. */
 const INPUTS_TOGETHER = 100;
 
 /**
  * Removes what was kept for as long as it is to be kept, while this coordinator leads: finished jobs with everything of
- * theirs, and inputs that no job needs. What goes is decided by a durable event first; whoever leads next goes on from there.
+ * theirs, inputs that no job needs, and nodes that are away for long. What goes is decided by a durable event first; whoever leads next goes on from there.
  */
 export class Retention {
   readonly #parts: RetentionParts;
@@ -82,15 +87,27 @@ export class Retention {
         await jobs.execute(job.definition.jobId, { type: 'expire', keepMillis: jobMillis });
       }
     }
+    await this.#forgetNodes();
+    let failure: unknown;
     for (const job of jobs.expired()) {
       if (this.#stopped) return;
-      await this.#removeJob(job);
+      await this.#removeJob(job).catch((error: unknown) => {
+        // What keeps one job's files where they are keeps nothing else.
+        failure = error;
+      });
     }
+    if (failure !== undefined) this.#parts.log.warn({ err: failure }, 'an expired job stays for now');
     if (!this.#remainsRemoved) await jobs.removeRemains();
     this.#remainsRemoved = true;
     // Another leader's clients may be in the middle of submitting, and only it knew of what they asked for.
     const knowsUses = clock.monotonic() - this.#since >= inputs.inUseMillis;
     if (inputMillis !== null && knowsUses) await this.#removeInputs(clock.now() - inputMillis);
+  }
+
+  async #forgetNodes(): Promise<void> {
+    for (const { nodeId, name } of await this.#parts.nodes.forgetAway(NODE_MILLIS)) {
+      this.#parts.log.info({ node_id: nodeId, node: name }, 'node forgotten: it was away for a week');
+    }
   }
 
   async #removeJob({ definition: { jobId, name }, finishedAt }: JobState): Promise<void> {
