@@ -26,7 +26,7 @@ Runs the coordinator: accepts jobs, schedules clips onto node agents, stitches t
   --nats-replicas N         copies of everything (default 3 in a cluster, 1 otherwise)
   --check-journal           look whether that NATS can keep the journal safely, say so as JSON, and end
   --nats-allow-unsafe       go on where acknowledged events could be lost
-  --election-millis N       lifetime of the lead without renewal, with NATS (default 4500; fixed when first opened)
+  --election-millis N       lifetime of the lead without renewal, with NATS (default 4000; fixed when first opened)
   --artifacts WHERE         where files are kept; several coordinators must share it (default DIR/artifacts):
                             ${ARTIFACT_STORE_FORMS}
   --retain-hours N          finished jobs are removed this long after their end, with their videos and everything that only
@@ -98,7 +98,7 @@ const schema = z
     'nats-replicas': whole(1, 5).optional(),
     'check-journal': z.boolean().default(false),
     'nats-allow-unsafe': z.boolean().default(false),
-    'election-millis': whole(1000, 60_000).default(4500),
+    'election-millis': whole(1000, 60_000).default(4000),
     artifacts: z.string().optional(),
     'webhook-url': z.array(z.string()).default([]),
     'webhook-secret-file': z.array(z.string()).default([]),

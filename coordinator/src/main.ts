@@ -5,6 +5,7 @@ import { createLogger } from '@clipfarm/shared/log';
 import { coordinatorConfig, USAGE } from './config.ts';
 import { startCoordinator } from './coordinator.ts';
 import { checkJournal } from './open-journal.ts';
+import { whenAvailable } from './when-available.ts';
 
 try {
   const config = coordinatorConfig(process.argv.slice(2), process.env);
@@ -22,7 +23,7 @@ try {
 
 async function serve(config: NonNullable<ReturnType<typeof coordinatorConfig>>): Promise<void> {
   const log = createLogger({ name: 'coordinator', level: config['log-level'], pretty: config['log-pretty'] });
-  const running = await startCoordinator(config, log);
+  const running = await whenAvailable(() => startCoordinator(config, log), log);
   const { listen, admin } = running;
   const readyFile = config['ready-file'];
   if (readyFile !== undefined) {

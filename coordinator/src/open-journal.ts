@@ -1,8 +1,5 @@
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { backoffDelay } from '@clipfarm/shared/backoff';
 import { systemClock } from '@clipfarm/shared/clock';
-import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
 import type { NatsConnection } from 'nats';
 import type { Metrics } from './admin/metrics.ts';
@@ -12,10 +9,6 @@ import type { Journal } from './journal/journal.ts';
 import type { NatsFinding } from './journal/nats-inspect.ts';
 import { sqliteElection } from './journal/sqlite-election.ts';
 import { openSqliteJournal } from './journal/sqlite-journal.ts';
-
-/** About a minute in all; after that whoever started the coordinator should hear of it. */
-const MAX_OPENINGS = 8;
-const OPENING = { firstMillis: 500, maxMillis: 10_000 } as const;
 
 /** Where events are kept, and who leads. Close the election first. */
 export interface OpenJournal {
@@ -40,15 +33,13 @@ export async function openJournal(config: CoordinatorConfig, metrics: Metrics, l
   }
   // Loaded only where it is used: a farm on one machine needs no NATS.
   const { openJetStreamJournal } = await import('./journal/open-jetstream-journal.ts');
-  const open = () =>
-    openJetStreamJournal({
-      ...natsOptions(config),
-      allowUnsafe: config['nats-allow-unsafe'],
-      leaseMillis: config['election-millis'],
-      onAppend,
-      log,
-    });
-  return whenAvailable(open, log);
+  return openJetStreamJournal({
+    ...natsOptions(config),
+    allowUnsafe: config['nats-allow-unsafe'],
+    leaseMillis: config['election-millis'],
+    onAppend,
+    log,
+  });
 }
 
 /** Looks whether the NATS that the configuration names can keep the journal. */
@@ -70,20 +61,6 @@ function natsOptions(config: CoordinatorConfig) {
       monitors: config['nats-monitor']?.split(','),
     }),
   };
-}
-
-/** Repeats `open` while NATS can't be reached or elects: coordinators and servers may be started in any order. */
-async function whenAvailable<T>(open: () => Promise<T>, log: Logger): Promise<T> {
-  for (let failures = 1; ; failures++) {
-    try {
-      return await open();
-    } catch (error) {
-      const { code, message } = FarmError.from(error);
-      if (code !== 'unavailable' || failures === MAX_OPENINGS) throw error;
-      log.warn({ reason: message, failures }, 'the journal can not be opened yet');
-      await sleep(backoffDelay(OPENING, failures));
-    }
-  }
 }
 
 /** The object without the fields that are undefined. */

@@ -1,3 +1,4 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { disturbBoth, type Trouble } from '../harness/network.ts';
 import type { TestProcess } from '../harness/process.ts';
@@ -15,6 +16,8 @@ export interface Incident {
   until: number;
   /** Nothing else was wrong: times are measured then. */
   readonly alone: boolean;
+  /** Longest time for which the machine did not let this process run meanwhile; milliseconds. */
+  stalled: number;
 }
 
 /** How much is to happen. */
@@ -26,7 +29,7 @@ export interface CampaignOptions {
 }
 
 /** Of so many faults three happen while nothing else is wrong. */
-const FAULTS_PER_ROUND = 15;
+const FAULTS_PER_ROUND = 20;
 
 /** Faults at a time. */
 const AT_ONCE = 4;
@@ -78,6 +81,7 @@ export class Campaign {
     const deck = possible.flatMap((name): FaultName[] => {
       return new Array(Math.max(1, Math.round((faultKinds[name].weight * size) / total))).fill(name);
     });
+    while (deck.length < size) deck.push(pick(this.#random, possible));
     for (let n = deck.length - 1; n > 0; n--) {
       const other = Math.floor(this.#random() * (n + 1));
       [deck[n], deck[other]] = [deck[other] as FaultName, deck[n] as FaultName];
@@ -188,9 +192,13 @@ export class Campaign {
   }
 
   async #record(kind: FaultName, target: string, alone: boolean, strike: () => Promise<void>): Promise<void> {
-    const incident: Incident = { kind, target, at: Date.now(), until: Number.POSITIVE_INFINITY, alone };
+    const incident: Incident = { kind, target, at: Date.now(), until: Number.POSITIVE_INFINITY, alone, stalled: 0 };
     this.incidents.push(incident);
+    const loop = monitorEventLoopDelay({ resolution: 20 });
+    loop.enable();
     await strike();
+    loop.disable();
+    incident.stalled = Math.round(loop.max / 1e6);
     incident.until = Date.now();
     const seconds = ((incident.until - incident.at) / 1000).toFixed(1);
     const { length } = this.#customers.orders;

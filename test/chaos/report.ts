@@ -36,6 +36,9 @@ const REGRANT_MILLIS = 6000;
 /** Leaders that are lost in one of these ways are replaced by another. */
 const losses: readonly FaultName[] = ['leaderKill', 'leaderStop', 'leaderFreeze', 'leaderCut'];
 
+/** Times are not taken of faults during which the machine let the test itself wait for longer; milliseconds. */
+const STALLED_MILLIS = 250;
+
 /** After a cut an agent hands in what it rendered meanwhile; milliseconds. */
 const SETTLED_MILLIS = 5000;
 
@@ -100,13 +103,22 @@ function measures(story: Story) {
   const { incidents } = campaign;
   const of = (kind: FaultName, alone: boolean) => incidents.filter((it) => it.kind === kind && it.alone === alone);
   const killed = of('agentKill', true);
+  const measured = incidents.filter(({ alone, stalled }) => alone && stalled <= STALLED_MILLIS);
   const lostLeaders = incidents.filter((it) => losses.includes(it.kind) && !it.alone && isNoticed(it));
   return {
     rounds: killed.length,
     ...costOfKills(story, killed),
-    failOver: failOverTimes(of('leaderKill', true), facts),
+    failOver: failOverTimes(
+      measured.filter(({ kind }) => kind === 'leaderKill'),
+      facts,
+    ),
     failOverAmidFaults: failOverTimes(lostLeaders, facts),
-    regrant: regrantTimes(killed, nodeIds, witness),
+    regrant: regrantTimes(
+      measured.filter(({ kind }) => kind === 'agentKill'),
+      nodeIds,
+      witness,
+    ),
+    stalled: killed.length + of('leaderKill', true).length - measured.filter(({ kind }) => kind !== 'agentCut').length,
     regrantAmidFaults: regrantTimes(of('agentKill', false), nodeIds, witness),
   };
 }
@@ -139,7 +151,7 @@ function isNoticed({ kind, at, until }: Incident): boolean {
 export function reportText(story: Story, found: readonly Finding[]): string {
   const { campaign, customers, witness, facts, seed, startedAt, endedAt } = story;
   const { incidents } = campaign;
-  const { rounds, failOver, failOverAmidFaults, regrant, regrantAmidFaults, rerendered, agentsKilled } =
+  const { rounds, stalled, failOver, failOverAmidFaults, regrant, regrantAmidFaults, rerendered, agentsKilled } =
     measures(story);
   const count = (kind: FaultName) => incidents.filter((incident) => incident.kind === kind).length;
   const clips = witness.records.filter(({ event }) => event.type === 'ClipCommitted').length;
@@ -168,7 +180,7 @@ export function reportText(story: Story, found: readonly Finding[]): string {
     row('agent killed, nothing else wrong: its clips are granted elsewhere', regrant),
     row('agent killed amid other faults: its clips are granted elsewhere', regrantAmidFaults),
     '',
-    `Refused chunks: ${[...facts.refusals].map(([verdict, times]) => `${times} ${verdict}`).join(', ') || 'none'}. Clips rendered twice: ${superfluous} were handed in for nothing in the whole campaign; ${rerendered} in the jobs during which nothing happened but that ${agentsKilled} agents, and leaders, were killed. Leaders: ${facts.leads.length} terms. Jobs taken up again by hand: ${customers.retries}.`,
+    `Refused chunks: ${[...facts.refusals].map(([verdict, times]) => `${times} ${verdict}`).join(', ') || 'none'}. Clips rendered twice: ${superfluous} were handed in for nothing in the whole campaign; ${rerendered} in the jobs during which nothing happened but that ${agentsKilled} agents, and leaders, were killed. Leaders: ${facts.leads.length} terms. Jobs taken up again by hand: ${customers.retries}. Times were not taken of ${stalled} faults during which the machine kept the test itself waiting for more than ${STALLED_MILLIS} ms.`,
     '',
   ].join('\n');
 }

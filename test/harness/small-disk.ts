@@ -2,6 +2,9 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, statfsSync } from 'node:fs';
 import { atEnd, staleDirs, sweepDirs } from './owner.ts';
 
+/** A file system that is written to is made full sooner or later. */
+const FILL_ATTEMPTS = 50;
+
 /** A small file system of its own, in memory, that can be made full and be given room again. */
 export class SmallDisk implements Disposable {
   readonly path: string;
@@ -27,9 +30,17 @@ export class SmallDisk implements Disposable {
 
   /** Leaves no room for another block of data. */
   fill(): void {
-    const { blocks, bfree, bsize } = statfsSync(this.path);
-    // A size of nothing would mean no limit.
-    this.#resize(`${Math.max(1, Math.ceil(((blocks - bfree) * bsize) / 1024))}k`);
+    for (let attempts = FILL_ATTEMPTS; ; attempts--) {
+      const { blocks, bfree, bsize } = statfsSync(this.path);
+      try {
+        // A size of nothing would mean no limit.
+        this.#resize(`${Math.max(1, Math.ceil(((blocks - bfree) * bsize) / 1024))}k`);
+        return;
+      } catch (error) {
+        // Somebody wrote in between, and what is used can't be taken away.
+        if (attempts === 0) throw error;
+      }
+    }
   }
 
   /** Gives it all its room. */
@@ -38,7 +49,7 @@ export class SmallDisk implements Disposable {
   }
 
   #resize(size: string): void {
-    execFileSync('mount', ['-o', `remount,size=${size}`, this.path]);
+    execFileSync('mount', ['-o', `remount,size=${size}`, this.path], { stdio: 'pipe' });
   }
 
   [Symbol.dispose](): void {

@@ -71,7 +71,11 @@ export async function* feed(source: FeedSource, range: FeedRange): AsyncGenerato
     try {
       consumer = await makeConsumer(source, { ...range, from });
       for await (const message of deliveries(consumer, clock, range)) {
-        if (typeof from === 'number') from = message.seq + 1;
+        // On a server whose copy lags behind, a consumer begins where that copy ends and not where it was told to.
+        if (typeof from === 'number') {
+          if (message.seq < from) continue;
+          from = message.seq + 1;
+        }
         yield message;
         progress = clock.monotonic();
       }

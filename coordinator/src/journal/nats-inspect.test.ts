@@ -12,16 +12,18 @@ test('versions that can lose acknowledged writes whatever their settings are ref
   assert.match(inspectVersion('2.9.10').detail, /2\.9\.10; it has no setting that keeps acknowledged writes/);
 });
 
-test('servers that do not answer while they elect are told apart from servers without JetStream', async () => {
-  const answering = async (code: ErrorCode) => {
+test('servers that do not answer while they start or elect are told apart from servers without JetStream', async () => {
+  const answering = async (code: ErrorCode, jetstream: boolean) => {
     const jetstreamManager = () => Promise.reject(NatsError.errorForCode(code));
-    const info = { version: '2.10.27', cluster: 'c' };
+    const info = { version: '2.10.27', cluster: 'c', jetstream };
     const findings = await inspectNats({ info, jetstreamManager } as unknown as NatsConnection);
     return findings.find(({ check }) => check === 'JetStream');
   };
-  const silent = await answering(ErrorCode.Timeout);
-  assert.deepEqual([silent?.level, silent?.temporary], ['error', true]);
-  const without = await answering(ErrorCode.NoResponders);
+  for (const code of [ErrorCode.Timeout, ErrorCode.NoResponders]) {
+    const silent = await answering(code, true);
+    assert.deepEqual([silent?.level, silent?.temporary], ['error', true]);
+  }
+  const without = await answering(ErrorCode.NoResponders, false);
   assert.deepEqual([without?.level, without?.temporary], ['error', undefined]);
   assert.match(without?.detail ?? '', /not enabled/);
 });

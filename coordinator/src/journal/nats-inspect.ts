@@ -82,8 +82,8 @@ async function inspectJetStream(connection: NatsConnection): Promise<NatsFinding
     const code = jetStreamCode(error);
     const off = code === jetStreamError.notEnabled || code === jetStreamError.notEnabledForAccount;
     const reason = error instanceof Error ? error.message : String(error);
-    // A server without JetStream is one that nobody answers for; one in a cluster that elects answers late or not at all.
-    if (!off && reason !== '503' && isTemporary(error)) {
+    // A server that has JetStream says so when it is connected to; while it starts or elects, nobody answers all the same.
+    if (!off && connection.info?.jetstream === true && isTemporary(error)) {
       const fix = 'Check that most of the NATS servers run and see each other.';
       return [{ check, level: 'error', detail: `no answer: ${reason}`, fix, temporary: true }];
     }

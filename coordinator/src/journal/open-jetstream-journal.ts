@@ -27,7 +27,7 @@ export interface JetStreamJournalOptions extends Omit<NatsOptions, 'clock'> {
   readonly monitors?: readonly string[];
   /**
    * Lifetime of the leader's lease in milliseconds, used when the farm is first opened.
-   * @default 4500: with what a follower needs to notice that it ran out, a killed leader is replaced within five seconds
+   * @default 4000: with what a follower needs to notice that it ran out, a killed leader is replaced within five seconds
    */
   readonly leaseMillis?: number;
   /** Requests that NATS has not answered by then fail with `unavailable`, in milliseconds. @default 5000 */
@@ -87,7 +87,7 @@ async function open(
   const asked = { jsm, js, link, clock };
   const wantedSnapshots = snapshotStream(names, replicas);
   await ensureStream(ensure, wantedSnapshots);
-  const leaseMillis = options.leaseMillis ?? 4500;
+  const leaseMillis = options.leaseMillis ?? 4000;
   const firstTerm = (await lastTerm(jsm, names)) + 1;
   const wantedLeader = leaderStream(names, replicas, leaseMillis, firstTerm);
   const lease = await ensureStream(ensure, wantedLeader);
