@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, lstat, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { join, resolve } from 'node:path';
 import { FarmError } from '@clipfarm/shared/errors';
@@ -20,8 +20,8 @@ export interface RunnerSocket {
  * Listens in a fresh directory below `socketDir` that only this user may enter: between `bind` and `chmod` a socket
  * itself would be open to what the umask allows.
  *
- * @throws FarmError `invalid_argument` when the path would be too long, `internal` when the directory can't be made
- *   or listening fails.
+ * @throws FarmError `invalid_argument` when the path would be too long, `failed_precondition` when the directory is not this
+ *   user's alone, `internal` when it can't be made or listening fails.
  */
 export async function listenForRunner(socketDir: string): Promise<RunnerSocket> {
   const prefix = join(resolve(socketDir), 'r-');
@@ -35,11 +35,27 @@ export async function listenForRunner(socketDir: string): Promise<RunnerSocket> 
   }
   try {
     await mkdir(socketDir, { recursive: true, mode: 0o700 });
+    await checkOwn(socketDir);
     return await listenIn(await mkdtemp(prefix));
   } catch (cause) {
+    if (cause instanceof FarmError) throw cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new FarmError('internal', `cannot listen for the runner: ${reason}`, { field: 'socketDir', cause });
   }
+}
+
+/**
+ * Below /tmp anybody may have made it before: whoever owns it, or may write to it, could put a socket of his own in place of
+ * the agent's, and command the runner.
+ */
+async function checkOwn(directory: string): Promise<void> {
+  const found = await lstat(directory);
+  const others = found.mode & 0o022;
+  if (found.isDirectory() && found.uid === process.getuid?.() && others === 0) return;
+  throw new FarmError('failed_precondition', `${directory} is not a directory of this user alone`, {
+    field: 'socketDir',
+    hint: 'Remove it, or give the agent a --state-dir with a shorter path.',
+  });
 }
 
 async function listenIn(directory: string): Promise<RunnerSocket> {
