@@ -97,7 +97,9 @@ def run_upstream(
     return video, blocks
 
 
-def compare(modules: upstream.Modules, engine: LiveAvatar, inputs: rig.Inputs, clips: int, steps: int) -> dict[str, Any]:
+def compare(
+    modules: upstream.Modules, engine: LiveAvatar, inputs: rig.Inputs, clips: int, steps: int
+) -> dict[str, Any]:
     """Latents and frames of both."""
     torch = modules.torch
     theirs, their_blocks = run_upstream(modules, engine._wan, upstream_arguments(inputs, clips, steps))

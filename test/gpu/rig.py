@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import upstream  # noqa: F401: makes the runner's package importable.
+import upstream  # noqa: F401, first: it makes the runner importable
 from live_avatar.model import LiveAvatar
 from live_avatar.options import Options
 from live_avatar.outbox import Outbox

@@ -9,20 +9,26 @@ import sys
 from . import VERSION, options, protocol
 from .model import LiveAvatar
 from .outbox import Gone, Outbox
+from .pipeline import PipelineLeader, follow
 from .protocol import PROTOCOL, ProtocolError
+from .ranks import Follower
 from .session import Session
 
 
 def main() -> int:
     """Serves the agent until it says goodbye or is gone. Returns the exit status."""
     chosen = options.parse(sys.argv[1:])
+    follower = Follower.of(dict(os.environ)) if chosen.tpp else None
+    if follower is not None:
+        return follow(chosen, follower)
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(chosen.socket)
     except OSError as error:
         print(f"live-avatar runner: cannot connect to the agent at {chosen.socket}: {error}", file=sys.stderr)
         return 1
-    engine = LiveAvatar(chosen)
+    command = [sys.executable, "-m", "live_avatar", *sys.argv[1:]]
+    engine = PipelineLeader(chosen, command) if chosen.tpp else LiveAvatar(chosen)
     outbox = Outbox(connection)
     session = Session(engine, outbox)
     try:

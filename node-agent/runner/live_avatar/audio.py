@@ -40,7 +40,7 @@ class Features:
 
     def __init__(self, frames: int) -> None:
         self.frames = frames
-        self._file = tempfile.TemporaryFile(prefix="clipfarm-audio-")  # noqa: SIM115: lives as long as this object.
+        self._file = tempfile.TemporaryFile(prefix="clipfarm-audio-")
 
     def write(self, torch: Any, first: int, features: Any) -> None:
         """Stores `features` [frames, layers, channels] from frame `first` on."""
@@ -93,7 +93,9 @@ def read_samples(path: str) -> Any:
     except (wave.Error, EOFError) as error:
         raise Failure("bad_input", f"the audio can't be read: {error}") from error
     if form != (SAMPLE_RATE, 1, 2):
-        message = f"the audio has {form[0]} Hz, {form[1]} channels, {form[2]} bytes a sample; 16000, 1 and 2 are accepted"
+        message = (
+            f"the audio has {form[0]} Hz, {form[1]} channels, {form[2]} bytes a sample; 16000, 1 and 2 are accepted"
+        )
         raise Failure("bad_input", message)
     return numpy.frombuffer(data, dtype="<i2").astype(numpy.float32) / 32768
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 FailureClass = Literal["out_of_memory", "device", "bad_input", "environment", "crash", "hang"]
@@ -30,11 +31,11 @@ _DEVICE_SIGNS = (
 class Failure(Exception):
     """A failure of a known class. `numbers` is the evidence: bytes, pixels, clips, by name."""
 
-    def __init__(self, error_class: FailureClass, message: str, numbers: dict[str, float] | None = None) -> None:
+    def __init__(self, error_class: FailureClass, message: str, numbers: Mapping[str, float] | None = None) -> None:
         super().__init__(message)
         self.error_class = error_class
         self.message = message
-        self.numbers = numbers or {}
+        self.numbers = dict(numbers or {})
 
     def message_fields(self, lease_id: str | None) -> dict[str, object]:
         """The fields of the protocol's `error` message."""
@@ -46,7 +47,7 @@ class Failure(Exception):
         return fields
 
 
-def classify(error: BaseException, numbers: dict[str, float] | None = None) -> Failure:
+def classify(error: BaseException, numbers: Mapping[str, float] | None = None) -> Failure:
     """
     The failure that an exception is. `numbers` is what is known about the device and the work at that moment.
 
@@ -74,7 +75,9 @@ def classify(error: BaseException, numbers: dict[str, float] | None = None) -> F
 def _is_gpu_memory(error: BaseException) -> bool:
     # By name, so that this module needs no torch: OutOfMemoryError is torch.cuda's before 2.5 and torch's after.
     names = {base.__name__ for base in type(error).__mro__}
-    return "OutOfMemoryError" in names or "CUDA out of memory" in str(error) or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
+    return (
+        "OutOfMemoryError" in names or "CUDA out of memory" in str(error) or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
+    )
 
 
 def _tried(text: str) -> dict[str, float]:

@@ -124,7 +124,7 @@ def _listening_scheduler(base: type, finished: list[Any]) -> type:
 
         def set_timesteps(self, *arguments: Any, **named: Any) -> None:
             super().set_timesteps(*arguments, **named)
-            self.timesteps = self.timesteps.cpu()
+            self.timesteps: Any = self.timesteps.cpu()
 
         def step(self, *arguments: Any, **named: Any) -> Any:
             result = super().step(*arguments, **named)
@@ -154,5 +154,5 @@ def _namespace(torch: Any, reproducibility: Reproducibility) -> types.ModuleType
 
     namespace.randn = randn  # type: ignore[attr-defined]
     namespace.tensor = tensor  # type: ignore[attr-defined]
-    namespace.__getattr__ = fallback  # type: ignore[attr-defined]
+    namespace.__getattr__ = fallback  # type: ignore[method-assign]
     return namespace

@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import type { FromRunner, SpanRequest } from '../../src/runner/protocol.ts';
+import { ended, isRunning } from '../../src/runner/testdata/processes.ts';
 import { type Inputs, loadedRig, makeInputs, png, type Rig, startRig, wav } from './testdata/harness.ts';
 
 /** The requests that a test varies, each with a lease of its own. */
@@ -320,6 +324,25 @@ for (const [when, before] of moments) {
     await before(rig, inputs);
     const exit = await rig.runner.close(20_000);
     assert.deepEqual([exit.code, exit.signal, exit.fault], [0, null, null]);
+  });
+}
+
+for (const [when, end] of [
+  ['in the middle of a span', 12],
+  ['with a call held open', 2],
+] as const) {
+  test(`it ends by itself when its agent is killed, ${when}`, async (t) => {
+    const inputs = await makeInputs(t);
+    const parent = fileURLToPath(new URL('./testdata/parent.ts', import.meta.url));
+    const given = JSON.stringify({ ...inputs, request: lease(inputs, 'lost', { end }) });
+    const agent = spawn(process.execPath, [parent, given], { stdio: ['ignore', 'pipe', 'inherit'] });
+    t.after(() => agent.kill('SIGKILL'));
+    const [line] = await once(agent.stdout, 'data');
+    const runner = Number.parseInt(String(line), 10);
+    t.after(() => isRunning(runner) && process.kill(runner, 'SIGKILL'));
+    assert.ok(isRunning(runner));
+    agent.kill('SIGKILL');
+    await ended(runner);
   });
 }
 

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import struct
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,9 @@ def _check_safetensors(path: Path) -> None:
             raise Failure("environment", f"{path} is cut off or no safetensors file", {"bytes": size})
         try:
             header = json.loads(file.read(length))
-            end = max((tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"), default=0)
+            end = max(
+                (tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"), default=0
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Failure("environment", f"{path} has a broken header: {error}") from error
     if size != 8 + length + end:
@@ -83,7 +86,7 @@ def load_pipeline(checkout: Checkout, options: Options, report: Report, rank: in
     """A ready `WanS2V`: transformer with LoRA merged, in bf16 or fp8, text encoder on the host, VAE on the GPU."""
     _join_process_group()
     torch = importlib.import_module("torch")
-    with _phases(checkout.pipeline, torch, report):
+    with _phases(checkout.pipeline, torch, report, rank):
         wan = checkout.pipeline.WanS2V(
             config=checkout.config,
             checkpoint_dir=str(options.ckpt_dir),
@@ -120,7 +123,7 @@ def _join_process_group() -> None:
 
 
 @contextlib.contextmanager
-def _phases(pipeline: Any, torch: Any, report: Report) -> Iterator[None]:
+def _phases(pipeline: Any, torch: Any, report: Report, rank: int) -> Iterator[None]:
     """Reports which of its parts the constructor of `WanS2V` is at."""
     names = ("T5EncoderModel", "Wan2_1_VAE", "CausalWanModel_S2V", "AudioEncoder")
     original = {name: getattr(pipeline, name) for name in names}
@@ -141,7 +144,10 @@ def _phases(pipeline: Any, torch: Any, report: Report) -> Iterator[None]:
             report("transformer", 0.3)
             return original["CausalWanModel_S2V"].from_pretrained(*arguments, **named)
 
-    pipeline.T5EncoderModel = reporting("T5EncoderModel", "text encoder", 0.05, uninitialised=True)
+    # One rank encodes prompts for all; on the host it takes 11 GB.
+    absent = types.SimpleNamespace(model=None)
+    text_encoder = reporting("T5EncoderModel", "text encoder", 0.05, uninitialised=True)
+    pipeline.T5EncoderModel = text_encoder if rank == 0 else lambda **_named: absent
     pipeline.Wan2_1_VAE = reporting("Wan2_1_VAE", "video encoder", 0.28)
     pipeline.CausalWanModel_S2V = Transformer
     pipeline.AudioEncoder = reporting("AudioEncoder", "audio encoder", 0.7)

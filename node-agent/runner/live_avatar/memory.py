@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 def resident_bytes(pids: tuple[int, ...] = ()) -> int:
     """Resident set of this process and others, as Linux counts it; 0 where there is no /proc."""
-    return sum(_resident(pid) for pid in ("self", *pids))
+    return _resident("self") + sum(_resident(pid) for pid in pids)
 
 
 def _resident(pid: int | str) -> int:
@@ -44,8 +45,6 @@ def reset_gpu_peak(torch: Any) -> None:
 
 def give_back(torch: Any) -> None:
     """Collects what is unreachable and returns the allocator's free blocks to the GPU."""
-    import gc
-
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -29,6 +29,10 @@ LEFTOVER_BYTES = 1 << 30
 class LiveAvatar:
     """The engine. See `Engine` for its methods."""
 
+    #: Place among the processes that share a model; 0 where there is one.
+    _rank = 0
+    _max_units = MAX_UNITS
+
     def __init__(self, options: Options, reproducibility: hooks.Reproducibility | None = None) -> None:
         self._options = options
         self._reproducibility = reproducibility or hooks.Reproducibility()
@@ -64,17 +68,20 @@ class LiveAvatar:
             report("importing", 0.01)
             if self._checkout is None:
                 self._checkout = open_checkout(self._options.checkout, self._options.compile, self._options.tpp)
-            self._wan = load_pipeline(self._checkout, self._options, report)
-            report("streaming decoder", 0.97)
-            self._decoder = StreamDecoder(self.torch, self._new_streaming_vae())
+            self._wan = load_pipeline(self._checkout, self._options, report, self._rank)
+            if not self._options.tpp:
+                report("streaming decoder", 0.97)
+                self._decoder = StreamDecoder(self.torch, self._new_streaming_vae())
             memory.give_back(self.torch)
             self._resting_bytes = memory.gpu_allocated(self.torch)
         return memory.gpu_reserved(self.torch)
 
     def check(self, call: ModelCall) -> None:
         units = call.width * call.height / 4096
-        if call.width % 64 or call.height % 64 or units > MAX_UNITS:
-            message = f"a picture of {call.width}x{call.height}; multiples of 64 with at most {MAX_UNITS * 4096} pixels"
+        if call.width % 64 or call.height % 64 or units > self._max_units:
+            message = (
+                f"a picture of {call.width}x{call.height}; multiples of 64 with at most {self._max_units * 4096} pixels"
+            )
             raise Failure("bad_input", f"{message} are accepted", {"pixels": call.width * call.height})
         _check_picture(call)
         if not Path(call.audio_path).is_file():
@@ -86,7 +93,7 @@ class LiveAvatar:
             raise Failure("bad_input", f"the audio lasts for {heard} clips; the job has {call.clips}", numbers)
 
     def render(self, call: ModelCall, stage: Stage) -> None:
-        assert self._wan is not None and self._checkout is not None and self._decoder is not None
+        assert self._wan is not None and self._checkout is not None
         memory.reset_gpu_peak(self.torch)
         try:
             self._generate(call, stage)
@@ -95,7 +102,8 @@ class LiveAvatar:
             wan = self._wan
             wan.kv_cache1 = wan.shared_cond_cache = wan.crossattn_cache = None
             wan._sampler_timesteps = wan._sampler_sigmas = None
-            self._decoder.end()
+            if self._decoder is not None:
+                self._decoder.end()
         memory.give_back(self.torch)
         self._check_given_back()
 
@@ -121,8 +129,8 @@ class LiveAvatar:
     # A call
 
     def _generate(self, call: ModelCall, stage: Stage) -> None:
-        wan, checkout, decoder = self._wan, self._checkout, self._decoder
-        assert checkout is not None and decoder is not None
+        decoder = self._decoder
+        assert decoder is not None
         features = self._features_of(call)
         started = [False]
 
@@ -132,6 +140,18 @@ class LiveAvatar:
                 started[0] = True
             stage.block(Block(clip, block, decoder.decode(latents)))
 
+        with self._overrides(call, features):
+            self._listen(call, stage, on_block, generate_arguments(call))
+
+    def _listen(
+        self,
+        call: ModelCall,
+        stage: Stage,
+        on_block: Callable[[int, int, Any], None] | None,
+        arguments: dict[str, Any],
+    ) -> None:
+        """Calls upstream's `generate()` until the stage closes the call."""
+        assert self._checkout is not None
         listeners = hooks.Hooks(
             stage=stage,
             first=call.first,
@@ -139,9 +159,8 @@ class LiveAvatar:
             reproducibility=self._reproducibility,
             on_block=on_block,
         )
-        with self._overrides(call, features), hooks.installed(checkout.pipeline, listeners):
-            with contextlib.suppress(CallClosed):
-                wan.generate(**generate_arguments(call))
+        with hooks.installed(self._checkout.pipeline, listeners), contextlib.suppress(CallClosed):
+            self._wan.generate(**arguments)
 
     @contextlib.contextmanager
     def _overrides(self, call: ModelCall, features: audio.Features) -> Iterator[None]:
@@ -155,7 +174,7 @@ class LiveAvatar:
             return audio.LazyAudio(torch, features, first, wan.device, wan.param_dtype), MAX_CALL_CLIPS
 
         def encode_prompt(prompt: str, *_others: Any) -> tuple[Any, None]:
-            context = self._prompts.get(text_key(prompt), lambda: self._encode_prompt(prompt))
+            context = self._context(prompt)
             # The last thing before the caches of the call are allocated, tens of gigabytes: what encoding the picture
             # left in the allocator would lie between them.
             memory.give_back(torch)
@@ -185,6 +204,10 @@ class LiveAvatar:
         finally:
             del wan.encode_audio, wan.encode_prompt, wan.load_pose_cond, wan.vae.encode
             self._motion_latents = None
+
+    def _context(self, prompt: str) -> list[Any]:
+        """The prompt's embedding, from the cache where it is there."""
+        return self._prompts.get(text_key(prompt), lambda: self._encode_prompt(prompt))
 
     def _encode_prompt(self, prompt: str) -> list[Any]:
         """The prompt's embedding, on the host. The text encoder visits the GPU for it; its copy on the host stays."""

@@ -16,6 +16,7 @@ class StreamDecoder:
     def __init__(self, torch: Any, vae: Any) -> None:
         self._torch = torch
         self._vae = vae
+        self._stream_decode = uncompiled_decode(torch, vae)
 
     def begin(self, motion_latents: Any) -> None:
         """Begins a call: forgets the last one and takes in `motion_latents` [1, 16, >= 7, h, w]."""
@@ -39,7 +40,15 @@ class StreamDecoder:
     def _decode(self, latents: Any) -> Any:
         torch, vae = self._torch, self._vae
         with torch.no_grad():
-            return vae.stream_decode(latents.to(dtype=vae.dtype))[0]
+            return self._stream_decode(latents.to(dtype=vae.dtype))[0]
+
+
+def uncompiled_decode(torch: Any, vae: Any) -> Callable[[Any], Any]:
+    """
+    `vae.stream_decode` as it is written. With compilation on, upstream compiles it: dozens of variants for the states of
+    its caches, minutes before the first frame of every picture size, for a quarter of a second in each clip.
+    """
+    return torch.compiler.disable(vae.stream_decode)
 
 
 def rgb_bytes(torch: Any, video: Any) -> Callable[[], memoryview]:

@@ -79,13 +79,9 @@ export async function makeInputs(t: TestContext): Promise<Inputs> {
   return { directory, checkpoint, request };
 }
 
-/** Starts a runner on the stand-in; it is not loaded yet. */
-export async function startRig(t: TestContext, inputs: Inputs, args: readonly string[] = []): Promise<Rig> {
-  const arrived: Arrived[] = [];
-  let news = Promise.withResolvers<void>();
-  let gate = Promise.resolve();
-  let open = (): void => {};
-  const runner = await RunnerProcess.start({
+/** How a runner on the stand-in is started. */
+export function startOptions(inputs: Inputs, args: readonly string[] = []) {
+  return {
     command: PYTHON,
     args: [
       ...['-m', 'live_avatar', '--checkout', CHECKOUT, '--ckpt-dir', inputs.checkpoint],
@@ -99,6 +95,17 @@ export async function startRig(t: TestContext, inputs: Inputs, args: readonly st
     },
     socketDir: inputs.directory,
     helloTimeoutMs: 60_000,
+  };
+}
+
+/** Starts a runner on the stand-in; it is not loaded yet. */
+export async function startRig(t: TestContext, inputs: Inputs, args: readonly string[] = []): Promise<Rig> {
+  const arrived: Arrived[] = [];
+  let news = Promise.withResolvers<void>();
+  let gate = Promise.resolve();
+  let open = (): void => {};
+  const runner = await RunnerProcess.start({
+    ...startOptions(inputs, args),
     onStderr: (line) => t.diagnostic(line),
     onMessage: async (message, payload) => {
       const frames = message.type === 'frames' ? hashes(payload, message.count) : [];

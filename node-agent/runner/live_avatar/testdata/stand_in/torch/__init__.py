@@ -22,7 +22,12 @@ class DType:
         self.itemsize = size
 
 
-float32, float64, float16, bfloat16 = DType("float32", 4), DType("float64", 8), DType("float16", 2), DType("bfloat16", 2)
+float32, float64, float16, bfloat16 = (
+    DType("float32", 4),
+    DType("float64", 8),
+    DType("float16", 2),
+    DType("bfloat16", 2),
+)
 long, uint8 = DType("int64", 8), DType("uint8", 1)
 
 
@@ -167,7 +172,7 @@ def set_default_dtype(_dtype: DType) -> None:
 no_grad = contextlib.nullcontext
 version = types.SimpleNamespace(cuda=None)
 cuda = types.SimpleNamespace(is_available=lambda: False)
-compiler = types.SimpleNamespace(reset=lambda: None)
+compiler = types.SimpleNamespace(reset=lambda: None, disable=lambda function: function)
 
 
 class _Group:
@@ -191,7 +196,7 @@ class _Group:
 distributed = _Group
 _INITIALISERS = ("uniform_", "normal_", "kaiming_uniform_", "xavier_uniform_", "ones_", "zeros_", "constant_")
 nn = types.SimpleNamespace(
-    init=types.SimpleNamespace(**{name: None for name in _INITIALISERS}),
+    init=types.SimpleNamespace(**dict.fromkeys(_INITIALISERS)),
     functional=types.SimpleNamespace(scaled_dot_product_attention=None),
 )
 sys.modules["torch.distributed"] = distributed  # type: ignore[assignment]

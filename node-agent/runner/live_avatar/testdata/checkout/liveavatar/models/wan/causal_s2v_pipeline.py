@@ -163,7 +163,9 @@ class WanS2V:
         ref_latents = torch.stack(self.vae.encode(torch.Tensor((1, 3, 5, height, width), tag=picture)))[:, :, 1:]
         motion = torch.Tensor((1, 3, 5 * self.motion_frames, height, width), tag=picture)
         motion_latents = torch.stack(self.vae.encode(motion))
-        COND = self.load_pose_cond(pose_video=None, num_repeat=num_repeat, infer_frames=infer_frames, size=(height, width))
+        COND = self.load_pose_cond(
+            pose_video=None, num_repeat=num_repeat, infer_frames=infer_frames, size=(height, width)
+        )
         context, _ = self.encode_prompt(input_prompt, "", offload_model)
         sample_scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=3)
         out, clip_outputs = [], []
@@ -219,7 +221,9 @@ def _fault(prompt, clip, block):
         return
     fault = prompt.removeprefix("fault:")
     if fault == "memory":
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has 79.10 GiB in total.\nMore.")
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has 79.10 GiB in total.\nMore."
+        )
     if fault == "device":
         raise RuntimeError("CUDA error: device-side assert triggered\nCompile with TORCH_USE_CUDA_DSA.")
     raise ValueError(f"unknown fault {fault}")
