@@ -1,5 +1,5 @@
 import { bestRelief, targetsOf } from './assist.ts';
-import { carveCount, finishTime } from './carve.ts';
+import { carveCount, finishTime, type Participant } from './carve.ts';
 import { countClips } from './clip-ranges.ts';
 import type { FairShares } from './fair-shares.ts';
 import { busyParticipants, chooseGap } from './grant-pending.ts';
@@ -24,6 +24,8 @@ interface Held {
   readonly job: JobState;
   readonly lease: LeaseState;
   readonly slot: ScheduledSlot;
+  /** Until then. */
+  readonly secondsInHand: number;
 }
 
 /**
@@ -76,7 +78,8 @@ export function preempt(
 function heldSlots(round: Round, job: JobState, planned: readonly ScheduleAction[]): Held[] {
   return [...job.leases.values()].flatMap((lease) => {
     const slot = slotOf(round, lease);
-    return slot?.available && !isTouched(planned, lease.leaseId) ? [{ job, lease, slot }] : [];
+    if (!slot?.available || isTouched(planned, lease.leaseId)) return [];
+    return [{ job, lease, slot, secondsInHand: secondsInHand(round, job, lease) }];
   });
 }
 
@@ -102,18 +105,25 @@ function newDemand(round: Round, job: JobState): Demand | null {
   const workers = [...targets.workers];
   const { minStealSaving, preRoll } = round.policy;
   let alone = finishTime(work, workers);
+  // One that would not have saved enough: who comes no sooner and is no faster would not either, and need not be asked.
+  let tooSlow: Participant | null = null;
   return {
     take(held) {
       if (held.job === job || !isFit(round, job, held.slot)) return false;
-      const newcomer = freeParticipant(round, job, held.slot, preRoll, secondsInHand(round, held));
+      const newcomer = freeParticipant(round, job, held.slot, preRoll, held.secondsInHand);
+      if (tooSlow && isNoBetter(newcomer, tooSlow)) return false;
       const together = finishTime(work, [...workers, newcomer]);
       const saved = alone - together;
-      if (saved <= Math.max(minStealSaving, newcomer.readyIn)) return false;
+      if (saved <= Math.max(minStealSaving, newcomer.readyIn)) {
+        if (!tooSlow || isNoBetter(tooSlow, newcomer)) tooSlow = newcomer;
+        return false;
+      }
       // The very questions that will be asked when the slot is free.
       const wouldCarve = chooseGap(round, job, held.slot, ready) && carveCount(countClips(pending), newcomer, busy) > 0;
       if (!wouldCarve && !bestRelief(round, job, held.slot, newcomer, targets)) return false;
       workers.push(newcomer);
       alone = together;
+      tooSlow = null;
       return true;
     },
   };
@@ -132,8 +142,12 @@ function anchorDemand(round: Round, job: JobState): Demand {
   };
 }
 
+function isNoBetter(one: Participant, other: Participant): boolean {
+  return one.readyIn >= other.readyIn && one.secondsPerClip >= other.secondsPerClip;
+}
+
 /** Seconds until the clip in hand is done; nothing in the pre-roll, which is not waited for. */
-function secondsInHand(round: Round, { job, lease }: Held): number {
+function secondsInHand(round: Round, job: JobState, lease: LeaseState): number {
   const { current, fraction, secondsPerClip } = victimOf(round, job, lease);
   return current < lease.start ? 0 : (1 - fraction) * secondsPerClip;
 }
