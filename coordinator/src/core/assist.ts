@@ -90,13 +90,13 @@ export function bestRelief(
   { work, workers, leases }: Targets,
 ): Relief | null {
   const together = finishTime(work, [...workers, thief]);
+  const most = longestCall(round, job, slot) - round.policy.preRoll;
   let best: Relief | null = null;
   for (const { lease, victim } of leases) {
     if (lease.fixedEnd) continue;
-    const found = bestSteal(victim, thief, round.policy.minStealSaving, together);
+    const found = bestSteal(victim, thief, round.policy.minStealSaving, together, most);
     if (!found || found.saved <= (best?.saved ?? 0)) continue;
     const range = withoutSet(clipSet(found.newEnd, lease.end), job.committedSet)[0];
-    if (range && range.end - range.start + round.policy.preRoll > longestCall(round, job, slot)) continue;
     if (range && !isWorseFor(round, job, slot, lease, range)) best = { lease, range, ...found };
   }
   return best;

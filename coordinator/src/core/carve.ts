@@ -85,12 +85,19 @@ export function secondsLeft(v: Victim): number {
  * @param thief `readyIn` is its warm-up and pre-roll
  * @param minSaving seconds
  * @param busyUntil seconds; what the victim has done by then stays with it, so that it need not look for more
+ * @param limit clips that the thief can take at most
  */
-export function bestSteal(victim: Victim, thief: Participant, minSaving: number, busyUntil = 0): Steal | null {
+export function bestSteal(
+  victim: Victim,
+  thief: Participant,
+  minSaving: number,
+  busyUntil = 0,
+  limit = Number.POSITIVE_INFINITY,
+): Steal | null {
   const before = secondsLeft(victim);
   const done = Math.floor(victim.current + victim.fraction + (busyUntil - victim.readyIn) / victim.secondsPerClip);
   const firstFree = Math.max(victim.current + 1, victim.start + 1, done);
-  const most = victim.end - firstFree;
+  const most = Math.min(victim.end - firstFree, limit);
   const share = (before - thief.readyIn) / (victim.secondsPerClip + thief.secondsPerClip);
   let best: Steal | null = null;
   for (const count of [Math.min(most, Math.floor(share)), Math.min(most, Math.ceil(share))]) {
