@@ -83,8 +83,8 @@ export function failOverTimes(incidents: readonly Incident[], facts: LogFacts): 
 }
 
 /**
- * From the death of an agent until all that it still had to render is granted to others: one time for each lease that
- * it held.
+ * From the death of an agent until the next clip that it still had to render is granted to another: one time for each
+ * lease that it held. Clips after that one are not measured: they may have to wait for the job's anchor, whoever renders.
  *
  * @param nodeIds identity of each agent by its name
  */
@@ -124,16 +124,14 @@ function leasesHeld(records: readonly JobRecord[], nodeId: string, at: number): 
   return [...left.values()].filter((clips) => clips.size > 0);
 }
 
-/** When the last of the clips was granted to another node, or committed after all. */
+/** When the next of the clips was granted to another node, or committed after all; those after it may need an anchor. */
 function takenOver(records: readonly JobRecord[], clips: ReadonlySet<number>, nodeId: string, at: number): number[] {
-  const left = new Set(clips);
+  const next = Math.min(...clips);
   for (const { event, at: when } of records) {
     if (when <= at) continue;
-    if (event.type === 'ClipCommitted') left.delete(event.record.clip);
-    if (event.type === 'LeaseGranted' && event.lease.nodeId !== nodeId) {
-      for (let clip = event.lease.start; clip < event.lease.end; clip++) left.delete(clip);
-    }
-    if (left.size === 0) return [when - at];
+    if (event.type === 'ClipCommitted' && event.record.clip === next) return [when - at];
+    if (event.type !== 'LeaseGranted' || event.lease.nodeId === nodeId) continue;
+    if (event.lease.start <= next && next < event.lease.end) return [when - at];
   }
   return [];
 }
