@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ManualClock } from '@clipfarm/shared/clock';
-import { type AttachResponse, Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import { type AttachResponse, Heartbeat, Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { createLogger } from '@clipfarm/shared/log';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { createMetrics } from '../admin/metrics.ts';
@@ -39,14 +39,15 @@ async function attached(t: TestContext, farm: MemoryFarm, hello: Hello) {
   const committer = new ChunkCommitter({ ...farm, store, anchors, metrics: createMetrics(), storage, log });
   const sent: NonNullable<AttachResponse['message']>[] = [];
   const parts = { ...farm, committer, anchors, timings, wake: () => {}, log };
+  const refusals: string[] = [];
   const session = new AgentSession(
     hello,
     parts,
     (message) => sent.push(message),
-    () => {},
+    (reason) => refusals.push(reason),
   );
   t.after(() => session.close());
-  return { sent, welcomed: session.welcome(hello) };
+  return { session, sent, refusals, welcomed: session.welcome(hello) };
 }
 
 test('an agent is welcomed once the farm is taken over, with the leases that the leader before had granted last', async (t) => {
@@ -73,4 +74,25 @@ test('an agent that waits to be welcomed is turned away when the coordinator doe
   const { welcomed } = await attached(t, farm, Hello.fromPartial({ nodeId: 'n', name: 'n' }));
   farm.office.leave();
   await assert.rejects(welcomed, { code: 'unavailable' });
+});
+
+test('a heartbeat tells of the slots and GPUs of its node, and of nothing beyond what a host can have', async (t) => {
+  const farm = await memoryFarm(new ManualClock());
+  const hello = Hello.fromPartial({ nodeId: 'n', name: 'n', slots: [{ slotId: '0' }] });
+  const { session, refusals, welcomed } = await attached(t, farm, hello);
+  await welcomed;
+  const beat = (given: Parameters<typeof Heartbeat.fromPartial>[0]) =>
+    session.handle({ $case: 'heartbeat', value: Heartbeat.fromPartial(given) });
+  beat({ slots: [{ slotId: '0' }, { slotId: 'stranger' }], gpus: [{ index: 0, name: 'H200' }] });
+  const node = farm.nodes.get('n') ?? assert.fail('no node');
+  assert.deepEqual([...node.statuses.keys()], ['0']);
+  assert.deepEqual(
+    node.gpus.map(({ name }) => name),
+    ['H200'],
+  );
+  assert.deepEqual(refusals, []);
+  beat({ gpus: Array.from({ length: 65 }, (_, index) => ({ index })) });
+  beat({ gpus: [{ index: 0, throttleReasons: ['x'.repeat(1000)] }] });
+  assert.match(refusals.join(), /^gpus\.: .*64.*,gpus\.0\.throttleReasons\.0: .*100/);
+  assert.equal(node.gpus.length, 1);
 });

@@ -6,6 +6,7 @@ import type {
   AttachResponse,
   ChunkReady,
   FailureClass as FailureClassMessage,
+  Heartbeat,
   Hello,
   LeaseEnded,
   LogLine,
@@ -21,7 +22,7 @@ import type { Jobs } from '../farm/jobs.ts';
 import { Mutex } from '../farm/mutex.ts';
 import type { Nodes } from '../farm/nodes.ts';
 import type { Office } from '../farm/office.ts';
-import { checkSlot, checkTerm } from './hello-check.ts';
+import { checkGpus, checkSlot, checkTerm } from './hello-check.ts';
 
 /** What a session works with. */
 export interface SessionParts {
@@ -48,9 +49,6 @@ const MAX_WAITING = 1000;
 
 /** Longest line of an agent's that is logged, in characters. */
 const MAX_LOG_TEXT = 2000;
-
-/** GPUs of a node that are shown. */
-const MAX_GPUS = 64;
 
 /** pino's number for warnings. */
 const WARN_LEVEL = 40;
@@ -138,9 +136,11 @@ export class AgentSession {
   /** Takes a message. Never throws and never waits. */
   handle(message: NonNullable<AttachRequest['message']>): void {
     const { nodes, fleet } = this.#parts;
-    const beat = message.$case === 'heartbeat' ? message.value : undefined;
-    nodes.seen(this.nodeId, beat?.slots, beat?.gpus.slice(0, MAX_GPUS));
+    nodes.seen(this.nodeId);
     switch (message.$case) {
+      case 'heartbeat':
+        this.#heartbeat(message.value);
+        return;
       case 'progress': {
         const { leaseId, clip, fraction } = message.value;
         fleet.noteProgress(this.nodeId, leaseId, { clip, fraction });
@@ -203,16 +203,25 @@ export class AgentSession {
     }
   }
 
+  #heartbeat({ slots, gpus }: Heartbeat): void {
+    if (this.#passes(() => checkGpus(gpus))) this.#parts.nodes.reported(this.nodeId, slots, gpus);
+  }
+
   #slotChanged({ slot }: SlotChanged): void {
-    if (!slot) return;
-    try {
-      checkSlot(slot);
-    } catch (error) {
-      this.#fail(FarmError.from(error).message);
-      return;
-    }
+    if (!slot || !this.#passes(() => checkSlot(slot))) return;
     this.#parts.nodes.slotChanged(this.nodeId, slot);
     this.#parts.wake();
+  }
+
+  /** Whether a check passes; if not, the agent is not listened to any longer. */
+  #passes(check: () => void): boolean {
+    try {
+      check();
+      return true;
+    } catch (error) {
+      this.#fail(FarmError.from(error).message);
+      return false;
+    }
   }
 
   async #anchorReady({ jobId, leaseId, sha256, bytes }: AnchorReady): Promise<void> {

@@ -1,6 +1,6 @@
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
-import type { SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import type { Gpu, SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { z } from 'zod';
 
 /** Version of the agent link that this coordinator speaks. */
@@ -27,7 +27,11 @@ const slotSchema = z.object({
 const gpuSchema = z.object({
   ...{ index: z.number().int().nonnegative(), memoryBytes: z.number().int().nonnegative() },
   ...{ name: z.string().max(100), uuid: z.string().max(100), trouble: z.string().max(1000) },
+  ...{ driver: z.string().max(100), computeCapability: z.string().max(20) },
+  throttleReasons: z.array(z.string().max(100)).max(32),
 });
+
+const gpusSchema = z.array(gpuSchema).max(64);
 
 const schema = z.object({
   nodeId: name,
@@ -38,7 +42,7 @@ const schema = z.object({
     .min(1)
     .max(64)
     .refine((slots) => new Set(slots.map((slot) => slot.slotId)).size === slots.length, 'names a slot twice'),
-  gpus: z.array(gpuSchema).max(64),
+  gpus: gpusSchema,
   leases: z.array(z.object({ leaseId: z.string().max(100), currentClip: z.number().int().nonnegative() })).max(1000),
   spooledChunks: z.number().int().nonnegative(),
 });
@@ -59,6 +63,11 @@ export function checkHello(hello: Hello): void {
 /** Checks what an agent says of a slot. @throws FarmError `invalid_argument` naming the field */
 export function checkSlot(slot: SlotInfo): void {
   refuse(slotSchema.safeParse(slot).error?.issues[0], 'slot');
+}
+
+/** Checks what an agent says of its GPUs. @throws FarmError `invalid_argument` naming the field */
+export function checkGpus(gpus: readonly Gpu[]): void {
+  refuse(gpusSchema.safeParse(gpus).error?.issues[0], 'gpus');
 }
 
 function refuse(issue: z.core.$ZodIssue | undefined, message: string): void {

@@ -67,7 +67,7 @@ test('a job that waits says what for', async () => {
   await attach(farm, 'large', [{ profile: 'single-80g' }]);
   assert.equal(reason(), 'waits for a free slot');
   const status = { slotId: '0', leaseId: '', openLeaseId: '', currentClip: 0, clipProgress: 0 };
-  farm.nodes.seen('large', [{ ...status, state: 'SLOT_STATE_RECOVERING', stateReason: 'no python3' }]);
+  farm.nodes.reported('large', [{ ...status, state: 'SLOT_STATE_RECOVERING', stateReason: 'no python3' }]);
   assert.equal(reason(), 'waits for a slot that works; large/0: no python3');
   assert.equal(views.node(farm.nodes.get('large') ?? assert.fail()).slots[0]?.stateReason, 'no python3');
   farm.nodes.disconnected('large');
@@ -96,7 +96,7 @@ test('a node shows what each of its slots does', async () => {
   const slot = farm.fleet.slot('n', '0') ?? assert.fail('no slot');
   farm.fleet.noteClip(slot, job.definition, 1.5, 0);
   const status = { slotId: '0', state: 'SLOT_STATE_RENDERING', leaseId, currentClip: 4, clipProgress: 0.25 } as const;
-  farm.nodes.seen('n', [{ ...status, stateReason: '', openLeaseId: '' }]);
+  farm.nodes.reported('n', [{ ...status, stateReason: '', openLeaseId: '' }]);
   const shown = viewsOf(farm).views.node(node);
   assert.equal(shown.state, 'NODE_STATE_ONLINE');
   assert.deepEqual(

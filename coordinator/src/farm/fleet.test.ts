@@ -113,7 +113,7 @@ test('slots that load, recover or drain take nothing, nor do those of a node tha
   const { fleet, nodes } = await farmWithLease();
   const available = (state: SlotState) => {
     const nothing = { leaseId: '', currentClip: 0, clipProgress: 0, stateReason: '', openLeaseId: '' };
-    nodes.seen('n', [{ slotId: '1', state, ...nothing }]);
+    nodes.reported('n', [{ slotId: '1', state, ...nothing }]);
     return fleet.slot('n', '1')?.available;
   };
   assert.equal(available('SLOT_STATE_IDLE'), true);
@@ -224,7 +224,7 @@ test('a slot keeps the call of its last lease open until it says otherwise or ge
   assert.deepEqual(open(), call);
   const says = (state: SlotState, openLeaseId: string) => {
     const status = { slotId: '0', state, leaseId: '', currentClip: 0, clipProgress: 0, stateReason: '', openLeaseId };
-    nodes.seen('n', [status]);
+    nodes.reported('n', [status]);
     return open();
   };
   // What was sent before the lease ended says nothing yet.

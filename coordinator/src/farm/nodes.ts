@@ -217,14 +217,26 @@ export class Nodes {
   }
 
   /** Notes a sign of life. */
-  seen(nodeId: string, statuses?: readonly SlotStatus[], gpus: readonly Gpu[] = []): void {
+  seen(nodeId: string): void {
     const record = this.#records.get(nodeId);
     if (!record) return;
     record.lastSeen = this.#clock.monotonic();
     record.lastSeenAt = this.#clock.now();
     record.lost = false;
+  }
+
+  /**
+   * Notes what the slots do; what is said of a slot that the node doesn't have is passed over.
+   *
+   * @param gpus as they were read last; none where they were not read anew
+   */
+  reported(nodeId: string, statuses: readonly SlotStatus[], gpus: readonly Gpu[] = []): void {
+    const record = this.#records.get(nodeId);
+    if (!record) return;
+    const known = new Set(record.slots.map(({ slotId }) => slotId));
+    const own = statuses.filter(({ slotId }) => known.has(slotId));
+    record.statuses = new Map(own.map((status) => [status.slotId, bounded(status)]));
     if (gpus.length > 0) record.gpus = gpus;
-    if (statuses) record.statuses = new Map(statuses.map((status) => [status.slotId, bounded(status)]));
   }
 
   /** Notes that the spool which a node attached with is dealt with. */
