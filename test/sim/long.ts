@@ -16,7 +16,7 @@ const USAGE = `Simulates a farm of thousands of agents under a hail of faults, i
 `;
 
 /** Some find nothing to happen to: a slot that does nothing can't fail. */
-const DRAWN_FOR_EACH = 1.25;
+const DRAWN_FOR_EACH = 1.7;
 
 function wholeNumber(name: string, text: string): number {
   const value = Number(text);
