@@ -23,6 +23,8 @@ export interface Arena extends AsyncDisposable {
   readonly disks: { readonly store: SmallDisk | null; readonly agent: SmallDisk | null };
   /** Starts an agent again, with the same state. */
   startAgent(name: string): Promise<void>;
+  /** Folder in which an agent keeps what it has not handed in. */
+  spoolOf(name: string): string;
 }
 
 /** Name of the agent whose state is on a disk of its own. */
@@ -54,8 +56,21 @@ export async function openArena(): Promise<Arena> {
     };
     const farm = stack.use(await Farm.start(agentNames.map(optionsOf), { coordinators: 3, args, network }));
     const startAgent = async (name: string) => void (await farm.startAgent(optionsOf(name)));
+    const spoolOf = (name: string) => {
+      const state = name === agentWithDisk ? join(dir, 'agent-disk', 'state') : join(farm.dir, `agent-${name}`);
+      return join(state, 'spool');
+    };
     const owned = stack.move();
-    return { network, nats, natsHosts, farm, disks, startAgent, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+    return {
+      network,
+      nats,
+      natsHosts,
+      farm,
+      disks,
+      startAgent,
+      spoolOf,
+      [Symbol.asyncDispose]: () => owned.disposeAsync(),
+    };
   } catch (error) {
     await stack.disposeAsync();
     throw error;

@@ -1,5 +1,7 @@
+import { readdir } from 'node:fs/promises';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { until } from '../harness/farm.ts';
 import { disturbBoth, type Trouble } from '../harness/network.ts';
 import type { TestProcess } from '../harness/process.ts';
 import { seeded } from '../harness/seeded.ts';
@@ -104,6 +106,7 @@ export class Campaign {
   async #killAgentAlone(): Promise<void> {
     const { farm, startAgent } = this.#arena;
     const name = await this.#someWorker();
+    await this.#handedIn(name);
     await this.#record('agentKill', name, true, async () => {
       await farm.agent(name).kill();
       await sleep(AWAY_MILLIS);
@@ -126,6 +129,15 @@ export class Campaign {
       await cut(null);
     });
     await farm.waitForNodes(agentNames.length);
+  }
+
+  /** Waits until an agent has handed in what it kept while nobody led: what it costs to kill it is another matter. */
+  async #handedIn(name: string): Promise<void> {
+    const spool = this.#arena.spoolOf(name);
+    await until(
+      async () => !(await readdir(spool)).some((file) => file.endsWith('.json')),
+      `${name} hands its spool in`,
+    );
   }
 
   /** Waits until a job is rendered. @returns its identity */
