@@ -77,7 +77,10 @@ class Engine(Protocol):
         """Loads the model; `report` takes phase and fraction. Returns GPU bytes in use."""
 
     def render(self, call: ModelCall, stage: Stage) -> None:
-        """Makes clips until `stage` throws CallClosed, then returns with the call's memory given back."""
+        """Makes clips until `stage` throws CallClosed, then returns."""
+
+    def settle(self) -> None:
+        """After a call, also one that failed: gives its memory back, and throws Failure `crash` if some stays."""
 
     def unload(self) -> int:
         """Forgets the model and every cache. Returns GPU bytes that the process still holds."""

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -7,7 +7,11 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { FromRunner, SpanRequest } from '../../src/runner/protocol.ts';
 import { ended, isRunning } from '../../src/runner/testdata/processes.ts';
-import { type Inputs, loadedRig, makeInputs, png, type Rig, startRig, wav } from './testdata/harness.ts';
+import { type Inputs, loadedRig, makeInputs, PYTHON, png, type Rig, startRig, wav } from './testdata/harness.ts';
+
+/** GPU memory of the stand-in's transformer, and of four key-value caches for a picture of 64x64. */
+const WEIGHT_BYTES = 2 ** 31;
+const CACHE_BYTES = 4 * 2 * (12 * 4 * 4) * 40 * 128 * 4;
 
 /** The requests that a test varies, each with a lease of its own. */
 function lease(inputs: Inputs, leaseId: string, changes: Partial<SpanRequest> = {}): SpanRequest {
@@ -27,6 +31,12 @@ function messagesOf<Type extends FromRunner['type']>(
     { type: Type }
   >[];
 }
+
+test('Python 3.10 or newer is there', () => {
+  const { error, stdout } = spawnSync(PYTHON, ['-c', 'import sys; print(sys.version_info >= (3, 10))']);
+  const what = `${PYTHON} is not Python 3.10 or newer: install it, or set CLIPFARM_PYTHON to the one to use`;
+  assert.ok(error === undefined && String(stdout).trim() === 'True', what);
+});
 
 test('it says what it is and what it can do before anything is loaded', async (t) => {
   const { runner } = await startRig(t, await makeInputs(t));
@@ -78,14 +88,12 @@ test('a model call of n clips gives 48n-3 frames in blocks of 12, clip by clip',
   const clip = [...new Array(4).fill('frames'), 'clip'];
   assert.deepEqual(order.slice(order.indexOf('spanStarted')), ['spanStarted', ...clip, ...clip, ...clip, 'spanEnded']);
   assert.deepEqual(
-    messagesOf(rig, 'clip', 'lease-1').map((message) => [message.clip, message.peakMemoryBytes]),
-    [
-      [0, 0],
-      [1, 0],
-      [2, 0],
-    ],
+    messagesOf(rig, 'clip', 'lease-1').map(({ clip }) => clip),
+    [0, 1, 2],
   );
   assert.ok(messagesOf(rig, 'clip', 'lease-1').every(({ hostBytes }) => hostBytes > 1 << 20));
+  const peaks = messagesOf(rig, 'clip', 'lease-1').map(({ peakMemoryBytes }) => peakMemoryBytes);
+  assert.ok(peaks.every((peak) => peak > WEIGHT_BYTES + CACHE_BYTES));
 });
 
 test('three steps give as many frames as four', async (t) => {
@@ -194,6 +202,7 @@ test('the model can be unloaded and loaded again, also out of an open call', asy
   const inputs = await makeInputs(t);
   const rig = await loadedRig(t, inputs);
   await rig.render(lease(inputs, 'a', { end: 1 }));
+  assert.equal((await rig.when('loaded')).memoryBytes, WEIGHT_BYTES);
   await rig.send({ type: 'unload' });
   assert.deepEqual(await rig.when('unloaded'), { type: 'unloaded', memoryBytes: 0 });
   await rig.send({ type: 'render', request: lease(inputs, 'early', { end: 1 }) });
@@ -212,9 +221,38 @@ test('out of memory comes with its numbers, and the runner goes on', async (t) =
   const error = await rig.when('error');
   assert.deepEqual([error.class, error.leaseId], ['out_of_memory', 'big']);
   assert.match(error.message, /Tried to allocate 2\.50 GiB\. GPU 0 has 79\.10 GiB in total\.$/);
-  assert.deepEqual(error.numbers, { neededBytes: 2.5 * 2 ** 30, clip: 1 });
+  const { freeBytes = 0, allocatedBytes = 0, ...numbers } = error.numbers ?? {};
+  const totalBytes = 80 * 2 ** 30;
+  assert.deepEqual(numbers, { neededBytes: 2.5 * 2 ** 30, clip: 1, totalBytes, reservedBytes: allocatedBytes });
+  assert.equal(freeBytes, totalBytes - allocatedBytes);
   assert.equal((await rig.render(lease(inputs, 'small', { end: 1 }))).reason, 'completed');
 });
+
+for (const [what, prompt] of [
+  ['a failure', 'fault:memory'],
+  ['a cancel', 'a woman talks'],
+] as const) {
+  test(`what a model call had is given back after ${what}`, async (t) => {
+    const inputs = await makeInputs(t);
+    const rig = await loadedRig(t, inputs);
+    const peakOf = async (leaseId: string): Promise<number> => {
+      await rig.render(lease(inputs, leaseId, { end: 1 }));
+      return messagesOf(rig, 'clip', leaseId)[0]?.peakMemoryBytes ?? 0;
+    };
+    await peakOf('cold');
+    const usual = await peakOf('usual');
+    await rig.send({ type: 'render', request: lease(inputs, 'ends', { prompt, end: 12 }) });
+    if (what === 'a cancel') {
+      await rig.when('clip', ({ leaseId }) => leaseId === 'ends');
+      await rig.send({ type: 'cancel', leaseId: 'ends' });
+      await rig.when('spanEnded', ({ leaseId }) => leaseId === 'ends');
+    } else await rig.when('error');
+    // The next call's peak would hold what the one before had left.
+    assert.ok(Math.abs((await peakOf('next')) - usual) < CACHE_BYTES / 2);
+    await rig.send({ type: 'unload' });
+    assert.equal((await rig.when('unloaded')).memoryBytes, 0);
+  });
+}
 
 test('after a broken device, or a failure that nobody knows, every span is refused with the reason', async (t) => {
   for (const [fault, errorClass] of [

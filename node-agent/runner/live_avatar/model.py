@@ -104,8 +104,13 @@ class LiveAvatar:
             wan._sampler_timesteps = wan._sampler_sigmas = None
             if self._decoder is not None:
                 self._decoder.end()
+
+    def settle(self) -> None:
         memory.give_back(self.torch)
-        self._check_given_back()
+        kept = memory.gpu_allocated(self.torch) - self._resting_bytes
+        if self._wan is not None and kept > LEFTOVER_BYTES:
+            numbers = {"keptBytes": float(kept), "restingBytes": float(self._resting_bytes)}
+            raise Failure("crash", f"{kept} bytes of GPU memory stayed behind after a model call", numbers)
 
     def unload(self) -> int:
         self._wan = self._decoder = None
@@ -250,12 +255,6 @@ class LiveAvatar:
             device=self._wan.device,
             dtype=self._wan.param_dtype,
         )
-
-    def _check_given_back(self) -> None:
-        kept = memory.gpu_allocated(self.torch) - self._resting_bytes
-        if kept > LEFTOVER_BYTES:
-            numbers = {"keptBytes": float(kept), "restingBytes": float(self._resting_bytes)}
-            raise Failure("crash", f"{kept} bytes of GPU memory stayed behind after a model call", numbers)
 
 
 def generate_arguments(call: ModelCall) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class PipelineRank(LiveAvatar):
 
     def _emitting(self, call: ModelCall, vae: Any, frames: Frames) -> Callable[[Any], list[Any]]:
         """In place of `stream_decode`: frames go to rank 0 at once, upstream gets to keep none."""
-        torch, decode = self.torch, uncompiled_decode(self.torch, vae)
+        torch, decode = self.torch, uncompiled_decode(vae)
         count = 0
 
         def stream_decode(latents: Any) -> list[Any]:
@@ -164,6 +164,7 @@ class ReportingFollower(PipelineRank):
                 self.group.meet()
             else:
                 self.render(call, None)
+                self.settle()
 
     def render(self, call: ModelCall, stage: Stage | None) -> None:
         stop = threading.Event()

@@ -13,13 +13,15 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from .engine import Block, CallClosed, Engine, ModelCall
 from .failures import FATAL, Failure, classify
 from .outbox import Gone, Outbox
 from .protocol import SpanRequest, span_request
 from .span import BLOCKS, MAX_CALL_CLIPS, CallState
+
+Result = TypeVar("Result")
 
 #: Seconds that a model call is held open for a lease that continues it: it keeps tens of gigabytes of GPU memory.
 HOLD_SECONDS = 120.0
@@ -68,23 +70,22 @@ class Session:
 
     def _load(self) -> None:
         began = time.monotonic()
-        try:
-            memory = self._engine.load(self._report_loading)
-        except Exception as error:
-            self._fail(None, error)
-            return
+        memory = self._attempt(lambda: self._engine.load(self._report_loading))
         with self._lock:
-            self._loaded = True
-        self._outbox.put({"type": "loaded", "seconds": time.monotonic() - began, "memoryBytes": memory})
+            self._loaded = memory is not None
+            usable = self._fatal is None
+        if memory is not None:
+            self._outbox.put({"type": "loaded", "seconds": time.monotonic() - began, "memoryBytes": memory})
+        elif usable:
+            # Half a model is of no use, and in the way of the next attempt.
+            self._attempt(self._engine.unload)
 
     def _report_loading(self, phase: str, fraction: float) -> None:
         self._outbox.put({"type": "loading", "phase": phase, "fraction": min(1.0, max(0.0, fraction))})
 
     def _unload(self) -> None:
-        try:
-            held = self._engine.unload()
-        except Exception as error:
-            self._fail(None, error)
+        held = self._attempt(self._engine.unload)
+        if held is None:
             return
         with self._lock:
             self._loaded = False
@@ -149,6 +150,10 @@ class Session:
         with self._lock:
             call.closed = True
             self._call = None
+            usable = self._fatal is None
+        # Not while the exception is at hand: its traceback holds on to what the call had.
+        if usable:
+            self._attempt(self._engine.settle)
 
     def _change(self, message: dict[str, Any]) -> None:
         with self._lock:
@@ -193,6 +198,14 @@ class Session:
             self._lock.notify_all()
         if call is not None:
             self._call_failed(call, error)
+
+    def _attempt(self, action: Callable[[], Result]) -> Result | None:
+        """What `action` returns, or None when it failed, which is reported."""
+        try:
+            return action()
+        except Exception as error:
+            self._fail(None, error)
+            return None
 
     def _fail(self, lease: str | None, error: BaseException, numbers: dict[str, float] | None = None) -> None:
         if not isinstance(error, Failure):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ class StreamDecoder:
     def __init__(self, torch: Any, vae: Any) -> None:
         self._torch = torch
         self._vae = vae
-        self._stream_decode = uncompiled_decode(torch, vae)
+        self._stream_decode = uncompiled_decode(vae)
 
     def begin(self, motion_latents: Any) -> None:
         """Begins a call: forgets the last one and takes in `motion_latents` [1, 16, >= 7, h, w]."""
@@ -43,12 +44,14 @@ class StreamDecoder:
             return self._stream_decode(latents.to(dtype=vae.dtype))[0]
 
 
-def uncompiled_decode(torch: Any, vae: Any) -> Callable[[Any], Any]:
+def uncompiled_decode(vae: Any) -> Callable[[Any], Any]:
     """
     `vae.stream_decode` as it is written. With compilation on, upstream compiles it: dozens of variants for the states of
     its caches, minutes before the first frame of every picture size, for a quarter of a second in each clip.
     """
-    return torch.compiler.disable(vae.stream_decode)
+    # torch.compiler.disable would not do: what is compiled inside of it compiles all the same.
+    original = getattr(vae.stream_decode, "_torchdynamo_orig_callable", None)
+    return vae.stream_decode if original is None else functools.partial(original, vae)
 
 
 def rgb_bytes(torch: Any, video: Any) -> Callable[[], memoryview]:

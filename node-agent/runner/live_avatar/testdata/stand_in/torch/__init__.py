@@ -35,6 +35,13 @@ class OutOfMemoryError(RuntimeError):
     """As PyTorch's."""
 
 
+class _Gpu:
+    """What tensors occupy. Every tensor counts, wherever it claims to be."""
+
+    used = 0
+    peak = 0
+
+
 class Tensor:
     """A shape, a type and a content."""
 
@@ -45,6 +52,12 @@ class Tensor:
         self.dtype = dtype
         self._tag = tag
         self._data = data
+        self._bytes = math.prod(self.shape) * dtype.itemsize
+        _Gpu.used += self._bytes
+        _Gpu.peak = max(_Gpu.peak, _Gpu.used)
+
+    def __del__(self) -> None:
+        _Gpu.used -= self._bytes
 
     @property
     def tag(self) -> int:
@@ -171,8 +184,24 @@ def set_default_dtype(_dtype: DType) -> None:
 
 no_grad = contextlib.nullcontext
 version = types.SimpleNamespace(cuda=None)
-cuda = types.SimpleNamespace(is_available=lambda: False)
-compiler = types.SimpleNamespace(reset=lambda: None, disable=lambda function: function)
+
+
+def _reset_peak() -> None:
+    _Gpu.peak = _Gpu.used
+
+
+cuda = types.SimpleNamespace(
+    is_available=lambda: True,
+    get_device_name=lambda: "stand-in",
+    synchronize=lambda: None,
+    empty_cache=lambda: None,
+    memory_allocated=lambda: _Gpu.used,
+    memory_reserved=lambda: _Gpu.used,
+    max_memory_reserved=lambda: _Gpu.peak,
+    reset_peak_memory_stats=_reset_peak,
+    mem_get_info=lambda: ((80 << 30) - _Gpu.used, 80 << 30),
+)
+compiler = types.SimpleNamespace(reset=lambda: None)
 
 
 class _Group:

@@ -88,7 +88,9 @@ class CausalWanModel_S2V(_Module):
     @classmethod
     def from_pretrained(cls, directory, torch_dtype, device_map):
         assert os.path.isdir(directory)
-        return cls()
+        model = cls()
+        model.weights = torch.Tensor((1 << 30,), torch_dtype)
+        return model
 
     def __call__(self, latents, t, context, audio_input, kv_cache, sink_flag=False, **_named):
         assert latents[0].shape[:2] == (16, 3) and len(kv_cache) == 1
@@ -181,7 +183,11 @@ class WanS2V:
             if self.kv_cache1 is None:
                 counter = torch.tensor([0], dtype=torch.long, device="cuda:0")
                 assert counter.device == "cpu", "the runner keeps the counter on the host"
-                self.kv_cache1 = {str(step + 1): [{"cond_end": counter}] for step in range(4)}
+                shape = (1, 12 * (height // 16) * (width // 16), 40, 128)
+                self.kv_cache1 = {
+                    str(step + 1): [{"k": torch.Tensor(shape), "v": torch.Tensor(shape), "cond_end": counter}]
+                    for step in range(4)
+                }
             audio_input = audio_emb[..., r * infer_frames : (r + 1) * infer_frames]
             conditions = {"context": context[0:1], "ref_latents": ref_latents, "motion_latents": motion_latents.clone()}
             conditions["cond_states"] = COND[0]
