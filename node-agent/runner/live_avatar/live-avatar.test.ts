@@ -5,9 +5,20 @@ import { unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { MAX_CLIPS_PER_CALL, modelAudioSamples } from '@clipfarm/shared/model/clip';
 import type { FromRunner, SpanRequest } from '../../src/runner/protocol.ts';
 import { ended, isRunning } from '../../src/runner/testdata/processes.ts';
-import { type Inputs, loadedRig, makeInputs, PYTHON, png, type Rig, startRig, wav } from './testdata/harness.ts';
+import {
+  type Inputs,
+  loadedRig,
+  makeInputs,
+  PYTHON,
+  png,
+  type Rig,
+  RUNNERS,
+  startRig,
+  wav,
+} from './testdata/harness.ts';
 
 /** GPU memory of the stand-in's transformer, and of four key-value caches for a picture of 64x64. */
 const WEIGHT_BYTES = 2 ** 31;
@@ -36,6 +47,21 @@ test('Python 3.10 or newer is there', () => {
   const { error, stdout } = spawnSync(PYTHON, ['-c', 'import sys; print(sys.version_info >= (3, 10))']);
   const what = `${PYTHON} is not Python 3.10 or newer: install it, or set CLIPFARM_PYTHON to the one to use`;
   assert.ok(error === undefined && String(stdout).trim() === 'True', what);
+});
+
+test('it counts the clips of an audio file as the coordinator does, and knows the same longest call', () => {
+  const clips = [...Array.from({ length: 400 }, (_, i) => i + 1), 1875, 3747, 20_000];
+  const script = [
+    'import json, sys',
+    'from live_avatar import audio, span',
+    'print(json.dumps([span.MAX_CALL_CLIPS, *(audio.clips_of(n) for n in json.loads(sys.argv[1]))]))',
+  ];
+  const args = ['-c', script.join('\n'), JSON.stringify(clips.map(modelAudioSamples))];
+  const { stdout, stderr } = spawnSync(PYTHON, args, {
+    env: { PATH: process.env.PATH, PYTHONPATH: RUNNERS, PYTHONDONTWRITEBYTECODE: '1' },
+  });
+  assert.equal(String(stderr), '');
+  assert.deepEqual(JSON.parse(String(stdout)), [MAX_CLIPS_PER_CALL, ...clips]);
 });
 
 test('it says what it is and what it can do before anything is loaded', async (t) => {

@@ -8,7 +8,8 @@ import { deflateSync } from 'node:zlib';
 import type { FromRunner, SpanRequest, ToRunner } from '../../../src/runner/protocol.ts';
 import { RunnerProcess } from '../../../src/runner/runner-process.ts';
 
-const RUNNERS = fileURLToPath(new URL('../..', import.meta.url));
+/** Directory of the package `live_avatar`. */
+export const RUNNERS = fileURLToPath(new URL('../..', import.meta.url));
 /** Stand-ins for the Python packages that the runner needs. */
 export const STAND_IN = fileURLToPath(new URL('./stand_in', import.meta.url));
 /** Stand-in for a checkout of Live Avatar. */
