@@ -1,37 +1,16 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { FarmError } from '@clipfarm/shared/errors';
 import { Anchor, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
-import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { runCli } from './program.ts';
-import { completed, type FakeFarm, startFakeFarm } from './testing/fake-farm.ts';
+import { completed, startFakeFarm } from './testing/fake-farm.ts';
 import { fit, job, plan } from './testing/farm-fixtures.ts';
-import { pngHeader, wav, writeSample } from './testing/media-files.ts';
+import { writeSample } from './testing/media-files.ts';
+import { cli, files } from './testing/run-cli.ts';
 import { CapturedStream, testShell } from './testing/test-shell.ts';
-
-interface Files {
-  readonly dir: string;
-  readonly image: string;
-  readonly audio: string;
-}
-
-function files(t: TestContext): Files {
-  const dir = temporaryDirectory(t);
-  return {
-    dir,
-    image: writeSample(dir, 'me.png', pngHeader(1280, 720)),
-    audio: writeSample(dir, 'talk.wav', wav(300_000)),
-  };
-}
-
-async function cli(farm: FakeFarm | undefined, ...argv: string[]) {
-  const shell = testShell(farm === undefined ? {} : { CLIPFARM_COORDINATOR: farm.address });
-  const code = await runCli(argv, shell);
-  return { code, out: shell.stdout.text, err: shell.stderr.text };
-}
 
 const jsonLines = (text: string): { job: { state: string; jobId: string } }[] =>
   text
@@ -192,24 +171,6 @@ test('a submit that got no answer is asked again under the same key', async (t) 
   assert.match(again.err, /exists already under this idempotency key/);
 });
 
-test('a download that breaks goes on where it stopped; one with other content leaves nothing behind', async (t) => {
-  const farm = await startFakeFarm(t);
-  const { dir } = files(t);
-  const output = join(dir, 'out.mp4');
-  farm.state.jobs = [completed(farm.state.video)];
-  farm.state.breakDownload = (call) => (call === 0 ? 250_000 : undefined);
-  const good = await cli(farm, 'job', 'download', 'job', '--output', output);
-  assert.equal(good.code, 0, good.err);
-  assert.equal(good.out, `${output}\n`);
-  assert.ok(readFileSync(output).equals(farm.state.video));
-  farm.state.video = Buffer.alloc(farm.state.video.length, 'other');
-  const bad = await cli(farm, 'job', 'download', 'job', '--output', output, '--force');
-  assert.equal(bad.code, 1);
-  assert.match(bad.err, /error: the download has .* promised were/);
-  assert.equal(existsSync(`${output}.part`), false);
-  assert.ok(!readFileSync(output).equals(farm.state.video), 'the old file is untouched');
-});
-
 test('a job that ends without a video gives exit code 6, its reason and the way to go on', async (t) => {
   const farm = await startFakeFarm(t);
   const reason = 'clip 7 failed on three nodes';
@@ -218,62 +179,6 @@ test('a job that ends without a video gives exit code 6, its reason and the way 
   assert.equal(code, 6);
   assert.match(out, /^failed[\s\S]*clip 7 failed on three nodes/);
   assert.match(err, /clipfarm job retry job-1/);
-});
-
-test('what is there of a video is downloaded while the rest is rendered; a broken line starts it anew', async (t) => {
-  const farm = await startFakeFarm(t);
-  const output = join(files(t).dir, 'talk.mp4');
-  farm.state.jobs = [job(JobState.JOB_STATE_RENDERING)];
-  farm.state.breakDownload = (call) => (call === 0 ? 1000 : undefined);
-  const partial = ['job', 'download', 'job', '--output', output, '--partial'];
-  const good = await cli(farm, ...partial, '-o', 'json');
-  assert.equal(good.code, 0);
-  const half = farm.state.video.subarray(0, farm.state.video.length / 2);
-  assert.deepEqual(readFileSync(output), half);
-  const { clips, frames, bytes } = JSON.parse(good.out);
-  assert.deepEqual([clips, frames, bytes], [2, 96, half.length]);
-  assert.match(good.err, /saved .*talk\.mp4 \(clips 0-1 of 50, 3\.8 s, .*SHA-256 checked\)/);
-  farm.state.prefixSha256 = '00'.repeat(32);
-  const bad = await cli(farm, ...partial, '--force');
-  assert.equal(bad.code, 1);
-  assert.match(bad.err, /error: the download has .* promised were/);
-  assert.deepEqual(readFileSync(output), half, 'the good one stays');
-  assert.ok(!existsSync(`${output}.part`));
-  farm.state.jobs = [completed(farm.state.video)];
-  assert.equal((await cli(farm, ...partial, '--force')).code, 0);
-  assert.deepEqual(readFileSync(output), farm.state.video, 'a completed job gives all of it');
-});
-
-test('a job without a video is not downloaded, and the way to one depends on its state', async (t) => {
-  const farm = await startFakeFarm(t);
-  const { dir } = files(t);
-  const output = join(dir, 'x.mp4');
-  const ways: [JobState, RegExp][] = [
-    [JobState.JOB_STATE_RENDERING, /is rendering and has no video yet\ntry: .*job watch job-1/],
-    [JobState.JOB_STATE_PAUSED, /is paused and has no video yet\ntry: .*job resume job-1/],
-    [JobState.JOB_STATE_CANCELLED, /is cancelled and has no video\ntry: .*job retry job-1/],
-  ];
-  for (const [state, message] of ways) {
-    farm.state.jobs = [job(state)];
-    const { code, err } = await cli(farm, 'job', 'download', 'job', '--output', output);
-    assert.equal(code, 7);
-    assert.match(err, message);
-  }
-});
-
-test('a video that cannot be saved is not lost, and the error says so', async (t) => {
-  const farm = await startFakeFarm(t);
-  const { dir, image, audio } = files(t);
-  const output = join(dir, 'out.mp4');
-  farm.state.breakDownload = () => {
-    // Somebody else's file, made while the job was rendered.
-    writeFileSync(output, 'mine');
-    return undefined;
-  };
-  const { code, err } = await cli(farm, 'submit', '--image', image, '--audio', audio, '--output', output);
-  assert.equal(code, 2);
-  assert.match(err, /output: .* exists; .*\ntry: .*The video is kept; fetch it with: clipfarm job download job-1/);
-  assert.equal(readFileSync(output, 'utf8'), 'mine');
 });
 
 test('an interrupt while watching detaches, says how to come back and gives 130', async (t) => {
