@@ -16,6 +16,8 @@ it('a coordinator that comes back stitches on at once, and has a chunk rendered 
   assert.equal(await prove(farm, jobId), 0, 'what is rendered again for a lost chunk is not wasted');
   const log = farm.coordinator.output();
   assert.ok(/"clip":1,[^\n]*the chunk has the SHA-256/.test(log), 'the log says what was wrong with which clip');
+  const metrics = await (await fetch(`http://${farm.admin}/metrics`)).text();
+  assert.match(metrics, /^clipfarm_clips_lost_total 1$/m);
   assert.ok(!log.includes('stitching failed'), 'nothing but the clip was begun anew');
 });
 

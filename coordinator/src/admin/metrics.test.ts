@@ -40,6 +40,7 @@ test('the farm’s metrics are exactly these', async () => {
     'clipfarm_chunk_refusals_total',
     'clipfarm_clip_render_seconds',
     'clipfarm_clips_committed_total',
+    'clipfarm_clips_lost_total',
     'clipfarm_clips_pending',
     'clipfarm_clips_rerendered_total',
     'clipfarm_finish_seconds',

@@ -81,6 +81,7 @@ export function createMetrics() {
       'profile',
     ]),
     clipsRerendered: counter('clips_rerendered', 'Chunks that came for a clip which another lease had committed.'),
+    clipsLost: counter('clips_lost', 'Committed clips whose chunk was gone or damaged: rendered again.'),
     leases,
     chunkRefusals,
     staleCommits: counter('stale_commits', 'Chunks of leases that were over, or of an older term.'),

@@ -43,6 +43,9 @@ export function announceJobEvent(parts: AnnouncerParts, job: JobState, event: Jo
       if (event.failure) noteFailure(parts, job, event.failure);
       return;
     }
+    case 'ClipLost':
+      metrics.clipsLost.inc();
+      return;
     case 'ChunkSuperfluous':
       metrics.clipsRerendered.inc();
       return;
@@ -126,7 +129,10 @@ function logEvent(log: Logger, job: JobState, event: JobEvent): void {
       );
       return;
     case 'ClipLost':
-      log.error({ job_id, clip: event.clip, reason: event.reason }, 'a committed clip is gone; it is rendered again');
+      log.error(
+        { job_id, clip: event.clip, reason: event.reason },
+        'a committed clip is gone; it is rendered again: check the disk or bucket that holds the artifacts',
+      );
       return;
     case 'AnchorCommitted':
       log.info({ job_id, sha256: event.anchor.sha256 }, 'anchor committed');
