@@ -62,6 +62,18 @@ test('out of memory is told from what follows from it', () => {
   assert.equal(diagnose(end, lines).errorClass, 'out_of_memory');
 });
 
+test('an exception is better evidence than a log line, in whatever order the two arrive', () => {
+  const lines = [
+    "FileNotFoundError: video file /w/out.mp4 doesn't exist",
+    '[2026-01-01 00:00:00,000] INFO: save_video failed, error: [Errno 32] Broken pipe',
+  ];
+  for (const order of [lines, lines.toReversed()]) {
+    const found = diagnose(end, order);
+    assert.equal(found.errorClass, 'environment');
+    assert.match(found.message, /could not write its video: .*FileNotFoundError: video file/);
+  }
+});
+
 test('a refused command line is the fault of the host', () => {
   const lines = [
     'usage: s2v_streaming_interact.py [-h]',

@@ -144,7 +144,9 @@ export function diagnose(end: RankEnd, lines: readonly string[]): Diagnosis {
     };
   }
   for (const { pattern, errorClass, meaning, numbers } of RULES) {
-    const line = bare.findLast((candidate) => pattern.test(candidate));
+    const telling = bare.filter((candidate) => pattern.test(candidate));
+    // A log line and an exception come over two pipes, in any order; the exception is what ended the script.
+    const line = telling.findLast((candidate) => EXCEPTION.test(candidate)) ?? telling.at(-1);
     if (line === undefined) continue;
     return { errorClass, message: `${meaning}${said(line)}`, numbers: numbers?.(line) ?? {} };
   }

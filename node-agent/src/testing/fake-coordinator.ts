@@ -15,6 +15,7 @@ import {
   type PrepareUploadRequest,
   type PrepareUploadResponse,
   type PresignedUpload,
+  type SlotStatus,
 } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import type { SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { createLogger } from '@clipfarm/shared/log';
@@ -123,8 +124,12 @@ export class FakeCoordinator implements AsyncDisposable {
 
   /** State that a slot reported last. */
   state(slotId = 'slot-1'): SlotState | undefined {
-    const heartbeat = this.said.findLast((sent) => sent.$case === 'heartbeat');
-    return heartbeat?.value.slots.find((slot) => slot.slotId === slotId)?.state;
+    return this.#status(slotId)?.state;
+  }
+
+  /** Lease that a slot reported last as the one in hand. */
+  leaseId(slotId = 'slot-1'): string | undefined {
+    return this.#status(slotId)?.leaseId;
   }
 
   /** Whether an agent is attached. */
@@ -178,6 +183,11 @@ export class FakeCoordinator implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.down();
+  }
+
+  #status(slotId: string): SlotStatus | undefined {
+    const heartbeat = this.said.findLast((sent) => sent.$case === 'heartbeat');
+    return heartbeat?.value.slots.find((slot) => slot.slotId === slotId);
   }
 
   async #attach(requests: AsyncIterable<AttachRequest>, sink: MessageSink<AttachResponse>): Promise<void> {
