@@ -37,6 +37,7 @@ import { SnapshotKeeper } from './farm/snapshot-keeper.ts';
 import { Speedometer } from './farm/speedometer.ts';
 import { StorageHealth } from './farm/storage-health.ts';
 import { Submissions } from './farm/submissions.ts';
+import { UploadRoom } from './farm/upload-room.ts';
 import { govern } from './govern.ts';
 import { LeaderDuties } from './leader-duties.ts';
 import { JobNotifier } from './notify/job-notifier.ts';
@@ -117,6 +118,7 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   const committer = new ChunkCommitter({ jobs, nodes, fleet, store, anchors, metrics, storage, log });
   const drawSeed = () => randomInt(Math.min(MAX_BASE_SEED, 2 ** 47));
   const inputs = new InputKeeper({ store, clock, keepMillis: retention.inputMillis });
+  const room = new UploadRoom(store, clock);
   const submissions = new Submissions({ jobs, fleet, store, inputs, audio, ffmpeg, drawSeed });
   const speed = new Speedometer(() => clock.monotonic());
   const views = new Views(fleet, nodes, speed, storage, retention.jobMillis);
@@ -159,7 +161,7 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   const wake = () => duties.wake();
   const prefix = (jobId: string) => duties.prefix(jobId);
   server.addService(AgentServiceService, agentService(rpc, { ...base, committer, anchors, wake }));
-  server.addService(FarmServiceService, farmService(rpc, { ...base, submissions, views, changes, wake, prefix }));
+  server.addService(FarmServiceService, farmService(rpc, { ...base, room, submissions, views, changes, wake, prefix }));
 
   let ready = false;
   const admin = await startAdminServer({

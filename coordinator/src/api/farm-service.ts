@@ -3,7 +3,7 @@ import { FarmError } from '@clipfarm/shared/errors';
 import type { FarmServiceServer } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
 import type { JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import type { RpcHandlers } from '@clipfarm/shared/rpc/handlers';
-import { pipeFileToCall, readUpload, receiveToFile } from '@clipfarm/shared/rpc/stream';
+import { checkPromise, pipeFileToCall, readUpload, receiveToFile } from '@clipfarm/shared/rpc/stream';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
 import { type Decision, isOver, type JobCommand, stateWord } from '../core/decide.ts';
 import { evolve } from '../core/evolve.ts';
@@ -16,15 +16,13 @@ import type { Jobs } from '../farm/jobs.ts';
 import type { NodeRecord, Nodes } from '../farm/nodes.ts';
 import type { Office } from '../farm/office.ts';
 import type { Planned, Submissions } from '../farm/submissions.ts';
+import type { UploadRoom } from '../farm/upload-room.ts';
 import type { PrefixVideo } from '../media/prefix-video.ts';
 import type { Changes } from './changes.ts';
 import { stateOf, type Views } from './views.ts';
 
 /** Largest uploads in bytes. */
 const UPLOAD_LIMITS = { INPUT_KIND_IMAGE: 50 * 1024 * 1024, INPUT_KIND_AUDIO: 4 * 1024 ** 3 } as const;
-
-/** Uploads leave this much free, so that the journal and the chunks of running jobs always find room. */
-const RESERVED_BYTES = 64 * 1024 * 1024;
 
 const MAX_PAGE = 500;
 const DEFAULT_PAGE = 50;
@@ -37,6 +35,7 @@ export interface FarmServiceParts {
   readonly submissions: Submissions;
   readonly store: ArtifactStore;
   readonly inputs: InputKeeper;
+  readonly room: UploadRoom;
   readonly views: Views;
   readonly office: Office;
   readonly changes: Changes;
@@ -49,22 +48,21 @@ export interface FarmServiceParts {
 export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServiceServer {
   const { jobs, nodes, store, views, office } = parts;
   return {
-    uploadInput: rpc.clientStream(async (requests) => {
+    uploadInput: rpc.clientStream(async (requests, { abort }) => {
       await office.whenTaken();
       const { header, pieces } = await readUpload(requests);
       const { kind, sha256, bytes } = header;
       if (kind !== 'INPUT_KIND_IMAGE' && kind !== 'INPUT_KIND_AUDIO') {
         throw new FarmError('invalid_argument', 'kind: must be image or audio', { field: 'kind' });
       }
-      if ((await store.freeBytes()) < bytes + RESERVED_BYTES) {
-        throw new FarmError('resource_exhausted', `the coordinator has no room for ${bytes} bytes`, {
-          field: kind === 'INPUT_KIND_IMAGE' ? 'image' : 'audio',
-          hint: 'Free space in its data directory.',
-        });
-      }
-      const temp = await receiveToFile({ pieces, dir: store.tempDir(), sha256, bytes, limit: UPLOAD_LIMITS[kind] });
-      await parts.inputs.use(sha256);
-      await store.putFile(artifactKeys.input(sha256), temp, { sha256, bytes });
+      const limit = UPLOAD_LIMITS[kind];
+      checkPromise({ sha256, bytes, limit });
+      const field = kind === 'INPUT_KIND_IMAGE' ? 'image' : 'audio';
+      await parts.room.during({ bytes, field, pieces, abort }, async (counted) => {
+        const temp = await receiveToFile({ pieces: counted, dir: store.tempDir(), sha256, bytes, limit });
+        await parts.inputs.use(sha256);
+        await store.putFile(artifactKeys.input(sha256), temp, { sha256, bytes });
+      });
       return { sha256 };
     }),
     statInput: rpc.unary(async ({ sha256 }) => {

@@ -1,0 +1,127 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ManualClock } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
+import { KEPT_FREE_BYTES, UploadRoom } from './upload-room.ts';
+
+const GB = 1_000_000_000;
+
+/** A room on a disk with so many bytes beside those that are kept free; tests write to the disk. */
+function roomOf(free: number) {
+  const disk = { free: free + KEPT_FREE_BYTES, freeBytes: async () => disk.free };
+  const clock = new ManualClock();
+  return { room: new UploadRoom(disk, clock), disk, clock };
+}
+
+function never(): AsyncIterable<Buffer> {
+  return { [Symbol.asyncIterator]: () => ({ next: () => new Promise(() => {}) }) };
+}
+
+async function* piecesOf(...sizes: number[]): AsyncGenerator<Buffer> {
+  for (const size of sizes) yield Buffer.alloc(size);
+}
+
+const upload = (bytes: number, pieces: AsyncIterable<Buffer> = never()) => ({
+  bytes,
+  field: 'audio',
+  pieces,
+  abort: (reason: FarmError) => assert.fail(reason),
+});
+
+/** An upload that holds its room until it is told to end. */
+function held(room: UploadRoom, bytes: number) {
+  const begun = Promise.withResolvers<void>();
+  const ended = Promise.withResolvers<void>();
+  const over = room.during(upload(bytes), () => {
+    begun.resolve();
+    return ended.promise;
+  });
+  return { begun: Promise.race([begun.promise, over]), over, ended };
+}
+
+test('of ten uploads that come at once, those have room that fit together; the others are told the numbers', async () => {
+  const { room } = roomOf(3 * GB);
+  const uploads = Array.from({ length: 10 }, () => held(room, 2 * GB));
+  const [first, ...others] = await Promise.allSettled(uploads.map(({ begun }) => begun));
+  assert.equal(first?.status, 'fulfilled');
+  for (const other of others) {
+    assert.equal(other.status, 'rejected');
+    const { code, field, message } = FarmError.from(other.reason);
+    assert.deepEqual({ code, field }, { code: 'resource_exhausted', field: 'audio' });
+    assert.match(message, /2000000000 bytes .* 3067108864 are free, 2000000000 of them reserved by other uploads/);
+  }
+  uploads[0]?.ended.resolve();
+  await uploads[0]?.over;
+});
+
+test('room is given back however an upload ends', async () => {
+  const { room } = roomOf(3 * GB);
+  const fails = held(room, 2 * GB);
+  await fails.begun;
+  fails.ended.reject(new Error('the client is gone'));
+  await assert.rejects(fails.over, /the client is gone/);
+  const ends = held(room, 2 * GB);
+  await ends.begun;
+  ends.ended.resolve();
+  await ends.over;
+  await room.during(upload(3 * GB), () => Promise.resolve());
+});
+
+test('what is written is the disk’s to count, what is not yet written the room’s', async () => {
+  const { room, disk } = roomOf(100);
+  const wrote = Promise.withResolvers<void>();
+  const goOn = Promise.withResolvers<void>();
+  const first = room.during(upload(60, piecesOf(40, 20)), async (pieces) => {
+    for await (const piece of pieces) {
+      if (piece.length === 20) {
+        wrote.resolve();
+        await goOn.promise;
+      }
+      disk.free -= piece.length;
+    }
+  });
+  await wrote.promise;
+  // 60 bytes free, 20 of them to be written by the other one.
+  await assert.rejects(
+    room.during(upload(41), () => Promise.resolve()),
+    new RegExp(`${60 + KEPT_FREE_BYTES} are free, 20 of them reserved`),
+  );
+  await room.during(upload(40), () => Promise.resolve());
+  goOn.resolve();
+  await first;
+  await room.during(upload(40), () => Promise.resolve());
+  await assert.rejects(
+    room.during(upload(41), () => Promise.resolve()),
+    { code: 'resource_exhausted' },
+  );
+});
+
+test('more than was announced never counts as room given back', async () => {
+  const { room } = roomOf(100);
+  await room.during(upload(10, piecesOf(50, 50)), async (pieces) => {
+    for await (const _ of pieces);
+  });
+  await assert.rejects(
+    room.during(upload(101), () => Promise.resolve()),
+    { code: 'resource_exhausted' },
+  );
+});
+
+test('an upload of which nothing comes any more is ended after a minute and gives its room back', async () => {
+  const { room, clock } = roomOf(100);
+  const call = Promise.withResolvers<never>();
+  const arrived = Promise.withResolvers<void>();
+  async function* pieces(): AsyncGenerator<Buffer> {
+    yield Buffer.alloc(10);
+    arrived.resolve();
+    await call.promise;
+  }
+  const stalled = room.during({ ...upload(90, pieces()), abort: call.reject }, async (counted) => {
+    for await (const _ of counted);
+  });
+  await arrived.promise;
+  clock.advance(60_000);
+  await assert.rejects(stalled, { code: 'timeout', field: 'audio', message: /no data came for 60 s/ });
+  assert.equal(clock.pending, 0);
+  await room.during(upload(100), () => Promise.resolve());
+});

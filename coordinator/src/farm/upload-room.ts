@@ -1,0 +1,90 @@
+import type { Clock } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
+import type { ArtifactStore } from '../artifacts/artifact-store.ts';
+import { Mutex } from './mutex.ts';
+
+/** Uploads leave this much free, so that the journal and the chunks of running jobs always find room. */
+export const KEPT_FREE_BYTES = 64 * 1024 * 1024;
+
+/** An upload of which nothing came for this long is given up: others wait for the room that it holds. */
+const STALLED_MILLIS = 60_000;
+
+/** An upload that asks for room. */
+export interface RoomRequest {
+  /** Size that was announced, 1 or more. */
+  readonly bytes: number;
+  /** What it is, as the user names it. */
+  readonly field: string;
+  readonly pieces: AsyncIterable<Buffer>;
+  /** Ends the upload's call, because nothing comes any more. */
+  readonly abort: (reason: FarmError) => void;
+}
+
+/**
+ * Gives uploads room on the disk. What an accepted one may still write counts as used, so that uploads that come at the
+ * same time are not each promised the same bytes.
+ *
+ * Chunks don't ask: agents keep theirs until the disk takes them, whereas a user would have sent gigabytes in vain.
+ */
+export class UploadRoom {
+  readonly #store: Pick<ArtifactStore, 'freeBytes'>;
+  readonly #clock: Clock;
+  /** Bytes that accepted uploads may still write. */
+  #reserved = 0;
+  /** Two must not be promised the same bytes while the disk is asked for them. */
+  readonly #asking = new Mutex();
+
+  constructor(store: Pick<ArtifactStore, 'freeBytes'>, clock: Clock) {
+    this.#store = store;
+    this.#clock = clock;
+  }
+
+  /**
+   * Reserves room for an upload until `receive` is over, however it ends.
+   *
+   * @param receive gets the pieces; asks for the next one when the one before is written
+   * @throws FarmError `resource_exhausted` when there is not enough room; what `receive` throws
+   */
+  async during<T>(request: RoomRequest, receive: (pieces: AsyncIterable<Buffer>) => Promise<T>): Promise<T> {
+    await this.#asking.run(() => this.#reserve(request));
+    const promise = { left: request.bytes };
+    try {
+      return await receive(this.#counted(request, promise));
+    } finally {
+      this.#reserved -= promise.left;
+    }
+  }
+
+  async #reserve({ bytes, field }: RoomRequest): Promise<void> {
+    // Before the disk is asked: what is written meanwhile counts twice then, and not at all otherwise.
+    const others = this.#reserved;
+    const free = await this.#store.freeBytes();
+    if (free < bytes + others + KEPT_FREE_BYTES) {
+      const message =
+        `${field}: ${bytes} bytes have no room in the coordinator's store: ${free} are free, ` +
+        `${others} of them reserved by other uploads and ${KEPT_FREE_BYTES} kept for running jobs`;
+      const hint = 'Free space in its data directory, or try again when the other uploads are over.';
+      throw new FarmError('resource_exhausted', message, { field, hint });
+    }
+    this.#reserved += bytes;
+  }
+
+  async *#counted({ pieces, field, abort }: RoomRequest, promise: { left: number }): AsyncGenerator<Buffer> {
+    const seconds = STALLED_MILLIS / 1000;
+    const stalled = () => abort(new FarmError('timeout', `${field}: no data came for ${seconds} s`, { field }));
+    let timer = this.#clock.setTimeout(stalled, STALLED_MILLIS);
+    try {
+      for await (const piece of pieces) {
+        timer.cancel();
+        yield piece;
+        // Whoever sends more than announced is refused with the first byte too many.
+        const written = Math.min(piece.length, promise.left);
+        promise.left -= written;
+        this.#reserved -= written;
+        timer = this.#clock.setTimeout(stalled, STALLED_MILLIS);
+      }
+    } finally {
+      timer.cancel();
+    }
+  }
+}
