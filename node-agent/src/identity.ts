@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { chmod, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { diskError, isSystemError } from '@clipfarm/shared/disk-error';
 import { writeFileDurable } from '@clipfarm/shared/durable-file';
 import { FarmError } from '@clipfarm/shared/errors';
+import { type ExclusiveLock, lockExclusively } from '@clipfarm/shared/exclusive-lock';
 import { makeOwnDirectory } from '@clipfarm/shared/own-directory';
 
 /** The agent's hold on its state directory. */
@@ -14,9 +14,6 @@ export interface AgentState {
   /** Lets another agent use the directory. The kernel does the same when the process dies, however it dies. */
   release(): void;
 }
-
-/** SQLite's code for a file that another process has locked. */
-const SQLITE_BUSY = 5;
 
 /**
  * Makes the state directory, locks it against other agents and reads the node's identity, which is made on first use.
@@ -30,40 +27,33 @@ export async function openAgentState(stateDir: string): Promise<AgentState> {
   await chmod(stateDir, 0o700).catch((error: unknown) => {
     throw diskError(error, `close the state directory ${stateDir} to other users`);
   });
-  const release = await lockState(stateDir);
+  const lock = await lockState(stateDir);
   try {
-    return { nodeId: await readNodeId(join(stateDir, 'node-id')), release };
+    return { nodeId: await readNodeId(join(stateDir, 'node-id')), release: () => lock.release() };
   } catch (error) {
-    release();
+    lock.release();
     throw error;
   }
 }
 
-/**
- * An exclusive SQLite transaction is a lock that lives exactly as long as the process: the kernel drops it even after
- * SIGKILL, and it is not inherited by children. Nothing is ever written to the file.
- */
-async function lockState(stateDir: string): Promise<() => void> {
+async function lockState(stateDir: string): Promise<ExclusiveLock> {
+  // Only for the message: the lock is what counts.
   const pidPath = join(stateDir, 'agent.pid');
-  const database = new DatabaseSync(join(stateDir, 'lock'), { timeout: 0 });
+  let lock: ExclusiveLock | null;
   try {
-    database.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
+    lock = lockExclusively(join(stateDir, 'lock'));
   } catch (error) {
-    database.close();
-    if (!isBusy(error)) throw diskError(error, `lock the state directory ${stateDir}`);
+    throw diskError(error, `lock the state directory ${stateDir}`);
+  }
+  if (lock === null) {
     const pid = (await readFile(pidPath, 'utf8').catch(() => 'unknown')).trim();
     throw new FarmError('failed_precondition', `--state-dir: ${stateDir} is in use by another agent (process ${pid})`, {
       field: '--state-dir',
       hint: 'Stop that agent, or give this one a directory of its own. One agent serves all slots of a host.',
-      cause: error,
     });
   }
   await writeFileDurable(pidPath, `${process.pid}\n`);
-  return () => database.close();
-}
-
-function isBusy(error: unknown): boolean {
-  return error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY;
+  return lock;
 }
 
 async function readNodeId(path: string): Promise<string> {

@@ -1,18 +1,10 @@
 import { FarmError } from '@clipfarm/shared/errors';
 
 /** SQLite's primary result codes that are told apart; see https://sqlite.org/rescode.html. */
-const SQLITE_BUSY = 5;
-const SQLITE_LOCKED = 6;
 const SQLITE_CORRUPT = 11;
 const SQLITE_FULL = 13;
 const SQLITE_CANTOPEN = 14;
 const SQLITE_NOTADB = 26;
-
-/** True when another connection holds a lock that was needed. */
-export function isLocked(error: unknown): boolean {
-  const code = primaryCode(error);
-  return code === SQLITE_BUSY || code === SQLITE_LOCKED;
-}
 
 /**
  * An error of SQLite as FarmError that says what to do about it.

@@ -4,7 +4,8 @@ import { setImmediate } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import { type Clock, systemClock } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
-import { type ExclusiveLock, lockExclusively } from './directory-lock.ts';
+import type { ExclusiveLock } from '@clipfarm/shared/exclusive-lock';
+import { lockDirectory } from './directory-lock.ts';
 import {
   type AppendMeta,
   checkStreamName,
@@ -79,7 +80,7 @@ export async function openSqliteJournal(options: SqliteJournalOptions): Promise<
   let lock: ExclusiveLock | undefined;
   let database: DatabaseSync | undefined;
   try {
-    lock = lockExclusively(`${path}.lock`, dirname(path));
+    lock = lockDirectory(`${path}.lock`, dirname(path));
     database = new DatabaseSync(path, { timeout: 5000 });
     // FULL makes SQLite sync the log at every commit; less would lose acknowledged events in a power cut.
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864;');

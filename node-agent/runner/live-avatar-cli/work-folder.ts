@@ -1,10 +1,17 @@
-import { mkdtemp, readdir, rm, statfs } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, rename, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
+import { diskError } from '@clipfarm/shared/disk-error';
 import { FarmError } from '@clipfarm/shared/errors';
+import { type ExclusiveLock, lockExclusively } from '@clipfarm/shared/exclusive-lock';
 import { CLIP_FRAMES } from '@clipfarm/shared/model/clip';
 
-/** Folders of this kind of runner; the number is the process that made it. */
-const NAME = /^clipfarm-cli-(\d+)-[A-Za-z0-9]{6}$/;
+/** Folders of this kind of runner. */
+const NAME = /^clipfarm-cli-[0-9a-f]{16}$/;
+
+/** File in a folder whose lock its runner holds for as long as it uses the folder. */
+const LOCK = '.lock';
 
 /** Bytes per pixel of upstream's video: x264 at quality 10 takes about a tenth of one for a talking head. */
 const USUAL_BYTES_PER_PIXEL = 0.25;
@@ -27,7 +34,7 @@ export interface WorkFolder extends AsyncDisposable {
 
 /**
  * Makes a folder that only this user may enter, below `root`, with room for a model call. Folders that dead runners left
- * are removed first.
+ * are removed first; those of runners in other containers that share `root` stay.
  *
  * @throws FarmError `resource_exhausted` when there is too little room.
  */
@@ -44,25 +51,58 @@ export async function makeWorkFolder(
     const message = `${root} has ${bavail * bsize} bytes free; upstream's video of ${clips} clips may take ${neededBytes}`;
     throw new FarmError('resource_exhausted', message, { field: '--work-dir' });
   }
-  const path = await mkdtemp(join(root, `clipfarm-cli-${process.pid}-`));
+  const { path, lock } = await makeLocked(root);
   const limitBytes = Math.ceil(pixels * MOST_BYTES_PER_PIXEL) + SMALL_FILES_BYTES;
-  return { path, limitBytes, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+  return {
+    ...{ path, limitBytes },
+    [Symbol.asyncDispose]: async () => {
+      await remove(root, path);
+      lock.release();
+    },
+  };
+}
+
+/** A new folder and the lock on it. */
+async function makeLocked(root: string): Promise<{ readonly path: string; readonly lock: ExclusiveLock }> {
+  for (;;) {
+    const path = newPath(root);
+    await mkdir(path, { mode: 0o700 });
+    // Until it is locked, another runner may take it for a leftover, which loses its path before anything else.
+    try {
+      const lock = lockExclusively(join(path, LOCK));
+      if (lock !== null && existsSync(path)) return { path, lock };
+      lock?.release();
+    } catch (error) {
+      if (existsSync(path)) throw diskError(error, `lock the work folder ${path}`);
+    }
+  }
 }
 
 async function removeLeftovers(root: string): Promise<void> {
   for (const name of await readdir(root)) {
-    const owner = Number(NAME.exec(name)?.[1] ?? Number.NaN);
-    if (!Number.isInteger(owner) || isAlive(owner)) continue;
-    // Another user's folder can't be removed, and does no harm here.
-    await rm(join(root, name), { recursive: true, force: true }).catch(() => {});
+    if (!NAME.test(name)) continue;
+    const path = join(root, name);
+    let lock: ExclusiveLock | null;
+    try {
+      lock = lockExclusively(join(path, LOCK));
+    } catch {
+      // Another user's, which can't be removed and does no harm here; or one that is being removed just now.
+      continue;
+    }
+    if (lock === null) continue;
+    await remove(root, path);
+    lock.release();
   }
 }
 
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM';
-  }
+/** Removes a folder whose lock is held, its path first. What can't be removed is left to the next call. */
+async function remove(root: string, path: string): Promise<void> {
+  const doomed = newPath(root);
+  await rename(path, doomed)
+    .then(() => rm(doomed, { recursive: true, force: true, maxRetries: 3 }))
+    .catch(() => {});
+}
+
+function newPath(root: string): string {
+  return join(root, `clipfarm-cli-${randomBytes(8).toString('hex')}`);
 }
