@@ -9,7 +9,6 @@ cd "$(dirname "$0")/.."
 
 tool=.clipfarm/tools/nats-server
 newer_release=trixie
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 fail() {
   printf 'error: no NATS server 2.10 or newer: %s\n' "$1" >&2
@@ -33,54 +32,15 @@ fi
 usable nats-server && exit
 usable "$tool" && exit
 
-command -v apt-get >/dev/null 2>&1 && command -v dpkg-deb >/dev/null 2>&1 ||
-  fail 'this system has no apt-get to get one with' "$by_hand"
-
 mkdir -p "$(dirname "$tool")"
 # In the checkout, so that the finished program can be moved to its place in one step.
 work=$(mktemp -d "$(pwd)/.clipfarm/tools/setup.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/unpacked"
+. deploy/debian-package.sh
+need_apt
+if new_enough "$(candidate nats-server)"; then unpack_own nats-server; else unpack_from "$newer_release" nats-server; fi
 
-# Runs apt-get, as any user, with settings that keep it out of the system's own state. The first argument is a list of sources;
-# without one, the system's own sources and lists are read.
-private_apt() {
-  list=$1
-  shift
-  if [ -n "$list" ]; then
-    set -- -o "Dir::Etc::sourcelist=$list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$work/lists" \
-      -o Acquire::Languages=none -o Acquire::PDiffs=false -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false \
-      -o APT::Get::List-Cleanup=false "$@"
-  fi
-  (cd "$work" && apt-get -q -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root "$@") >>"$work/log" 2>&1
-}
-
-# The mirror of the running Debian release, as the system's sources name it; that does not need their lists.
-mirror() {
-  release=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
-  apt-get -o "Dir::State::lists=$work/lists" update --print-uris |
-    sed -n "s#^'\(.*\)/dists/\($release\|stable\|oldstable\|testing\)/InRelease' .*#\1#p" | sed -n 1p
-}
-
-say_log() { tail -n 15 "$work/log" >&2; }
-
-if new_enough "$(apt-cache policy nats-server 2>/dev/null | sed -n 's/^ *Candidate: //p')"; then
-  private_apt '' download nats-server || { say_log; fail 'downloading the package failed; see above' "$by_hand"; }
-else
-  [ "$(. /etc/os-release && printf '%s' "${ID:-}")" = debian ] ||
-    fail "this system's packages have none" "$by_hand"
-  site=$(mirror)
-  [ -n "$site" ] || fail "apt's sources name no Debian mirror" "$by_hand"
-  printf 'setup: getting NATS server from Debian %s\n' "$newer_release" >&2
-  signed=
-  [ -f "$keyring" ] && signed=" signed-by=$keyring"
-  printf 'deb [arch=%s%s] %s %s main\n' "$(dpkg --print-architecture)" "$signed" "$site" "$newer_release" >"$work/sources.list"
-  { private_apt "$work/sources.list" update && private_apt "$work/sources.list" download nats-server; } ||
-    { say_log; fail "getting it from Debian $newer_release failed; see above" "$by_hand"; }
-fi
-
-dpkg-deb -x "$work"/nats-server_*.deb "$work/unpacked"
 found=$(find "$work/unpacked" -type f -name nats-server -perm -u+x | sed -n 1p)
 if [ -z "$found" ] || ! usable "$found"; then
   fail 'the one from the package does not run on this system, or is older' "$by_hand"

@@ -15,8 +15,10 @@ export interface NatsClusterOptions {
   readonly dir: string;
   /** More lines of server configuration. */
   readonly config?: string;
-  /** @default always: an acknowledged write survives a power cut. */
-  readonly syncInterval?: string;
+  /** Null for a server that has no such setting. @default always: an acknowledged write survives a power cut. */
+  readonly syncInterval?: string | null;
+  /** Server program. @default one from 2.10 on */
+  readonly binary?: string;
   /** Where each server runs. @default all on this machine */
   readonly hosts?: readonly Host[];
   /** Whether servers tell clients of each other; not, where clients have to go through proxies. @default true */
@@ -113,7 +115,7 @@ interface Members {
 
 /** Starts one NATS server, or three that form a cluster, with JetStream on free ports of this machine. */
 export async function startNatsCluster(options: NatsClusterOptions): Promise<NatsCluster> {
-  const binary = natsServerBinary();
+  const binary = options.binary ?? natsServerBinary();
   const ports = await freePorts(options.size * 3);
   const routes = ports.slice(0, options.size);
   const hosts = routes.map((_, index) => options.hosts?.[index] ?? thisMachine);
@@ -252,8 +254,8 @@ function configText(options: NatsClusterOptions, name: string, address: string, 
     `server_name: ${name}`,
     `listen: "${address}:${ports.client}"`,
     `http: "${address}:${ports.monitor}"`,
-    `jetstream { store_dir: ${JSON.stringify(join(options.dir, name))}, max_file_store: 4GB, max_memory_store: 256MB,`,
-    `  sync_interval: ${options.syncInterval ?? 'always'} }`,
+    `jetstream { store_dir: ${JSON.stringify(join(options.dir, name))}, max_file_store: 4GB, max_memory_store: 256MB`,
+    options.syncInterval === null ? '}' : `sync_interval: ${options.syncInterval ?? 'always'} }`,
     options.config ?? '',
   ];
   if (ports.peers.length > 1) {

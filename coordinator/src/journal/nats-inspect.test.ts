@@ -9,7 +9,8 @@ test('versions that can lose acknowledged writes whatever their settings are ref
   for (const level of levels(['2.10.0', '2.10.19', '2.10.23', '2.10.27', '2.11.0-RC.1', '2.15.1', '3.0.0'])) {
     assert.equal(level, 'ok');
   }
-  assert.match(inspectVersion('2.9.10').detail, /2\.9\.10; it has no setting that keeps acknowledged writes/);
+  assert.match(inspectVersion('2.9.10').detail, /2\.9\.10; it can't number the leaders' terms, nor keep acknowledged/);
+  assert.deepEqual([inspectVersion('2.9.10').hopeless, inspectVersion('2.10.20').hopeless], [true, undefined]);
 });
 
 test('servers that do not answer while they start or elect are told apart from servers without JetStream', async () => {

@@ -11,6 +11,8 @@ export interface NatsFinding {
   readonly fix?: string;
   /** An error that goes away by itself: servers start or elect. */
   readonly temporary?: true;
+  /** An error with which nothing works, whatever an operator is ready to risk. */
+  readonly hopeless?: true;
 }
 
 /** What an inspection may look at beside the connection. */
@@ -44,8 +46,9 @@ export function inspectVersion(version: string): NatsFinding {
     return {
       check,
       level: 'error',
-      detail: `${version}; it has no setting that keeps acknowledged writes through a power cut`,
-      fix: 'Run nats-server 2.10.23 or newer.',
+      detail: `${version}; it can't number the leaders' terms, nor keep acknowledged writes through a power cut`,
+      fix: 'Run nats-server 2.10.23 or newer; Debian 12 has 2.9, Debian 13 a newer one.',
+      hopeless: true,
     };
   }
   if (major === 2 && minor === 10 && patch >= 20 && patch <= 22) {

@@ -156,8 +156,8 @@ async function lastTerm(jsm: JetStreamManager, names: JetStreamNames): Promise<n
 async function checkInstallation({ connection }: NatsLink, options: JetStreamJournalOptions): Promise<void> {
   const { log, allowUnsafe = false, monitors } = options;
   const findings = await inspectNats(connection, monitors === undefined ? {} : { monitors });
-  const errors = findings.filter(({ level }) => level === 'error');
-  if (errors.length > 0 && !allowUnsafe) {
+  const errors = findings.filter(({ level, hopeless }) => level === 'error' && (hopeless || !allowUnsafe));
+  if (errors.length > 0) {
     const fixes = errors.flatMap(({ fix }) => fix ?? []);
     const code = errors.every(({ temporary }) => temporary) ? 'unavailable' : 'failed_precondition';
     throw new FarmError(code, errors.map(({ check, detail }) => `${check}: ${detail}`).join('; '), {
