@@ -13,7 +13,9 @@ import { clientChannel } from '@clipfarm/shared/rpc/credentials';
 import { pipeFileToCall } from '@clipfarm/shared/rpc/stream';
 import { type Host, thisMachine } from './host.ts';
 import type { Network } from './network.ts';
+import { alive, descendants } from './os.ts';
 import { OwnDirectory } from './owner.ts';
+import { freePorts } from './ports.ts';
 import { TestProcess } from './process.ts';
 import { sweep } from './small-disk.ts';
 
@@ -106,7 +108,7 @@ export class Farm implements AsyncDisposable {
     const host = known?.host ?? (await network?.host(name, 'coordinator')) ?? thisMachine;
     const ready = join(this.dir, `${name}-ready.json`);
     rmSync(ready, { force: true });
-    const listen = known?.address ?? `${host.address}:${(await network?.freePort(host)) ?? 0}`;
+    const listen = known?.address ?? `${host.address}:${(await network?.freePort(host)) ?? (await freePorts(1))[0]}`;
     const args = ['--listen', listen, '--admin', `${host.address}:0`, '--ready-file', ready, ...this.#accessArgs];
     const data = ['--data-dir', join(this.dir, name), '--log-level', 'debug', ...(await this.#argsOf(host, listen))];
     const main = join(root, 'coordinator/src/main.ts');
@@ -150,19 +152,17 @@ export class Farm implements AsyncDisposable {
   }
 
   /** Waits until a coordinator leads, asks that one from now on, and returns its index. */
-  async findLeader(seconds = 30): Promise<number> {
+  async findLeader(seconds = 60): Promise<number> {
     await until(
       async () => {
-        for (const [index, { client }] of this.coordinators.entries()) {
-          const leads = await callUnary(client, client.listNodes, {}, { timeoutMs: 1000 }).then(
-            () => true,
-            () => false,
-          );
-          if (!leads) continue;
-          this.#current = index;
-          return true;
-        }
-        return false;
+        // All at once: one that is frozen answers never.
+        const asked = this.coordinators.map(async ({ client }, index) => {
+          await callUnary(client, client.listNodes, {}, { timeoutMs: 5000 });
+          return index;
+        });
+        const leader = await Promise.any(asked).catch(() => null);
+        this.#current = leader ?? this.#current;
+        return leader !== null;
       },
       'a coordinator leads',
       seconds,
@@ -210,9 +210,10 @@ export class Farm implements AsyncDisposable {
   /** Waits until that many nodes are online. */
   async waitForNodes(count: number): Promise<Node[]> {
     let nodes: Node[] = [];
-    await this.findLeader();
     await until(async () => {
-      nodes = await this.nodes();
+      await this.findLeader();
+      // The lead may have changed since.
+      nodes = await this.nodes().catch(() => []);
       return nodes.filter((node) => node.state === 'NODE_STATE_ONLINE').length >= count;
     }, `${count} nodes are online`);
     return nodes;
@@ -258,7 +259,7 @@ export class Farm implements AsyncDisposable {
   }
 
   /** Waits until the job is over, through restarts of the coordinator. */
-  async finished(jobId: string, seconds = 120): Promise<Job> {
+  async finished(jobId: string, seconds = 300): Promise<Job> {
     let job: Job | null = null;
     await until(
       async () => {
@@ -273,21 +274,22 @@ export class Farm implements AsyncDisposable {
   }
 
   /** Waits until the job has that many committed clips. */
-  async committed(jobId: string, clips: number, seconds = 60): Promise<Job> {
-    let job = await this.job(jobId);
+  async committed(jobId: string, clips: number, seconds = 120): Promise<Job> {
+    let job: Job | null = null;
     await until(
       async () => {
         job = await this.job(jobId).catch(() => job);
-        return job.clipsCommitted >= clips;
+        return job !== null && job.clipsCommitted >= clips;
       },
-      () => `${clips} clips are committed; there are ${job.clipsCommitted}`,
+      () => `${clips} clips are committed; there are ${job?.clipsCommitted}`,
       seconds,
     );
+    assert.ok(job);
     return job;
   }
 
   /** Waits for completion and downloads the video. */
-  async video(jobId: string, seconds = 120): Promise<{ readonly job: Job; readonly path: string }> {
+  async video(jobId: string, seconds = 300): Promise<{ readonly job: Job; readonly path: string }> {
     const job = await this.finished(jobId, seconds);
     assert.equal(job.state, 'JOB_STATE_COMPLETED', `${job.stateReason}\n${JSON.stringify(job.failures)}`);
     const pieces: Buffer[] = [];
@@ -302,8 +304,11 @@ export class Farm implements AsyncDisposable {
   /** Ends every process. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { client } of this.coordinators) client.close();
+    const runners = [...this.agents.values()].flatMap(({ child }) => descendants(child.pid));
     await Promise.all([...this.agents.values()].map((agent) => agent.kill()));
     await Promise.all(this.coordinators.map(({ process: child }) => child.stop()));
+    // They write into the directory as long as they live.
+    await until(() => alive(runners).length === 0, 'no runner outlives its agent');
     this.#dir[Symbol.dispose]();
   }
 }
@@ -316,7 +321,7 @@ function portOf(address: string): number {
 export async function until(
   condition: () => boolean | Promise<boolean>,
   what: string | (() => string),
-  seconds = 30,
+  seconds = 60,
 ): Promise<void> {
   const deadline = Date.now() + seconds * 1000;
   while (!(await condition())) {

@@ -79,7 +79,7 @@ export function identifyFrames(stamps: readonly (ReadStamp | null)[], expected: 
 }
 
 /** Downloads a job's video and proves every frame. @returns clips of which superfluous chunks came */
-export async function prove(farm: Farm, jobId: string, seconds = 120): Promise<number> {
+export async function prove(farm: Farm, jobId: string, seconds = 300): Promise<number> {
   const { job, path } = await farm.video(jobId, seconds);
   const { width, height, frames } = job.plan ?? assert.fail('no plan');
   identifyFrames(await stampsOf(path, width, height), { jobId, frames, baseSeed: job.spec?.settings?.baseSeed ?? -1 });

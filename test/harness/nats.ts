@@ -55,13 +55,16 @@ export interface NatsCluster extends AsyncDisposable {
 }
 
 /** A server that has not started JetStream after this long never will. */
-const READY_MILLIS = 20_000;
+const READY_MILLIS = 60_000;
 
 /**
  * A server that rejoins its cluster is well once the cluster has a leader that it hears from, and it has caught up. An
  * election takes four to nine seconds, on a busy machine several are needed, and each of its writes waits for the disk.
  */
 const REJOIN_MILLIS = 90_000;
+
+/** A server that has not answered after this long is asked again. */
+const ANSWER_MILLIS = 5000;
 
 /** A cluster that has formed by itself has done so after this long. */
 const FORMED_MILLIS = 3000;
@@ -207,11 +210,15 @@ class Server implements NatsServer {
     return readFileSync(this.#logPath, 'utf8').split('\n').slice(-15).join('\n');
   }
 
-  /** JetStream's own cluster as this server sees it. */
+  /** JetStream's own cluster as this server sees it, if it says. */
   async members(): Promise<Members | undefined> {
-    const signal = AbortSignal.timeout(1000);
-    const answer = await fetch(`${this.monitor}/jsz`, { signal }).catch(() => undefined);
-    return ((await answer?.json()) as { readonly meta_cluster?: Members } | undefined)?.meta_cluster;
+    try {
+      const answer = await fetch(`${this.monitor}/jsz`, { signal: AbortSignal.timeout(ANSWER_MILLIS) });
+      return ((await answer.json()) as { readonly meta_cluster?: Members }).meta_cluster;
+    } catch {
+      // It does not listen yet, or was interrupted in the middle of its answer.
+      return undefined;
+    }
   }
 
   async kill(): Promise<void> {
@@ -241,7 +248,7 @@ class Server implements NatsServer {
   /** What keeps the server, or the cluster as it sees it, from taking JetStream requests; null when nothing does. */
   async problem(query = ''): Promise<string | null> {
     try {
-      const answer = await fetch(`${this.monitor}/healthz${query}`, { signal: AbortSignal.timeout(1000) });
+      const answer = await fetch(`${this.monitor}/healthz${query}`, { signal: AbortSignal.timeout(ANSWER_MILLIS) });
       return answer.ok ? null : await answer.text();
     } catch (error) {
       return `no answer from its monitoring: ${String(error)}`;

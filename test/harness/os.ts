@@ -25,9 +25,16 @@ function processes(): Proc[] {
 /** Processes below `pid` (and itself, if asked), as long as they live. */
 export function descendants(pid: number | undefined, inclusive = false): number[] {
   const all = processes();
-  const own = all.filter((p) => p.pid === pid).map((p) => p.pid);
-  const below = all.filter((p) => p.parent === pid).flatMap((p) => [p.pid, ...descendants(p.pid)]);
-  return inclusive ? [...own, ...below] : below;
+  const below = (parent: number | undefined): number[] =>
+    all.filter((p) => p.parent === parent).flatMap((p) => [p.pid, ...below(p.pid)]);
+  const own = inclusive ? all.filter((p) => p.pid === pid).map((p) => p.pid) : [];
+  return [...own, ...below(pid)];
+}
+
+/** Which of these processes still run. */
+export function alive(pids: readonly number[]): number[] {
+  const all = new Set(processes().map(({ pid }) => pid));
+  return pids.filter((pid) => all.has(pid));
 }
 
 /** Kills one runner of an agent without warning. @returns whether there was one */

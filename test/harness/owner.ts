@@ -67,7 +67,13 @@ export function staleDirs(): string[] {
 
 /** Removes temporary directories of processes that are gone. Mounts in them have to be gone before. */
 export function sweepDirs(): void {
-  for (const dir of staleDirs()) removeDir(dir);
+  for (const dir of staleDirs()) {
+    try {
+      removeDir(dir);
+    } catch {
+      // Another run removes it at the same time, or somebody still writes there: the next one finds what is left.
+    }
+  }
 }
 
 const cleanups = new Set<() => void>();

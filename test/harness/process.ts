@@ -1,8 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createWriteStream, readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { type Host, thisMachine, tiedToThisProcess } from './host.ts';
 import { atEnd } from './owner.ts';
+
+/** One that was asked to end and has not after this long never will. */
+const STOP_MILLIS = 60_000;
 
 /** A child process under test, in its own process group, its output in a file. */
 export class TestProcess {
@@ -21,17 +24,14 @@ export class TestProcess {
   /** Starts a program of the product on the Node that runs the tests. */
   static start(main: string, args: readonly string[], logPath: string, host: Host = thisMachine): TestProcess {
     const [file = '', ...argv] = host.command(tiedToThisProcess([process.execPath, main, ...args]));
-    const child = spawn(file, argv, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
-    const log = createWriteStream(logPath, { flags: 'a' });
-    child.stdout.pipe(log, { end: false });
-    child.stderr.pipe(log, { end: false });
+    // It writes into the file itself: what it has said is there at once, also when it is killed then.
+    const log = openSync(logPath, 'a');
+    const child = spawn(file, argv, { detached: true, stdio: ['ignore', log, log] });
+    closeSync(log);
     const running = new TestProcess(child, logPath);
     // Whatever happens to a test run, nothing it started survives it.
     const takeBack = atEnd(() => running.signal('SIGKILL', true));
-    running.exited.then(() => {
-      takeBack();
-      log.end();
-    });
+    running.exited.then(takeBack);
     return running;
   }
 
@@ -46,11 +46,11 @@ export class TestProcess {
     if (this.running && pid !== undefined) process.kill(whole ? -pid : pid, signal);
   }
 
-  /** Ends it kindly, after five seconds by force, and waits. @returns its exit code */
+  /** Ends it kindly, after a minute by force, and waits. @returns its exit code, null if by force */
   async stop(): Promise<number | null> {
     this.expected = true;
     this.signal('SIGTERM');
-    const timer = setTimeout(() => this.signal('SIGKILL'), 5000);
+    const timer = setTimeout(() => this.signal('SIGKILL'), STOP_MILLIS);
     const { code } = await this.exited;
     clearTimeout(timer);
     return code;

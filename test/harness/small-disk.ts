@@ -62,12 +62,21 @@ function unmount(path: string): void {
   execFileSync('umount', ['-l', path], { stdio: 'ignore' });
 }
 
+/** Another run may unmount it at the same time. */
+function unmountStale(path: string): void {
+  try {
+    unmount(path);
+  } catch (error) {
+    if (readFileSync('/proc/self/mounts', 'utf8').includes(` ${path} `)) throw error;
+  }
+}
+
 /** Removes directories, and file systems mounted in them, of processes that are gone. */
 export function sweep(): void {
   const stale = staleDirs();
   const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n');
   for (const path of mounts.map((line) => line.split(' ')[1] ?? '')) {
-    if (stale.some((dir) => path.startsWith(`${dir}/`))) unmount(path);
+    if (stale.some((dir) => path.startsWith(`${dir}/`))) unmountStale(path);
   }
   sweepDirs();
 }

@@ -20,7 +20,8 @@ class Lane {
   /** Resolves once nothing holds up what came at `arrivedAt`. */
   async passed(arrivedAt: number): Promise<void> {
     const left = arrivedAt + this.delayMillis - performance.now();
-    if (left > 0) await sleep(left);
+    // Timers count whole milliseconds, and leave out what is less.
+    if (left > 0) await sleep(Math.ceil(left) + 1);
     while (this.#shut) await this.#shut.promise;
   }
 }

@@ -1,41 +1,43 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { FarmError } from '@clipfarm/shared/errors';
 import { JournalConflict } from '../../coordinator/src/journal/journal.ts';
 import { readAll } from '../../coordinator/src/journal/journal-contract.ts';
-import { events, meta, type Nats, natsFor, numbersOf, type Opened, upTo } from './nats-fixture.ts';
+import { until } from '../harness/farm.ts';
+import type { NatsServer } from '../harness/nats.ts';
+import { events, insist, meta, type Nats, natsFor, numbersOf, type Opened, patiently, upTo } from './nats-fixture.ts';
 
-/** The server that leads the stream of events, by its index. */
-async function streamLeader({ connection }: Opened): Promise<number> {
-  const { cluster } = await (await connection.jetstreamManager()).streams.info('CLIPFARM_EVENTS');
-  return Number(cluster?.leader?.slice(1)) - 1;
+/** The server that leads the stream of events. While one is elected there is none. */
+async function streamLeader(nats: Nats, { connection }: Opened): Promise<NatsServer> {
+  const jsm = await connection.jetstreamManager({ checkAPI: false });
+  let leader: NatsServer | undefined;
+  await until(async () => {
+    const info = await jsm.streams.info('CLIPFARM_EVENTS').catch(() => null);
+    leader = nats.servers[Number(info?.cluster?.leader?.slice(1)) - 1];
+    return leader !== undefined;
+  }, 'the stream has a leader');
+  return leader ?? assert.fail();
 }
 
 /** Appends as a coordinator does: what is unavailable is tried again, after reading what was stored. */
-async function write({ journal }: Opened, stream: string, goOn: () => boolean) {
+async function write({ journal }: Opened, stream: string, goOn: () => boolean, reached: (position: number) => void) {
   let position = 0;
-  let interruptions = 0;
   while (goOn()) {
     try {
       position = await journal.append(stream, position, events(position + 1), meta);
     } catch (error) {
-      interruptions++;
       if (error instanceof JournalConflict) position = error.actualPosition;
       else assert.equal(FarmError.from(error).code, 'unavailable');
     }
+    reached(position);
   }
-  return { stream, position, interruptions };
 }
 
 async function killLeader(nats: Nats, opened: Opened, how: 'kill' | 'stop'): Promise<void> {
-  const server = nats.servers[await streamLeader(opened)];
-  assert.ok(server);
+  const server = await streamLeader(nats, opened);
   await server[how]();
   // Appends go on with two of three before the third is back.
-  await opened.journal.append(`after-${how}`, 0, events(1), meta).catch(async (error) => {
-    assert.equal(FarmError.from(error).code, 'unavailable');
-  });
+  await insist(opened.journal, `after-${how}`, 0, events(1));
   await server.start();
 }
 
@@ -47,16 +49,33 @@ test('a cluster that loses its leader, by a crash or kindly, keeps every event a
     for (const event of stored) watched.set(event.stream, [...(watched.get(event.stream) ?? []), event.position]);
   });
   let going = true;
-  const writers = ['a', 'b', 'c'].map((stream) => write(opened, stream, () => going));
-  await sleep(300);
-  await killLeader(nats, opened, 'kill');
-  await killLeader(nats, opened, 'stop');
-  await sleep(300);
+  const positions = new Map(['a', 'b', 'c'].map((stream) => [stream, 0]));
+  const writers = [...positions.keys()].map((stream) =>
+    write(
+      opened,
+      stream,
+      () => going,
+      (position) => positions.set(stream, position),
+    ),
+  );
+  /** Waits until every writer got on by some events. */
+  const getOn = async () => {
+    const before = new Map(positions);
+    await until(
+      () => [...positions].every(([stream, position]) => position >= (before.get(stream) ?? 0) + 5),
+      'events are appended',
+    );
+  };
+  for (const how of ['kill', 'stop'] as const) {
+    await getOn();
+    await killLeader(nats, opened, how);
+  }
+  await getOn();
   going = false;
-  for (const { stream, position } of await Promise.all(writers)) {
-    assert.deepEqual(numbersOf(await readAll(opened.journal, stream)), upTo(position), stream);
-    assert.ok(position > 10);
-    while ((watched.get(stream)?.length ?? 0) < position) await sleep(20);
+  await Promise.all(writers);
+  for (const [stream, position] of positions) {
+    assert.deepEqual(numbersOf(await patiently(() => readAll(opened.journal, stream))), upTo(position), stream);
+    await until(() => (watched.get(stream)?.length ?? 0) >= position, `${stream} is watched to its end`);
     assert.deepEqual(watched.get(stream), upTo(position), `${stream} as watched`);
   }
 });

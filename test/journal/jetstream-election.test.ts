@@ -8,7 +8,8 @@ import { JournalConflict } from '../../coordinator/src/journal/journal.ts';
 import { FreezableClock } from './freezable-clock.ts';
 import { events, meta, natsFor } from './nats-fixture.ts';
 
-const leaseMillis = 1500;
+/** Short, where a test waits until it runs out; long enough for a busy machine to renew it. */
+const leaseMillis = 2500;
 
 function campaign(election: Election, id: string): Promise<Leadership> {
   return election.campaign({ id, address: `${id}:7400` }, new AbortController().signal);
@@ -16,13 +17,13 @@ function campaign(election: Election, id: string): Promise<Leadership> {
 
 const aborted = (signal: AbortSignal) => (signal.aborted ? Promise.resolve() : once(signal, 'abort'));
 
-/** Resolves when the election knows a leader that fits. */
-function known(election: Election, fits: (leader: Leader | null) => boolean): Promise<void> {
+/** Resolves with the leader when the election knows one that fits. */
+function known(election: Election, fits: (leader: Leader) => boolean): Promise<Leader> {
   return new Promise((resolve) => {
     const check = (leader: Leader | null) => {
-      if (!fits(leader)) return;
+      if (!leader || !fits(leader)) return;
       stop();
-      resolve();
+      resolve(leader);
     };
     const stop = election.onChange(check);
     check(election.current());
@@ -34,14 +35,14 @@ test('other coordinators know the leader, and one of them leads at once when it 
   const lease = { leaseMillis: 60_000 };
   const [one, two, three] = [await nats.open(lease), await nats.open(lease), await nats.open(lease)];
   const first = await campaign(one.election, 'one');
-  await known(two.election, (leader) => leader?.id === 'one' && leader.address === 'one:7400');
+  await known(two.election, (leader) => leader.id === 'one' && leader.address === 'one:7400');
   const others = [campaign(two.election, 'two'), campaign(three.election, 'three')];
-  await known(three.election, (leader) => leader?.term === first.term);
+  await known(three.election, (leader) => leader.term === first.term);
   // The lease would last for a minute: only being told can be the reason for what follows.
   await first.release();
   const second = await Promise.race(others);
   assert.ok(second.term > first.term);
-  for (const { election } of [one, two, three]) await known(election, (leader) => leader?.term === second.term);
+  for (const { election } of [one, two, three]) await known(election, (leader) => leader.term === second.term);
   await second.release();
   const terms = (await Promise.all(others)).map(({ term }) => term);
   assert.equal(new Set(terms).size, 2);
@@ -55,8 +56,9 @@ test('when the leader is killed, another one leads with a higher term', async (t
   const options = JSON.stringify({ servers: nats.urls, leaseMillis });
   const child = spawn(process.execPath, [script, options], { stdio: ['ignore', 'pipe', 'inherit'] });
   t.after(() => child.kill('SIGKILL'));
+  const childLeads = known(election, (leader) => leader.id === 'child');
   const [line] = await once(child.stdout, 'data');
-  await known(election, (leader) => leader?.id === 'child' && leader.term === Number(line));
+  assert.equal((await childLeads).term, Number(line));
   const second = campaign(election, 'second');
   child.kill('SIGKILL');
   assert.ok((await second).term > Number(line));
@@ -79,7 +81,7 @@ test('a leader that is stopped for longer than its lease is told so, and its app
   await aborted(first.lost);
   assert.match(String(first.lost.reason), /the lead of term \d+ is lost/);
   await first.release();
-  await known(stopped.election, (leader) => leader?.term === second.term);
+  await known(stopped.election, (leader) => leader.term === second.term);
   assert.equal(second.lost.aborted, false);
 });
 
@@ -93,7 +95,7 @@ test('a leader that keeps renewing leads beyond the lifetime of its lease', asyn
     elected = true;
     return leadership;
   });
-  await new Promise((resolve) => setTimeout(resolve, 1.5 * long.leaseMillis));
+  await new Promise((resolve) => setTimeout(resolve, 1.2 * long.leaseMillis));
   assert.deepEqual([first.lost.aborted, elected], [false, false]);
   await first.release();
   assert.ok((await second).term > first.term);
@@ -130,7 +132,9 @@ test('terms go on rising when the bucket of the lease was deleted, and a coordin
 
 test('what the last leader wrote is seen by the next one as soon as it leads', async (t) => {
   const nats = await natsFor(t, { size: 3 });
-  const [one, two] = [await nats.open(), await nats.open()];
+  // Only what is given back changes hands.
+  const lease = { leaseMillis: 60_000 };
+  const [one, two] = [await nats.open(lease), await nats.open(lease)];
   for (let round = 0; round < 5; round++) {
     const [writer, reader] = round % 2 === 0 ? [one, two] : [two, one];
     const leadership = await campaign(writer.election, 'writer');

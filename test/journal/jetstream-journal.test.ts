@@ -3,7 +3,8 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Journal, JournalConflict, type StoredEvent } from '../../coordinator/src/journal/journal.ts';
 import { readAll } from '../../coordinator/src/journal/journal-contract.ts';
-import { events, meta, natsFor, numbersOf, upTo } from './nats-fixture.ts';
+import { until } from '../harness/farm.ts';
+import { events, insist, meta, natsFor, numbersOf, patiently, upTo } from './nats-fixture.ts';
 
 async function twoCoordinators(t: TestContext) {
   const nats = await natsFor(t);
@@ -51,7 +52,7 @@ test('a snapshot of a journal that was lost is not taken for one of its successo
   const manager = await before.connection.jetstreamManager();
   await manager.streams.delete('CLIPFARM_EVENTS');
   await before.close();
-  const { journal } = await nats.open({ timeoutMillis: 500 });
+  const { journal } = await nats.open({ timeoutMillis: 3000 });
   assert.equal(await journal.loadSnapshot('farm'), null);
   await journal.append('farm', 0, events(4), meta);
   await journal.saveSnapshot('farm', 1, 'of the new one');
@@ -120,7 +121,7 @@ test('while NATS is down calls fail with unavailable and leave no trace; afterwa
     heard.push(...numbersOf(stored));
     if (heard.at(-1) === 3) ended.resolve();
   });
-  await journal.append('s', 0, events(1), meta);
+  await insist(journal, 's', 0, events(1));
   await server.kill();
   await assert.rejects(journal.append('s', 1, events(99), meta), { code: 'unavailable', hint: /NATS servers run/ });
   await assert.rejects(journal.append('s', 1, events(99), meta), { code: 'unavailable', message: /no connection/ });
@@ -128,19 +129,18 @@ test('while NATS is down calls fail with unavailable and leave no trace; afterwa
   await assert.rejects(readAll(journal, 's'), { code: 'unavailable' });
   await assert.rejects(journal.loadSnapshot('s'), { code: 'unavailable' });
   await server.start();
-  const patient = await nats.open();
+  const patient = await nats.open({ timeoutMillis: 60_000 });
   assert.equal(await patient.journal.append('s', 1, events(2), meta), 2);
-  while ((await journal.append('s', 2, events(3), meta).catch((error) => error.code)) === 'unavailable')
-    await sleep(50);
+  await insist(journal, 's', 2, events(3));
   await ended.promise;
   assert.deepEqual(heard, [1, 2, 3]);
-  assert.deepEqual(numbersOf(await readAll(journal, 's')), [1, 2, 3]);
+  assert.deepEqual(numbersOf(await readAll(patient.journal, 's')), [1, 2, 3]);
 });
 
 test('an append whose answer is late is stored once and succeeds', async (t) => {
   const nats = await natsFor(t);
   const [server] = nats.servers;
-  const { journal } = await nats.open({ timeoutMillis: 15_000 });
+  const { journal } = await nats.open({ timeoutMillis: 60_000 });
   await journal.append('s', 0, events(1), meta);
   server?.pause();
   const appending = journal.append('s', 1, events(2), meta);
@@ -156,36 +156,46 @@ test('an append that was given up and stored all the same makes the next one con
   const nats = await natsFor(t);
   const [server] = nats.servers;
   const { journal } = await nats.open({ timeoutMillis: 600 });
-  await journal.append('s', 0, events(1), meta);
+  await insist(journal, 's', 0, events(1));
   server?.pause();
   await assert.rejects(journal.append('s', 1, events(2), meta), { code: 'unavailable', message: /no answer in time/ });
   server?.resume();
-  await assert.rejects(journal.append('s', 1, events(99), meta), JournalConflict);
-  assert.deepEqual(numbersOf(await readAll(journal, 's')), [1, 2]);
+  await assert.rejects(
+    patiently(() => journal.append('s', 1, events(99), meta)),
+    JournalConflict,
+  );
+  assert.deepEqual(numbersOf(await patiently(() => readAll(journal, 's'))), [1, 2]);
 });
 
 test('a server that is killed under load and started again has everything that was acknowledged', async (t) => {
   const nats = await natsFor(t);
   const [server] = nats.servers;
   assert.ok(server);
-  const { journal } = await nats.open({ timeoutMillis: 10_000 });
+  const { journal } = await nats.open({ timeoutMillis: 60_000 });
+  const positions = new Map(['a', 'b', 'c', 'd'].map((stream) => [stream, 0]));
   let going = true;
   const write = async (stream: string) => {
-    let position = 0;
-    while (going) position = await journal.append(stream, position, events(position + 1), meta);
-    return { stream, position };
+    for (let next = 1; going; next++) {
+      positions.set(stream, await journal.append(stream, next - 1, events(next), meta));
+    }
   };
-  const writers = ['a', 'b', 'c', 'd'].map(write);
-  for (let round = 0; round < 3; round++) {
-    await sleep(150);
+  const writers = Promise.all([...positions.keys()].map(write));
+  const reach = (wanted: number) =>
+    Promise.race([
+      until(() => Math.min(...positions.values()) >= wanted, `each stream has ${wanted} events`),
+      // It ends only when one of them fails.
+      writers,
+    ]);
+  for (let round = 1; round <= 3; round++) {
+    await reach(10 * round);
     await server.kill();
     await server.start();
   }
-  await sleep(300);
+  await reach(40);
   going = false;
-  for (const { stream, position } of await Promise.all(writers)) {
+  await writers;
+  for (const [stream, position] of positions) {
     assert.deepEqual(numbersOf(await readAll(journal, stream)), upTo(position), stream);
-    assert.ok(position > 10);
   }
 });
 

@@ -1,9 +1,16 @@
+import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { Clock } from '@clipfarm/shared/clock';
-import type { NewEvent, StoredEvent } from '../../coordinator/src/journal/journal.ts';
+import { FarmError } from '@clipfarm/shared/errors';
+import {
+  type Journal,
+  JournalConflict,
+  type NewEvent,
+  type StoredEvent,
+} from '../../coordinator/src/journal/journal.ts';
 import type { OpenJetStreamJournal } from '../../coordinator/src/journal/open-jetstream-journal.ts';
 import { type NatsCluster, type NatsClusterOptions, startNatsCluster } from '../harness/nats.ts';
 import { openQuietly, type QuietOptions } from './open-quietly.ts';
@@ -46,6 +53,28 @@ export async function natsFor(t: TestContext, options: Partial<NatsClusterOption
 
 /** Meta data of appends whose time does not matter. */
 export const meta = { at: 1_900_000_000_000, term: 1 };
+
+/** Repeats a call for as long as the journal is unavailable, as a coordinator does, but not for longer than a minute. */
+export async function patiently<T>(call: () => Promise<T>): Promise<T> {
+  const deadline = performance.now() + 60_000;
+  for (;;) {
+    try {
+      return await call();
+    } catch (error) {
+      if (FarmError.from(error).code !== 'unavailable' || performance.now() > deadline) throw error;
+    }
+  }
+}
+
+/** Appends however long it takes. What was given up and stored all the same counts. @returns the position after it */
+export async function insist(journal: Journal, stream: string, position: number, added: readonly NewEvent[]) {
+  const after = position + added.length;
+  await patiently(() => journal.append(stream, position, added, meta)).catch((error: unknown) => {
+    if (!(error instanceof JournalConflict)) throw error;
+    assert.equal(error.actualPosition, after);
+  });
+  return after;
+}
 
 /** Numbered events. */
 export function events(...numbers: readonly number[]): NewEvent[] {
