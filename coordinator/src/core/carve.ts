@@ -5,16 +5,27 @@ export interface Participant {
   readonly secondsPerClip: number;
 }
 
+/** What participants can do together: clips by time T are `T x rate - offset`, once all of them are ready. */
+export interface Capacity {
+  /** Clips a second. */
+  readonly rate: number;
+  /** Clips that they would have rendered until they are ready. */
+  readonly offset: number;
+}
+
+/** What one can do. */
+export function capacityOf({ readyIn, secondsPerClip }: Participant): Capacity {
+  return { rate: 1 / secondsPerClip, offset: readyIn / secondsPerClip };
+}
+
 /**
  * Seconds from now at which `clips` are done when every participant works until then: the T with
- * sum(max(0, T - readyIn) / secondsPerClip) = clips. Exact: who is not ready by then is left out, which makes it
- * later for nobody, until everyone who is left is ready. A few passes, whatever the order of the participants.
+ * sum(max(0, T - readyIn) / secondsPerClip) = clips.
  *
  * @returns Infinity without participants, 0 without clips
  */
 export function finishTime(clips: number, participants: readonly Participant[]): number {
-  if (clips <= 0) return 0;
-  for (let time = Number.POSITIVE_INFINITY; ; ) {
+  return finishTimeOf(clips, (time) => {
     let rate = 0;
     let offset = 0;
     for (const { readyIn, secondsPerClip } of participants) {
@@ -22,6 +33,19 @@ export function finishTime(clips: number, participants: readonly Participant[]):
       rate += 1 / secondsPerClip;
       offset += readyIn / secondsPerClip;
     }
+    return { rate, offset };
+  });
+}
+
+/**
+ * {@link finishTime} of participants of whom only this is known: what those can do together who are ready before some
+ * time. Exact: who is not ready by then is left out, which makes it later for nobody, until everyone who is left is
+ * ready. A few passes, whoever they are.
+ */
+export function finishTimeOf(clips: number, readyBefore: (time: number) => Capacity): number {
+  if (clips <= 0) return 0;
+  for (let time = Number.POSITIVE_INFINITY; ; ) {
+    const { rate, offset } = readyBefore(time);
     const next = (clips + offset) / rate;
     // Written so that no number whatever, not even NaN, keeps it from ending.
     if (!(next < time)) return time;
@@ -36,7 +60,22 @@ export function finishTime(clips: number, participants: readonly Participant[]):
  * @param others everyone else who will work on the same clips
  */
 export function carveCount(clips: number, self: Participant, others: readonly Participant[]): number {
-  const time = finishTime(clips, [self, ...others]);
+  return shareBy(finishTime(clips, [self, ...others]), clips, self);
+}
+
+/** {@link carveCount} beside others of whom only this is known: what those can do who are ready before some time. */
+export function carveBeside(clips: number, self: Participant, othersBefore: (time: number) => Capacity): number {
+  const own = capacityOf(self);
+  const time = finishTimeOf(clips, (before) => {
+    const others = othersBefore(before);
+    if (self.readyIn >= before) return others;
+    return { rate: own.rate + others.rate, offset: own.offset + others.offset };
+  });
+  return shareBy(time, clips, self);
+}
+
+/** Clips that a participant has done by the time at which all are done. */
+function shareBy(time: number, clips: number, self: Participant): number {
   const share = Math.round((time - self.readyIn) / self.secondsPerClip);
   return Math.min(clips, Math.max(0, share));
 }

@@ -1,7 +1,8 @@
-import { carveCount, guidedCount, type Participant, secondsLeft } from './carve.ts';
+import { type Capacity, carveBeside, guidedCount, type Participant, secondsLeft } from './carve.ts';
 import { type ClipRange, type ClipSet, countClips, withoutRange } from './clip-ranges.ts';
 import type { JobState } from './job-model.ts';
 import { pendingClips } from './job-progress.ts';
+import { ParticipantSet } from './participant-set.ts';
 import type { ScheduleAction, ScheduledSlot } from './schedule-model.ts';
 import {
   awaitsAnchor,
@@ -30,18 +31,18 @@ export function grantPending(round: Round, job: JobState, free: readonly Schedul
   const actions: ScheduleAction[] = [];
   let pending = leasable(round, job);
   if (pending.length === 0) return { actions, used };
-  let left = pendingClips(job);
+  const all = pendingClips(job);
+  let left = countClips(all);
   const fits = free.filter((slot) => isFit(round, job, slot));
   const fit = fastestFirst(round, job, fits);
-  const newcomers = new Map(fit.map((slot) => [slot, freeParticipant(round, job, slot, round.policy.preRoll)]));
-  const busy = busyParticipants(round, job, left);
-  const mayHaveAll = (slot: ScheduledSlot) => failedOn(round, job, slot.nodeId).length === 0;
+  const newcomers = new Newcomers(round, job, fit, pending);
+  const busy = new ParticipantSet(busyParticipants(round, job, all));
   for (const slot of whoGoesOnFirst(round, job, fit, pending)) {
-    newcomers.delete(slot);
+    newcomers.leave(slot);
     const call = goesOn(round, job, slot, pending);
     const gap = call?.gap ?? chooseGap(round, job, slot, pending);
     // What is left for nobody in particular is left for no slot after this one either.
-    if (!gap && mayHaveAll(slot)) break;
+    if (!gap && failedOn(round, job, slot.nodeId).length === 0) break;
     if (!gap) continue;
     const preRoll = Math.min(round.policy.preRoll, gap.start);
     const self = call
@@ -49,29 +50,78 @@ export function grantPending(round: Round, job: JobState, free: readonly Schedul
       : freeParticipant(round, job, slot, preRoll);
     // The others can't begin before the anchor is there, which is the first clip of this lease.
     const wait = awaitsAnchor(job) ? self.readyIn + self.secondsPerClip : 0;
-    const others: Participant[] = [];
-    for (const [other, newcomer] of newcomers) {
-      if (!mayHaveAll(other) && !chooseGap(round, job, other, pending)) continue;
-      others.push(wait === 0 ? newcomer : { ...newcomer, readyIn: newcomer.readyIn + wait });
-    }
-    const share = carveCount(countClips(left), self, [...busy, ...others]);
+    const share = carveBeside(left, self, (time) => {
+      const atWork = busy.readyBefore(time);
+      const later = newcomers.readyBefore(time, wait);
+      return { rate: atWork.rate + later.rate, offset: atWork.offset + later.offset };
+    });
     if (share === 0) continue;
-    const alone = busy.length + others.length === 0;
+    const alone = busy.size + newcomers.size === 0;
     const count = slot.fixedEnd ? fixedCount(share, self, awaitsAnchor(job) && !alone) : share;
     const most = call?.most ?? Math.max(1, longestCall(round, job, slot) - preRoll);
     const end = Math.min(gap.end, gap.start + Math.min(count, most));
     const range = { start: gap.start, end };
     const busySeconds = self.readyIn + (end - gap.start) * self.secondsPerClip;
-    busy.push(freeParticipant(round, job, slot, round.policy.preRoll, busySeconds));
+    busy.add(freeParticipant(round, job, slot, round.policy.preRoll, busySeconds));
     const how = call
       ? { continues: call.leaseId, reason: `goes on after lease ${call.leaseId}` }
       : { reason: 'pending clips' };
     actions.push(grantAction(job, slot, range, { preRoll, speculative: false, ...how }));
     used.add(slot.key);
     pending = withoutRange(pending, range);
-    left = withoutRange(left, range);
+    newcomers.forgetIdle(pending);
+    left -= end - gap.start;
   }
   return { actions, used };
+}
+
+/** Free slots that will join in after the one whose turn it is. */
+class Newcomers {
+  readonly #round: Round;
+  readonly #job: JobState;
+  readonly #participants: ReadonlyMap<ScheduledSlot, Participant>;
+  readonly #set: ParticipantSet;
+  /** Those that may not have every clip, and how many clips failed on their nodes; most first. */
+  readonly #choosy: readonly { readonly slot: ScheduledSlot; readonly failed: number }[];
+
+  constructor(round: Round, job: JobState, slots: readonly ScheduledSlot[], pending: ClipSet) {
+    this.#round = round;
+    this.#job = job;
+    this.#participants = new Map(
+      slots.map((slot) => [slot, freeParticipant(round, job, slot, round.policy.preRoll)] as const),
+    );
+    this.#set = new ParticipantSet(this.#participants.values());
+    this.#choosy = slots
+      .map((slot) => ({ slot, failed: failedOn(round, job, slot.nodeId).length }))
+      .filter(({ failed }) => failed > 0)
+      .sort((a, b) => b.failed - a.failed);
+    this.forgetIdle(pending);
+  }
+
+  get size(): number {
+    return this.#set.size;
+  }
+
+  /** It is this one's own turn, or nothing is left that it may have. */
+  leave(slot: ScheduledSlot): void {
+    const participant = this.#participants.get(slot);
+    if (participant) this.#set.remove(participant);
+  }
+
+  /** Leaves out who may have none of the pending clips. Only those are looked at on whose nodes that many have failed. */
+  forgetIdle(pending: ClipSet): void {
+    const clips = awaitsAnchor(this.#job) ? 0 : countClips(pending);
+    for (const { slot, failed } of this.#choosy) {
+      if (failed < clips) return;
+      if (!chooseGap(this.#round, this.#job, slot, pending)) this.leave(slot);
+    }
+  }
+
+  /** What those can do who are ready before a time, none of them sooner than after `wait` seconds more than it needs. */
+  readyBefore(time: number, wait: number): Capacity {
+    const { rate, offset } = this.#set.readyBefore(time - wait);
+    return { rate, offset: offset + wait * rate };
+  }
 }
 
 /** Clips for a slot whose lease can't be shortened; just one while everybody waits for the anchor that it brings. */
