@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { after, before, beforeEach, type TestContext, test } from 'node:test';
@@ -185,28 +183,38 @@ test('a server that keeps failing, or is not there, is unavailable', async (t) =
   await assert.rejects(store.stat('k'), { code: 'unavailable', message: /look up k: .*503/ });
   assert.ok(server.proxy.requests.length > 3, 'it was asked several times');
   server.proxy.reset();
-  const listener = createServer().listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const address = listener.address();
-  assert.ok(typeof address === 'object' && address !== null);
-  await once(listener.close(), 'close');
-  const nowhere = openS3Store({ ...mine, endpoint: `http://127.0.0.1:${address.port}` });
+  const nowhere = openS3Store({ ...mine, endpoint: 'http://127.0.0.1:1' });
   await assert.rejects(nowhere, { code: 'unavailable', message: /open bucket .*ECONNREFUSED/ });
 });
 
-test('a put whose answer is lost counts as stored', async (t) => {
+test('a put whose answers are lost counts as stored, however many of them', async (t) => {
   const store = await openS3Store(options(t));
-  for (const bytes of [1000, 17_000_000]) {
-    const data = randomBytes(bytes);
-    // The last request of an upload in parts is the one that joins them.
-    server.proxy.fault = strike(bytes === 1000 ? 'PUT' : 'POST', 1, { kind: 'lose' } as const);
-    if (bytes > 1000) {
-      const lose = strike('POST', 1, { kind: 'lose' } as const);
-      server.proxy.fault = (request) => (request.query.has('uploadId') ? lose(request) : null);
+  for (const lost of [1, 100]) {
+    for (const [bytes, method] of [
+      [1000, 'PUT'],
+      // The request that joins the parts.
+      [17_000_000, 'POST'],
+    ] as const) {
+      const data = randomBytes(bytes);
+      const lose = strike(method, lost, { kind: 'lose' } as const);
+      server.proxy.fault = (request) => (method === 'PUT' || request.query.has('uploadId') ? lose(request) : null);
+      const key = `k${bytes}-${lost}`;
+      await putBytes(store, key, data);
+      assert.deepEqual(await store.stat(key), { bytes });
     }
-    await putBytes(store, `k${bytes}`, data);
-    assert.deepEqual(await store.stat(`k${bytes}`), { bytes });
   }
+});
+
+test('an upload whose parts are joined counts as stored where the server has forgotten it since', async (t) => {
+  const store = await openS3Store(options(t));
+  const lose = strike('POST', 1, { kind: 'lose' } as const);
+  const body = '<Error><Code>NoSuchUpload</Code><Message>no</Message></Error>';
+  server.proxy.fault = (request) =>
+    request.method === 'POST' && request.query.has('uploadId')
+      ? (lose(request) ?? { kind: 'answer', status: 404, body })
+      : null;
+  await putBytes(store, 'k', randomBytes(17_000_000));
+  assert.deepEqual(await store.stat('k'), { bytes: 17_000_000 });
 });
 
 test('a read that breaks off goes on where it was, and is given up when nothing more comes', async (t) => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
 import { FarmError } from '@clipfarm/shared/errors';
-import { s3Error } from './s3-error.ts';
+import { mayBeDone, s3Error } from './s3-error.ts';
 
 const answer = (name: string, status: number, more: object = {}) =>
   Object.assign(new Error('in the words of the server'), { name, $metadata: { httpStatusCode: status }, ...more });
@@ -58,4 +58,12 @@ test('what the client knows about the request stays behind', () => {
     CanonicalRequest: 'x-amz-security-token:TOKEN',
   });
   assert.doesNotMatch(inspect(s3Error(error, 'store a/b', 'clips'), { depth: 10 }), /AKIAKEY|TOKEN/);
+});
+
+test('what was not answered, or is not there to be repeated, may have been done; what was refused was not', () => {
+  const hungUp = Object.assign(new Error('socket hang up'), { name: 'TimeoutError', code: 'ECONNRESET' });
+  for (const error of [hungUp, answer('Unknown', 504), answer('NoSuchUpload', 404)]) assert.ok(mayBeDone(error));
+  for (const error of [answer('AccessDenied', 403), answer('NoSuchBucket', 404), new TypeError('a bug')]) {
+    assert.ok(!mayBeDone(error), inspect(error));
+  }
 });

@@ -71,6 +71,15 @@ export function statusOf(error: unknown): number | undefined {
   return parts(error).status;
 }
 
+/**
+ * Whether what failed may have been done all the same: its answer was lost, or a gateway gave it up, or, for an upload in
+ * parts, it is its repetition that failed: there is no upload any more once its parts are joined.
+ */
+export function mayBeDone(error: unknown): boolean {
+  const { name, code, status = 0 } = parts(error);
+  return silence.test(name) || silence.test(code) || status >= 500 || name === 'NoSuchUpload';
+}
+
 /** What the server calls its refusal, for example `NoSuchKey`. */
 export function nameOf(error: unknown): string {
   return parts(error).name;

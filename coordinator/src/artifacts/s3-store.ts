@@ -28,7 +28,7 @@ import {
 } from './artifact-store.ts';
 import { FileCache } from './file-cache.ts';
 import { type S3Credentials, type S3Location, type S3Place, s3Place } from './s3-client.ts';
-import { s3Error, statusOf } from './s3-error.ts';
+import { mayBeDone, s3Error, statusOf } from './s3-error.ts';
 import { presignPut } from './s3-presign.ts';
 import { readObject, SHA256_METADATA, type StoredObject } from './s3-read.ts';
 import { putObject } from './s3-write.ts';
@@ -89,15 +89,24 @@ class S3Store implements ArtifactStore {
   async #put(key: string, path: string, content: ArtifactContent): Promise<void> {
     for (let attempt = 1; attempt <= PUT_ATTEMPTS; attempt++) {
       // Asked first, so that a large file isn't sent in vain; S3 decides all the same.
-      const stored = await this.#head(key);
-      if (stored !== null) {
-        if (stored.bytes === content.bytes && stored.sha256 === content.sha256) return;
-        throw otherContent(key);
+      if (await this.#holds(key, content)) return;
+      try {
+        if ((await putObject(this.#place, key, path, content)) === 'stored') return;
+      } catch (error) {
+        if (mayBeDone(error) && (await this.#holds(key, content))) return;
+        throw error;
       }
-      if ((await putObject(this.#place, key, path, content)) === 'stored') return;
       await this.#pause(PUT_PAUSE_MILLIS * 2 ** attempt);
     }
     throw new FarmError('unavailable', `cannot store ${key}: other puts of the same key are under way`);
+  }
+
+  /** Whether a key has this content; false when it has none. @throws FarmError `conflict` when it has another one */
+  async #holds(key: string, content: ArtifactContent): Promise<boolean> {
+    const stored = await this.#head(key);
+    if (stored === null) return false;
+    if (stored.bytes === content.bytes && stored.sha256 === content.sha256) return true;
+    throw otherContent(key);
   }
 
   tempDir(): string {
