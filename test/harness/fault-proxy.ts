@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http';
+import { pipeline } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 
 /** A request that came to a {@link FaultProxy}. */
 export interface ProxiedRequest {
@@ -29,7 +31,7 @@ export class FaultProxy implements AsyncDisposable {
   readonly #server: Server;
 
   private constructor(socketPath: string) {
-    this.#server = createServer((incoming, outgoing) => this.#pass(socketPath, incoming, outgoing));
+    this.#server = createServer((incoming, outgoing) => void this.#pass(socketPath, incoming, outgoing));
   }
 
   static async start(socketPath: string): Promise<FaultProxy> {
@@ -51,7 +53,7 @@ export class FaultProxy implements AsyncDisposable {
     this.fault = () => null;
   }
 
-  #pass(socketPath: string, incoming: IncomingMessage, outgoing: ServerResponse): void {
+  async #pass(socketPath: string, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     const url = new URL(incoming.url ?? '/', 'http://proxy');
     const seen = { method: incoming.method ?? '', path: decodeURIComponent(url.pathname), query: url.searchParams };
     this.requests.push(seen);
@@ -60,24 +62,36 @@ export class FaultProxy implements AsyncDisposable {
       incoming.socket.destroy();
       return;
     }
+    const body = await buffer(incoming).catch(() => null);
+    // Its client is gone.
+    if (body === null) return;
     if (fault?.kind === 'answer') {
-      incoming.resume().on('end', () => outgoing.writeHead(fault.status).end(fault.body));
+      outgoing.writeHead(fault.status).end(fault.body);
       return;
     }
-    const { method, headers } = incoming;
-    // The path and the headers, the host among them, are signed, so they go on as they came.
-    const forward = request({ socketPath, method, path: incoming.url, headers, agent: false }, (answer) => {
+    // The path and the headers, the host among them, are signed, so they go on as they came. The body is here already, and
+    // nobody signs that it was waited for.
+    const { expect: _, ...headers } = incoming.headers;
+    const forward = request({ socketPath, method: seen.method, path: incoming.url, headers, agent: false });
+    let answered = false;
+    forward.on('response', (answer) => {
+      answered = true;
       if (fault?.kind === 'lose') {
         answer.resume().on('end', () => incoming.socket.destroy());
         return;
       }
       outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
       if (fault?.kind === 'cut') void cut(answer, outgoing, fault.afterBytes);
-      else answer.pipe(outgoing);
+      else pipeline(answer, outgoing, () => undefined);
     });
-    forward.on('error', () => incoming.socket.destroy());
+    // A server may refuse by the headers alone and close; what it said goes before what could not be sent any more.
+    forward.on('error', () => {
+      if (!answered) incoming.socket.destroy();
+    });
     outgoing.on('close', () => forward.destroy());
-    incoming.pipe(forward);
+    // Headers and body at once: to a server that has refused by the headers a body that comes later can't be written, and
+    // its answer would be lost with the connection.
+    forward.end(body);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { FaultProxy } from './fault-proxy.ts';
 
 /** A server that has not become ready after this long never will. */
-const READY_MILLIS = 20_000;
+const READY_MILLIS = 60_000;
 
 /**
  * A real S3 server on this machine, with buckets in a temporary directory. Everything goes through {@link S3Server.proxy},
