@@ -4,7 +4,7 @@ import { FarmError } from './errors.ts';
 import { runTool } from './process.ts';
 
 const node = process.execPath;
-const timeoutMs = 20_000;
+const timeoutMs = 60_000;
 const script = (code: string): readonly string[] => ['-e', code];
 
 test('returns what the program printed', async () => {

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { systemClock } from '@clipfarm/shared/clock';
+import { type Clock, ManualClock, systemClock } from '@clipfarm/shared/clock';
 import { ErrorCode, headers, NatsError, type PubAck, type StoredMsg } from 'nats';
 import { publishOnce } from './jetstream-publish.ts';
 
 /** What becomes of an attempt: it is stored or not, its answer arrives or not. */
 type Fate = 'stored' | 'stored, answer lost' | 'lost' | 'no leader' | 'no room';
+
+/** How long a publication is tried. */
+const PATIENCE_MILLIS = 60_000;
 
 /** One subject of a stream, as JetStream keeps it, with every attempt's fate laid down. */
 class FakeSubject {
@@ -54,10 +57,10 @@ class FakeSubject {
     return { stream: 'S', seq: last + 1, duplicate: false };
   }
 
-  publish(patienceMillis = 10_000, connected = true) {
+  publish(clock: Clock = systemClock, connected = true) {
     const link = { connected: async () => connected };
-    const deadline = systemClock.monotonic() + patienceMillis;
-    const parts = { js: this.js, jsm: this.jsm, link, clock: systemClock, stream: 'S' };
+    const deadline = clock.monotonic() + PATIENCE_MILLIS;
+    const parts = { js: this.js, jsm: this.jsm, link, clock, stream: 'S' };
     return publishOnce(parts, { subject: 's', body: '{}', expectedSequence: 0, deadline });
   }
 }
@@ -106,10 +109,21 @@ test('what another writer appended after ours does not hide ours', async () => {
 });
 
 test('after the deadline it is unavailable, and without a connection nothing is sent at all', async () => {
-  const silent = new FakeSubject(Array.from({ length: 100 }, () => 'lost' as const));
-  await assert.rejects(silent.publish(150), { code: 'unavailable', message: /writing to s: NATS: no answer in time/ });
+  const clock = new ManualClock();
+  const silent = new FakeSubject(Array.from({ length: 1000 }, () => 'lost' as const));
+  let over = false;
+  const publishing = silent.publish(clock).finally(() => {
+    over = true;
+  });
+  const refused = assert.rejects(publishing, { code: 'unavailable', message: /writing to s: NATS: no answer in time/ });
+  while (!over) {
+    if (clock.pending > 0) clock.advance(100);
+    await new Promise(setImmediate);
+  }
+  await refused;
+  assert.equal(clock.monotonic(), PATIENCE_MILLIS);
   const cut = new FakeSubject([]);
-  await assert.rejects(cut.publish(150, false), { code: 'unavailable', message: /there is no connection/ });
+  await assert.rejects(cut.publish(clock, false), { code: 'unavailable', message: /there is no connection/ });
   assert.deepEqual(cut.ids, []);
 });
 

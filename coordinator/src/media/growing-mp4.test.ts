@@ -13,6 +13,9 @@ import { GrowingMp4, type GrowingMp4Options } from './growing-mp4.ts';
 import { frameHashes, makeChunk, makeChunks, makeSound } from './media-fixtures.ts';
 import { verifyVideo } from './verify-video.ts';
 
+/** Generous: other work may have most of the machine. */
+const timeoutMs = 60_000;
+
 const size = { width: 64, height: 64, frames: 113 };
 const clips = 3;
 const audioSamples = 113 * 1920 + 700;
@@ -54,7 +57,7 @@ const isThere = (path: string): Promise<boolean> =>
 
 async function decodedSound(path: string): Promise<Buffer> {
   const argv = ['-v', 'error', '-xerror', '-i', path, '-map', '0:a:0', '-f', 's16le', '-'];
-  return (await runTool(ffmpeg.ffmpeg, argv, { timeoutMs: 20_000 })).stdout;
+  return (await runTool(ffmpeg.ffmpeg, argv, { timeoutMs })).stdout;
 }
 
 /** Appends a chunk that is what it is expected to be. */
@@ -97,7 +100,7 @@ test('every frame is shown at its time, by the words of ffprobe', async () => {
   await appendAll(video);
   await video.finish();
   const argv = ['-v', 'error', '-show_entries', 'packet=pts,dts,flags', '-select_streams', 'v', '-of', 'csv=p=0', path];
-  const { stdout } = await runTool(ffmpeg.ffprobe, argv, { timeoutMs: 20_000 });
+  const { stdout } = await runTool(ffmpeg.ffprobe, argv, { timeoutMs });
   const packets = stdout
     .toString()
     .trim()
@@ -216,7 +219,7 @@ test('a chunk that does not fit is refused, and the right one can still be appen
     '-video_track_timescale',
     '12800',
   ];
-  await runTool(ffmpeg.ffmpeg, [...recode, other], { timeoutMs: 20_000 });
+  await runTool(ffmpeg.ffmpeg, [...recode, other], { timeoutMs });
   await assert.rejects(append(video, other), {
     field: 'chunk',
     message: /has the stream header [0-9a-f]{64} instead of/,
@@ -389,6 +392,6 @@ test('verification finds what is wrong', async () => {
   assert.ok((await failing(damaged)).includes('readable for players'));
 
   const remuxed = join(dir, 'moov-last.mp4');
-  await runTool(ffmpeg.ffmpeg, ['-v', 'error', '-i', path, '-c', 'copy', remuxed], { timeoutMs: 20_000 });
+  await runTool(ffmpeg.ffmpeg, ['-v', 'error', '-i', path, '-c', 'copy', remuxed], { timeoutMs });
   assert.ok((await failing(remuxed)).includes('playable while it downloads'));
 });

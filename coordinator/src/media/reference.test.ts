@@ -13,6 +13,9 @@ import { essentialPng, exifOrientation, pngChunks } from './image-metadata.ts';
 import { ffmpegOutput } from './media-fixtures.ts';
 import { cropOf, prepareReference, probeImage } from './reference.ts';
 
+/** Generous: other work may have most of the machine. */
+const timeoutMs = 60_000;
+
 let ffmpeg: Ffmpeg;
 let dir: string;
 
@@ -52,7 +55,7 @@ test('the size of a photo is that of the upright picture', async () => {
 
 async function pixels(path: string): Promise<Buffer> {
   const argv = ['-v', 'error', '-i', path, '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-'];
-  return (await runTool(ffmpeg.ffmpeg, argv, { timeoutMs: 20_000 })).stdout;
+  return (await runTool(ffmpeg.ffmpeg, argv, { timeoutMs })).stdout;
 }
 
 test('photos are turned upright by their EXIF orientation', async () => {
@@ -167,7 +170,7 @@ async function colourOf(path: string, x: number, y: number, width: number, heigh
     'rgb24',
     '-',
   ];
-  const { stdout } = await runTool(ffmpeg.ffmpeg, argv, { timeoutMs: 20_000 });
+  const { stdout } = await runTool(ffmpeg.ffmpeg, argv, { timeoutMs });
   const sums = [0, 0, 0];
   for (const [i, value] of stdout.entries()) sums[i % 3] = (sums[i % 3] ?? 0) + value;
   return sums.map((sum) => sum / (stdout.length / 3));

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer as createHttpsServer } from 'node:https';
@@ -118,7 +119,15 @@ test('a body that never ends, in a flood or drop by drop, is cut, and the status
   assert.equal((await post(river)).outcome, 'delivered');
   assert.ok(sent < 50_000_000, `${sent} bytes were taken`);
   const drops = await startRaw(t, (socket) => socket.write('HTTP/1.1 500 No\r\ncontent-length: 100\r\n\r\nx'));
-  assert.deepEqual(await post(drops, {}, 50), { outcome: 'refused', reason: 'status 500' });
+  const ended = new AbortController();
+  // Node publishes there that the head of an answer has come.
+  const end = () => ended.abort();
+  subscribe('http.client.response.finish', end);
+  t.after(() => unsubscribe('http.client.response.finish', end));
+  assert.deepEqual(await postNotice(testEndpoint(drops), delivery, NOW, ended.signal), {
+    outcome: 'refused',
+    reason: 'status 500',
+  });
 });
 
 test('a post ends at once when it is called off', async (t) => {

@@ -13,7 +13,7 @@ import { parseMp4 } from './mp4-read.ts';
 
 const width = 64;
 const height = 32;
-const timeoutMs = 20_000;
+const timeoutMs = 60_000;
 
 let ffmpeg: Ffmpeg;
 let dir: string;
