@@ -113,6 +113,7 @@ export class Agent {
       connected: this.#link.connected,
       slots: this.#slots.map((slot) => gaugeState[slot.status.state]),
       spooledChunks: spool.chunkCount,
+      foreignChunks: spool.foreignChunkCount,
       spoolBytes: spool.bytes,
       gpus: this.#gpus.gpus,
     }));
@@ -260,7 +261,7 @@ export class Agent {
       ...{ nodeId, name, pool, version, protocol: PROTOCOL, gpus: [...this.#gpus.gpus] },
       slots: this.#slots.map((slot) => slot.info),
       leases: this.#slots.flatMap((slot) => slot.held),
-      spooledChunks: spool.chunkCount,
+      spooledChunks: spool.chunkCount - spool.foreignChunkCount,
     };
   }
 
@@ -270,9 +271,10 @@ export class Agent {
   }
 
   #status(): Heartbeat {
+    const { spool } = this.#options;
     return {
       slots: this.#slots.map((slot) => slot.status),
-      spooledChunks: this.#options.spool.chunkCount,
+      spooledChunks: spool.chunkCount - spool.foreignChunkCount,
       spoolFreeBytes: this.#freeBytes,
       gpus: [],
     };
@@ -281,6 +283,7 @@ export class Agent {
   #welcomed({ graceMillis, validLeaseIds }: Welcome): void {
     this.#graceMillis = graceMillis;
     this.#graceTimer?.cancel();
+    this.#serve(this.#link.farmId);
     this.#tellStatus();
     // Chunks first: what is committed need not be given to anybody else.
     this.#outbox.connected();
@@ -291,6 +294,18 @@ export class Agent {
       }
     }
     for (const value of this.#reports.connected(this.#now())) this.#link.send({ $case: 'leaseEnded', value });
+  }
+
+  /** Keeps what was made for other farms apart from what is handed in to this one. */
+  #serve(farmId: string): void {
+    const { spool, log } = this.#options;
+    spool.serve(farmId, (entry) => {
+      const fields = { ...fieldsOf(entry), farm_id: entry.manifest.farmId };
+      log.warn(fields, `${entry.manifest.kind} of another farm deleted: the spool is full`);
+      if (entry.manifest.kind === 'chunk') this.metrics.judged.inc({ verdict: 'displaced' });
+    });
+    const chunks = spool.foreignChunkCount;
+    if (chunks > 0) log.info({ farm_id: farmId, chunks }, 'chunks of other farms stay in the spool until those lead');
   }
 
   #disconnected(reason: string): void {
@@ -337,7 +352,7 @@ export class Agent {
     }
     const { log } = this.#options;
     try {
-      const lease = leaseTaskFromGrant(grant);
+      const lease = leaseTaskFromGrant(grant, this.#link.farmId);
       const slot = this.#slots.find(({ info }) => info.slotId === slotId);
       if (slot === undefined) throw new FarmError('not_found', `this node has no slot "${slotId}"`);
       const { jobId, start, end, preRoll } = lease;

@@ -51,7 +51,11 @@ async function scene(t: TestContext) {
   writeFileSync(path, content);
   const figures = { renderSeconds: 1, peakMemoryBytes: 0, hostBytes: 0 };
   const chunk = { jobId: 'job-1', leaseId: 'lease-1', clip: 3, frames: 48, ...figures, sha256 };
-  const entry = { sequence: 1, path, manifest: { kind: 'chunk' as const, ...chunk, bytes: content.length } };
+  const entry = {
+    sequence: 1,
+    path,
+    manifest: { kind: 'chunk' as const, farmId: '', ...chunk, bytes: content.length },
+  };
   coordinator.presign = (header) => ({
     url: `http://127.0.0.1:${address.port}/clips/${header.clip}?${SIGNATURE}`,
     headers: { 'content-length': String(header.bytes), 'x-amz-checksum-sha256': header.sha256 },

@@ -17,6 +17,7 @@ const ref = { sha256: 'a'.repeat(64), bytes: 1 };
 
 const lease: LeaseTask = {
   ...{
+    farmId: 'farm-1',
     leaseId: 'l',
     jobId: 'j',
     slotId: 's',

@@ -167,14 +167,14 @@ export class ClipPipeline {
 
   async #finish({ clip, encoder, output, frames }: ClipInHand, figures: ClipFigures): Promise<void> {
     const { lease, spool, clock, onSpooled } = this.#options;
-    const { jobId, leaseId, width, height } = lease;
+    const { farmId, jobId, leaseId, width, height } = lease;
     const began = clock.monotonic();
     try {
       await encoder.finish();
       checkChunk(await inspectChunk(output), { width, height, frames });
       const entry = await spool.add(output, {
         kind: 'chunk',
-        ...{ jobId, leaseId, clip, frames, ...figures },
+        ...{ farmId, jobId, leaseId, clip, frames, ...figures },
         span: this.#call?.span ?? lease.span,
       });
       onSpooled(entry, (clock.monotonic() - began) / 1000);
@@ -187,7 +187,7 @@ export class ClipPipeline {
 
   async #spoolAnchor(frame: Uint8Array): Promise<void> {
     const { lease, spool, ffmpeg, clock, onSpooled } = this.#options;
-    const { jobId, leaseId, width, height } = lease;
+    const { farmId, jobId, leaseId, width, height } = lease;
     const output = spool.scratchPath('png');
     const began = clock.monotonic();
     await runTool(ffmpeg, pngEncoderArgs({ width, height, output }), {
@@ -195,7 +195,7 @@ export class ClipPipeline {
       stdin: frame,
       signal: this.#closed.signal,
     });
-    const entry = await spool.add(output, { kind: 'anchor', jobId, leaseId });
+    const entry = await spool.add(output, { kind: 'anchor', farmId, jobId, leaseId });
     onSpooled(entry, (clock.monotonic() - began) / 1000);
   }
 

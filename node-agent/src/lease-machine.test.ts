@@ -8,6 +8,7 @@ const ref = { sha256: 'a'.repeat(64), bytes: 1 };
 
 function lease(id: string, start: number, end: number): LeaseTask {
   return {
+    farmId: '',
     leaseId: id,
     jobId: 'job-1',
     slotId: 'slot-1',

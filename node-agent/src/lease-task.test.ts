@@ -11,8 +11,8 @@ const task = {
 const fields = { leaseId: 'l', jobId: 'j', slotId: 's', span: 2, start: 3, end: 6, preRoll: 1, hangSeconds: 5 };
 
 test('a grant becomes a task with everything in it', () => {
-  const lease = leaseTaskFromGrant(Grant.fromPartial({ ...fields, task }));
-  assert.deepEqual(lease, { ...fields, ...task, continues: null, anchor: null, makeAnchor: false });
+  const lease = leaseTaskFromGrant(Grant.fromPartial({ ...fields, task }), 'farm-1');
+  assert.deepEqual(lease, { farmId: 'farm-1', ...fields, ...task, continues: null, anchor: null, makeAnchor: false });
 });
 
 for (const [name, change, message] of [
@@ -29,6 +29,6 @@ for (const [name, change, message] of [
   ['an absurd id', { leaseId: '../x' }, /leaseId/],
 ] as const) {
   test(`refuses ${name}`, () => {
-    assert.throws(() => leaseTaskFromGrant(Grant.fromPartial({ ...fields, task, ...change })), { message });
+    assert.throws(() => leaseTaskFromGrant(Grant.fromPartial({ ...fields, task, ...change }), 'farm-1'), { message });
   });
 }

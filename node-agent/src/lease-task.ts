@@ -29,6 +29,8 @@ const contentRef = z.object({
 
 const leaseTask = z
   .object({
+    /** Farm that granted it; empty where it has not told who it is. */
+    farmId: z.string(),
     leaseId: identity,
     jobId: identity,
     slotId: identity,
@@ -69,14 +71,15 @@ const leaseTask = z
 /**
  * Checks a grant.
  *
+ * @param farmId farm that sent it
  * @throws FarmError `invalid_argument` naming every field that is wrong.
  */
-export function leaseTaskFromGrant(grant: Grant): LeaseTask {
+export function leaseTaskFromGrant(grant: Grant, farmId: string): LeaseTask {
   const { task, start, end, preRoll, continues, span, leaseId, jobId, slotId, hangSeconds } = grant;
   if (task === undefined) throw new FarmError('invalid_argument', 'task: is missing from the grant', { field: 'task' });
   const { width, height, clips, frames, sampleSteps, baseSeed, prompt, makeAnchor } = task;
   const found = leaseTask.safeParse({
-    ...{ leaseId, jobId, slotId, span, start, end, preRoll, hangSeconds },
+    ...{ farmId, leaseId, jobId, slotId, span, start, end, preRoll, hangSeconds },
     ...{ width, height, clips, frames, sampleSteps, baseSeed, prompt, makeAnchor },
     continues: continues === '' ? null : continues,
     reference: plainRef(task.reference),

@@ -61,6 +61,11 @@ export class Link {
     return this.#connected;
   }
 
+  /** Farm that the agent was welcomed to last; empty before the first time, and where the farm does not tell. */
+  get farmId(): string {
+    return this.#farmId;
+  }
+
   /**
    * Client of the coordinator that welcomed this agent.
    *

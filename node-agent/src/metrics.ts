@@ -10,7 +10,11 @@ const CLIP_BUCKETS = [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 6
 const ENCODE_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30];
 
 const slotStates = ['idle', 'loading', 'rendering', 'recovering', 'draining'] as const;
-const verdicts: readonly OutboxVerdict[] = ['committed', 'not_wanted', 'rejected', 'corrupt'];
+/** `displaced`: made for a farm that did not lead, and deleted because the spool was full. */
+const verdicts: readonly (OutboxVerdict | 'displaced')[] = [
+  ...(['committed', 'not_wanted', 'rejected', 'corrupt'] as const),
+  'displaced',
+];
 const outcomes: readonly LeaseOutcome['reason'][] = ['completed', 'stopped', 'failed', 'refused'];
 const failureClasses: readonly AttemptFailureClass[] = [
   ...(['out_of_memory', 'hang', 'device', 'crash', 'bad_input', 'environment'] as const),
@@ -22,6 +26,7 @@ export interface AgentGauges {
   readonly connected: boolean;
   readonly slots: readonly (typeof slotStates)[number][];
   readonly spooledChunks: number;
+  readonly foreignChunks: number;
   readonly spoolBytes: number;
   readonly gpus: readonly Gpu[];
 }
@@ -42,6 +47,10 @@ export function createAgentMetrics(read: () => AgentGauges) {
   const connected = gauge('connected', '1 while a coordinator has welcomed this agent, otherwise 0.');
   const slots = gauge('slots', 'Slots of this host, by state.', ['state']);
   const spooledChunks = gauge('spooled_chunks', 'Chunks that are rendered but not judged by the coordinator.');
+  const foreignChunks = gauge(
+    'spooled_foreign_chunks',
+    'Those of them that wait for another farm than the one that leads.',
+  );
   const spoolBytes = gauge('spool_bytes', 'Bytes of the files in the spool.');
   const gpuUsable = gauge('gpu_usable', '1 while the GPU can be used, otherwise 0.', ['gpu']);
   const gpuMemory = gauge('gpu_memory_used_bytes', 'Memory of the GPU that is in use, by whomever.', ['gpu']);
@@ -96,6 +105,7 @@ export function createAgentMetrics(read: () => AgentGauges) {
       connected.set(now.connected ? 1 : 0);
       for (const state of slotStates) slots.set({ state }, now.slots.filter((slot) => slot === state).length);
       spooledChunks.set(now.spooledChunks);
+      foreignChunks.set(now.foreignChunks);
       spoolBytes.set(now.spoolBytes);
       for (const found of now.gpus) {
         const labels = { gpu: String(found.index) };

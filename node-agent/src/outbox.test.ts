@@ -36,14 +36,17 @@ async function outbox(t: TestContext) {
     onVerdict: (entry, verdict) => verdicts.push(`${nameOf(entry)} ${verdict}`),
     random: () => 0,
   });
-  const put = async (leaseId: string, clip: number | null): Promise<SpoolEntry> => {
+  const put = async (leaseId: string, clip: number | null, farmId = ''): Promise<SpoolEntry> => {
     const scratch = spool.scratchPath('mp4');
     writeFileSync(scratch, `${leaseId} ${clip}`);
     const entry = await spool.add(
       scratch,
       clip === null
-        ? { kind: 'anchor', jobId: 'j', leaseId }
-        : { kind: 'chunk', jobId: 'j', leaseId, clip, frames: 48, renderSeconds: 1, peakMemoryBytes: 0, hostBytes: 0 },
+        ? { kind: 'anchor', farmId, jobId: 'j', leaseId }
+        : {
+            ...{ kind: 'chunk', farmId, jobId: 'j', leaseId, clip, frames: 48, renderSeconds: 1 },
+            ...{ peakMemoryBytes: 0, hostBytes: 0 },
+          },
     );
     box.add(entry);
     return entry;
@@ -134,6 +137,29 @@ test('a failed upload is tried again, later each time', async (t) => {
   }
   const waits = times.map((time, i) => time - (times[i - 1] ?? 0));
   assert.deepEqual(waits, [500, 1000, 2000, 4000, 8000, 15_000, 15_000, 15_000]);
+});
+
+test('what was made for another farm is not uploaded, waited for or forgotten; its own farm gets it', async (t) => {
+  const { box, spool, uploads, put } = await outbox(t);
+  await put('one', 0, 'farm-1');
+  await put('two', 0, 'farm-2');
+  const serve = (farmId: string) => {
+    box.disconnected();
+    spool.serve(farmId, () => {});
+    box.connected();
+  };
+  serve('farm-2');
+  await put('one', 1, 'farm-1');
+  await settle();
+  assert.deepEqual([uploads, box.size], [['two/0'], 1]);
+  await box.whenSettled('one', never);
+  await box.judged({ leaseId: 'one', clip: 0 }, 'not_wanted', '');
+  await box.judged({ leaseId: 'two', clip: 0 }, 'committed', '');
+  await box.whenEmpty(1, never);
+  assert.equal(spool.entries.length, 2);
+  serve('farm-1');
+  await settle();
+  assert.deepEqual([uploads.toSorted(), box.size], [['one/0', 'one/1', 'two/0'], 2]);
 });
 
 test('an upload that is refused for good is offered all the same, because the answer decides', async (t) => {

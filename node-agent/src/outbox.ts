@@ -59,7 +59,8 @@ const final: ReadonlySet<string> = new Set([
 
 /**
  * Hands the spool in: uploads each file, offers it, and deletes it once the coordinator has judged it. Everything is
- * repeated after a reconnect, and nothing is forgotten in between.
+ * repeated after a reconnect, and nothing is forgotten in between. Files of another farm than the one that leads are left
+ * alone: it would not want them.
  */
 export class Outbox {
   readonly #options: OutboxOptions;
@@ -73,14 +74,18 @@ export class Outbox {
     for (const entry of options.spool.entries) this.#put(entry);
   }
 
-  /** Number of files that are not judged yet. */
+  /** Number of files that are not judged yet, those of other farms left out. */
   get size(): number {
     return this.#items.size;
   }
 
-  /** The link is up: everything uploaded is offered, the rest uploaded. */
+  /** The link is up, to the farm that the spool serves: everything uploaded is offered, the rest uploaded. */
   connected(): void {
     this.#session = new AbortController();
+    for (const entry of this.#options.spool.entries) {
+      if (this.#options.spool.isForeign(entry)) this.#items.delete(entry.sequence);
+      else if (!this.#items.has(entry.sequence)) this.#put(entry);
+    }
     for (const item of this.#items.values()) if (item.phase === 'offered') item.phase = 'uploaded';
     this.#changed();
   }
@@ -95,7 +100,8 @@ export class Outbox {
 
   /** Takes a file that was just spooled. */
   add(entry: SpoolEntry): void {
-    this.#put(entry);
+    // The last clip of a lease may be done after its farm was left.
+    if (!this.#options.spool.isForeign(entry)) this.#put(entry);
     this.#changed();
   }
 

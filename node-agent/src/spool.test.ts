@@ -4,14 +4,15 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { createLogger } from '@clipfarm/shared/log';
 import { smallDisk, temporaryDirectory } from '@clipfarm/shared/testing/temporary';
-import { Spool, type SpoolDraft } from './spool.ts';
+import { Spool, type SpoolDraft, type SpoolEntry } from './spool.ts';
 
 const silent = createLogger({ name: 'test', level: 'silent' });
 const never = new AbortController().signal;
 
-function chunk(clip: number): SpoolDraft {
+function chunk(clip: number, farmId: string): SpoolDraft {
   return {
     kind: 'chunk',
+    farmId,
     jobId: 'j',
     leaseId: 'l',
     clip,
@@ -26,10 +27,10 @@ function open(dir: string, maxBytes = 2 ** 30): Promise<Spool> {
   return Spool.open({ dir, maxBytes, log: silent });
 }
 
-function add(spool: Spool, clip: number, content = `clip ${clip}`) {
+function add(spool: Spool, clip: number, content = `clip ${clip}`, farmId = 'farm-1') {
   const scratch = spool.scratchPath('mp4');
   writeFileSync(scratch, content);
-  return spool.add(scratch, chunk(clip));
+  return spool.add(scratch, chunk(clip, farmId));
 }
 
 function clips(spool: Spool): number[] {
@@ -53,7 +54,7 @@ test('anchors are kept like chunks but not counted as such', async (t) => {
   const spool = await open(temporaryDirectory(t));
   const scratch = spool.scratchPath('png');
   writeFileSync(scratch, 'picture');
-  const entry = await spool.add(scratch, { kind: 'anchor', jobId: 'j', leaseId: 'l' });
+  const entry = await spool.add(scratch, { kind: 'anchor', farmId: 'farm-1', jobId: 'j', leaseId: 'l' });
   await add(spool, 0);
   assert.match(entry.path, /\.png$/);
   assert.equal(spool.chunkCount, 1);
@@ -108,6 +109,45 @@ test('a full spool lets nothing more begin until a file leaves it', async (t) =>
   assert.equal(room, false);
   await spool.remove(entry);
   await waiting;
+});
+
+test('files of other farms stay until the room is needed, then the oldest go first, and own ones never', async (t) => {
+  const dir = temporaryDirectory(t);
+  const before = await open(dir, 40);
+  await add(before, 0, 'ten bytes!', 'farm-1');
+  await add(before, 1, 'ten bytes!', 'farm-2');
+  await add(before, 2, 'ten bytes!', 'farm-1');
+  await add(before, 3, 'ten bytes!', '');
+  const spool = await open(dir, 40);
+  const displaced: number[] = [];
+  const note = ({ manifest }: SpoolEntry) => void displaced.push(manifest.kind === 'chunk' ? manifest.clip : -1);
+  assert.equal(spool.foreignChunkCount, 0, 'nobody leads yet');
+  // Full, and nothing is another farm's: it waits until one leads whose files the oldest are not.
+  const waiting = spool.whenRoom(never);
+  spool.serve('farm-2', note);
+  await waiting;
+  assert.deepEqual([displaced, clips(spool), spool.foreignChunkCount], [[0], [1, 2, 3], 1]);
+  await add(spool, 4, 'ten bytes!', 'farm-2');
+  await spool.whenRoom(never);
+  assert.deepEqual([displaced, clips(spool), spool.foreignChunkCount], [[0, 2], [1, 3, 4], 0]);
+  await add(spool, 5, 'ten bytes!', 'farm-2');
+  const stop = new AbortController();
+  const full = spool.whenRoom(stop.signal);
+  stop.abort(new Error('the lease is over'));
+  await assert.rejects(full, /the lease is over/);
+  spool.serve('', note);
+  assert.equal(spool.foreignChunkCount, 0, 'a farm that does not tell who it is may be any');
+  assert.deepEqual(clips(await open(dir, 40)), [1, 3, 4, 5]);
+});
+
+test('a manifest of an agent that knew no farms is of any', async (t) => {
+  const dir = temporaryDirectory(t);
+  const entry = await add(await open(dir), 0);
+  const { farmId: _, ...older } = entry.manifest;
+  writeFileSync(entry.path.replace('.mp4', '.json'), JSON.stringify(older));
+  const spool = await open(dir);
+  spool.serve('farm-2', () => {});
+  assert.deepEqual([clips(spool), spool.foreignChunkCount], [[0], 0]);
 });
 
 test('damage after the fact is noticed', async (t) => {

@@ -8,6 +8,8 @@ import type { Logger } from '@clipfarm/shared/log';
 import { z } from 'zod';
 
 const artifact = {
+  /** Farm whose lease made it; empty where the farm has not told who it is. */
+  farmId: z.string().default(''),
   jobId: z.string().min(1),
   leaseId: z.string().min(1),
   /** SHA-256 in hex. */
@@ -67,6 +69,8 @@ export class Spool {
   readonly #waiting = new Set<() => void>();
   #bytes = 0;
   #next = 1;
+  #farmId = '';
+  #onDisplaced: (entry: SpoolEntry) => void = () => {};
 
   private constructor(options: SpoolOptions) {
     this.#options = options;
@@ -100,6 +104,11 @@ export class Spool {
     return this.entries.filter((entry) => entry.manifest.kind === 'chunk').length;
   }
 
+  /** Chunks that were made for another farm than the one that leads now, and wait for theirs. */
+  get foreignChunkCount(): number {
+    return this.entries.filter((entry) => entry.manifest.kind === 'chunk' && this.isForeign(entry)).length;
+  }
+
   /** Bytes of all files, manifests not counted. */
   get bytes(): number {
     return this.#bytes;
@@ -116,10 +125,37 @@ export class Spool {
     return join(this.#options.dir, 'scratch', `${randomUUID()}.${extension}`);
   }
 
-  /** Resolves when the spool is below its limit; rejects with the signal's reason. */
+  /**
+   * A farm leads. What was made for other farms stays for them, as long as the room is not needed.
+   *
+   * @param farmId empty: a farm that does not tell who it is, and is taken for any
+   * @param onDisplaced a file of another farm had to make room
+   */
+  serve(farmId: string, onDisplaced: (entry: SpoolEntry) => void): void {
+    this.#farmId = farmId;
+    this.#onDisplaced = onDisplaced;
+    this.#wakeWaiting();
+  }
+
+  /** Whether a file was made for another farm than the one that leads now. */
+  isForeign({ manifest: { farmId } }: SpoolEntry): boolean {
+    return farmId !== '' && this.#farmId !== '' && farmId !== this.#farmId;
+  }
+
+  /**
+   * Resolves when the spool is below its limit, for which files of other farms are deleted, the oldest first; rejects
+   * with the signal's reason.
+   */
   async whenRoom(signal: AbortSignal): Promise<void> {
     while (this.#bytes >= this.#options.maxBytes) {
       signal.throwIfAborted();
+      const oldest = this.entries.find((entry) => this.isForeign(entry));
+      if (oldest !== undefined) {
+        const removed = this.remove(oldest);
+        this.#onDisplaced(oldest);
+        await removed;
+        continue;
+      }
       await new Promise<void>((resolve) => {
         const wake = (): void => {
           this.#waiting.delete(wake);
@@ -159,7 +195,7 @@ export class Spool {
   async remove(entry: SpoolEntry): Promise<void> {
     if (!this.#entries.delete(entry.sequence)) return;
     this.#bytes -= entry.manifest.bytes;
-    for (const wake of [...this.#waiting]) wake();
+    this.#wakeWaiting();
     await rm(this.#path(entry.sequence, 'json'), { force: true });
     await rm(entry.path, { force: true });
   }
@@ -167,6 +203,10 @@ export class Spool {
   /** Whether the file still has the content that its manifest names. */
   async intact({ path, manifest }: SpoolEntry): Promise<boolean> {
     return matches(path, manifest);
+  }
+
+  #wakeWaiting(): void {
+    for (const wake of [...this.#waiting]) wake();
   }
 
   async #recover(): Promise<void> {
