@@ -27,7 +27,7 @@ import { AudioLibrary } from './farm/audio-library.ts';
 import { ChunkCommitter } from './farm/chunk-committer.ts';
 import type { FarmTimings } from './farm/dispatcher.ts';
 import { Fleet } from './farm/fleet.ts';
-import { collectFarmGauges } from './farm/gauges.ts';
+import { collectFarmGauges, collectOfficeGauges } from './farm/gauges.ts';
 import { InputKeeper } from './farm/input-keeper.ts';
 import { Jobs } from './farm/jobs.ts';
 import { Links } from './farm/links.ts';
@@ -39,6 +39,7 @@ import { StorageHealth } from './farm/storage-health.ts';
 import { Submissions } from './farm/submissions.ts';
 import { UploadRoom } from './farm/upload-room.ts';
 import { govern } from './govern.ts';
+import { wordsOf } from './journal/journal-trouble.ts';
 import { LeaderDuties } from './leader-duties.ts';
 import { JobNotifier } from './notify/job-notifier.ts';
 import { NatsEvents, type NatsOutcome } from './notify/nats-events.ts';
@@ -84,7 +85,7 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
     secretFiles: config['webhook-secret-file'],
     allowPrivate: config['webhook-allow-private'],
   });
-  const { journal, election, connection, problem } = await openJournal(config, metrics, log);
+  const { journal, election, connection, troubles } = await openJournal(config, metrics, log);
   undo.defer(() => journal.close());
   undo.defer(() => election.close());
   const id = await ownIdentity(dataDir);
@@ -105,6 +106,7 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
     jobMillis: millisOf(config['retain-hours']),
     inputMillis: millisOf(config['retain-inputs-hours']),
   };
+  const problem = () => wordsOf(troubles());
   const office = new Office(() => election.current(), problem);
   const snapshots = new SnapshotKeeper(log);
   const kept = { journal, clock, office, snapshots };
@@ -124,6 +126,7 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   const views = new Views(fleet, nodes, speed, storage, retention.jobMillis);
   const changes = new Changes(clock);
   collectFarmGauges(metrics, jobs, nodes, fleet, storage);
+  collectOfficeGauges(metrics, office, troubles);
   const base = { jobs, nodes, fleet, links, office, timings, store, inputs, storage, metrics, clock, log };
   const webhooks = new Webhooks(
     {
@@ -175,7 +178,7 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
   const address = `${access.address.slice(0, access.address.lastIndexOf(':'))}:${port}`;
   const stopping = new AbortController();
   const candidate = { id, address: config.advertise ?? address };
-  const governing = govern({ election, candidate, duties, signal: stopping.signal, log });
+  const governing = govern({ election, candidate, duties, signal: stopping.signal, metrics, log });
   ready = true;
   log.info({ listen: address, admin: admin.address, ffmpeg: ffmpeg.version }, 'coordinator ready');
 

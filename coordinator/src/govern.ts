@@ -1,5 +1,6 @@
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
+import type { Metrics } from './admin/metrics.ts';
 import type { Candidate, Election } from './journal/election.ts';
 import type { LeaderDuties } from './leader-duties.ts';
 
@@ -15,9 +16,10 @@ export async function govern(parts: {
   readonly candidate: Candidate;
   readonly duties: LeaderDuties;
   readonly signal: AbortSignal;
+  readonly metrics: Pick<Metrics, 'leaderships'>;
   readonly log: Logger;
 }): Promise<void> {
-  const { election, candidate, duties, signal, log } = parts;
+  const { election, candidate, duties, signal, metrics, log } = parts;
   while (!signal.aborted) {
     try {
       const leadership = await election.campaign(candidate, signal);
@@ -31,6 +33,7 @@ export async function govern(parts: {
       }
     } catch (error) {
       if (signal.aborted) return;
+      metrics.leaderships.inc({ change: 'failed' });
       log.error({ err: FarmError.from(error) }, 'could not lead; running again');
       await aborted(AbortSignal.any([signal, AbortSignal.timeout(AGAIN_MILLIS)]));
     }

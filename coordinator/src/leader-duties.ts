@@ -88,6 +88,7 @@ export class LeaderDuties {
     this.#parts.notifier.begin(term);
     dispatcher.start();
     retention.start();
+    this.#parts.metrics.leaderships.inc({ change: 'begun' });
     log.info({ term, jobs: jobs.live().length }, 'leading');
   }
 
@@ -116,6 +117,7 @@ export class LeaderDuties {
     await active?.retention.stop();
     await active?.dispatcher.stop();
     await active?.stitcher.stop();
+    this.#parts.metrics.leaderships.inc({ change: 'ended' });
     log.info({ reason }, 'no longer leading');
   }
 

@@ -6,9 +6,11 @@ import type { Metrics } from './admin/metrics.ts';
 import type { CoordinatorConfig } from './config.ts';
 import type { Election } from './journal/election.ts';
 import type { Journal } from './journal/journal.ts';
+import type { JournalTrouble } from './journal/journal-trouble.ts';
 import type { NatsFinding } from './journal/nats-inspect.ts';
 import { sqliteElection } from './journal/sqlite-election.ts';
 import { openSqliteJournal } from './journal/sqlite-journal.ts';
+import { type AppendRefusal, watchedJournal } from './journal/watched-journal.ts';
 
 /** Where events are kept, and who leads. Close the election first. */
 export interface OpenJournal {
@@ -16,8 +18,8 @@ export interface OpenJournal {
   readonly election: Election;
   /** The connection, where the journal is in NATS. */
   readonly connection: NatsConnection | null;
-  /** What keeps the journal from working, in words; null when nothing does. */
-  readonly problem: () => string | null;
+  /** What keeps the journal from working now. */
+  readonly troubles: () => readonly JournalTrouble[];
 }
 
 /**
@@ -27,19 +29,23 @@ export interface OpenJournal {
  */
 export async function openJournal(config: CoordinatorConfig, metrics: Metrics, log: Logger): Promise<OpenJournal> {
   const onAppend = (seconds: number) => metrics.journalAppendSeconds.observe(seconds);
+  const refused = (reason: AppendRefusal) => metrics.appendsRefused.inc({ reason });
   if (config.journal === 'sqlite') {
     const journal = await openSqliteJournal({ path: join(config['data-dir'], 'journal.db'), onAppend });
-    return { journal, election: sqliteElection(journal), connection: null, problem: () => null };
+    const watched = watchedJournal(journal, refused, log);
+    return { journal: watched, election: sqliteElection(journal), connection: null, troubles: () => [] };
   }
   // Loaded only where it is used: a farm on one machine needs no NATS.
   const { openJetStreamJournal } = await import('./journal/open-jetstream-journal.ts');
-  return openJetStreamJournal({
+  const opened = await openJetStreamJournal({
     ...natsOptions(config),
     allowUnsafe: config['nats-allow-unsafe'],
     leaseMillis: config['election-millis'],
     onAppend,
+    onTrouble: (kind) => metrics.journalTroubles.inc({ kind }),
     log,
   });
+  return { ...opened, journal: watchedJournal(opened.journal, refused, log) };
 }
 
 /** Looks whether the NATS that the configuration names can keep the journal. */

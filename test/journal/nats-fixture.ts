@@ -29,24 +29,25 @@ export interface Nats extends NatsCluster {
 /** Servers that are gone after the test, with everything that was opened on them. */
 export async function natsFor(t: TestContext, options: Partial<NatsClusterOptions> = {}): Promise<Nats> {
   const dir = mkdtempSync(join(tmpdir(), 'clipfarm-nats-'));
-  const all: Opened[] = [];
+  const kept: Opened[] = [];
   let started: NatsCluster | undefined;
   t.after(async () => {
-    await Promise.all(all.map((opened) => opened.close()));
+    await Promise.all(kept.map((opened) => opened.close()));
     await started?.close();
     rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
   });
   const cluster = await startNatsCluster({ size: 1, dir, ...options });
   started = cluster;
   const open = async (more: Omit<QuietOptions, 'servers'> = {}, clock?: Clock) => {
-    const { journal, election, connection, problem } = await openQuietly({ servers: cluster.urls, ...more }, clock);
+    const opened = await openQuietly({ servers: cluster.urls, ...more }, clock);
+    const { journal, election } = opened;
     const close = async () => {
       await election.close();
       await journal.close();
     };
-    const opened = { journal, election, connection, problem, close };
-    all.push(opened);
-    return opened;
+    const closable = { ...opened, close };
+    kept.push(closable);
+    return closable;
   };
   return { ...cluster, open };
 }

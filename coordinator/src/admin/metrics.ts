@@ -1,6 +1,8 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { LeaseEndCause } from '../core/job-events.ts';
 import { failureClasses } from '../core/job-model.ts';
+import { journalTroubleKinds } from '../journal/journal-trouble.ts';
+import type { AppendRefusal } from '../journal/watched-journal.ts';
 
 /** Seconds: from a synced write on a fast disk to a stall. */
 const FAST_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
@@ -20,6 +22,8 @@ const KNOWN = {
   node: ['online', 'lost', 'draining', 'quarantined'],
   slot: ['idle', 'busy', 'unavailable'],
   outcome: ['completed', 'superseded', 'returned', 'failed', 'lost', 'revoked'] satisfies LeaseEndCause[],
+  leadership: ['begun', 'ended', 'failed'],
+  refusal: ['conflict', 'failed'] satisfies AppendRefusal[],
   verdict: ['not_wanted', 'rejected', 'try_again'],
 } as const;
 
@@ -56,6 +60,27 @@ export function createMetrics() {
   const leases = counter('leases', 'Leases that ended, by how they ended.', ['outcome']);
   const chunkRefusals = counter('chunk_refusals', 'Chunks that were not committed, by verdict.', ['verdict']);
   const attemptFailures = counter('attempt_failures', 'Attempts that failed, by failure class.', ['class']);
+  const leaderships = counter(
+    'leaderships',
+    'Times that this coordinator began or ended to lead, or failed to begin.',
+    ['change'],
+  );
+  const appendsRefused = counter(
+    'journal_appends_refused',
+    'Appends that were not stored, by reason: another process was first, or the journal could not be written.',
+    ['reason'],
+  );
+  const journalTroubles = counter('journal_troubles', 'Times that something began to keep the journal from working.', [
+    'kind',
+  ]);
+  const journalTrouble = gauge(
+    'journal_trouble',
+    '1 for each kind of trouble that keeps the journal from working now.',
+    ['kind'],
+  );
+  for (const kind of journalTroubleKinds) journalTroubles.inc({ kind }, 0);
+  for (const change of KNOWN.leadership) leaderships.inc({ change }, 0);
+  for (const reason of KNOWN.refusal) appendsRefused.inc({ reason }, 0);
   for (const outcome of KNOWN.outcome) leases.inc({ outcome }, 0);
   for (const verdict of KNOWN.verdict) chunkRefusals.inc({ verdict }, 0);
   for (const failureClass of failureClasses) attemptFailures.inc({ class: failureClass }, 0);
@@ -66,6 +91,7 @@ export function createMetrics() {
     [slots, new Set<string>(KNOWN.slot)],
   ]);
   for (const [target, states] of shown) for (const state of states) target.set({ state }, 0);
+  for (const kind of journalTroubleKinds) journalTrouble.set({ kind }, 0);
 
   return {
     jobs,
@@ -73,9 +99,16 @@ export function createMetrics() {
     slots,
     clipsPending: gauge('clips_pending', 'Clips of active jobs that are neither leased nor committed.'),
     jobsExpired: counter('jobs_expired', 'Jobs removed after the time for which finished ones are kept.'),
+    nodesForgotten: counter('nodes_forgotten', 'Nodes forgotten because they were away for long.'),
     inputsExpired: counter('inputs_expired', 'Inputs removed because no job needs them.'),
     leasesActive: gauge('leases_active', 'Leases held now.'),
     storageFull: gauge('storage_full', '1 while the store takes no data because its disk is full.'),
+
+    leading: gauge('leading', '1 while this coordinator leads.'),
+    leaderships,
+    journalTrouble,
+    journalTroubles,
+    appendsRefused,
 
     clipsCommitted: counter('clips_committed', 'Clips committed, by profile of the slot that rendered them.', [
       'profile',

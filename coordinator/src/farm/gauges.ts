@@ -2,10 +2,21 @@ import type { Metrics } from '../admin/metrics.ts';
 import { countClips } from '../core/clip-ranges.ts';
 import type { JobState } from '../core/job-model.ts';
 import { pendingClips } from '../core/job-progress.ts';
+import { type JournalTrouble, journalTroubleKinds } from '../journal/journal-trouble.ts';
 import type { Fleet } from './fleet.ts';
 import type { Jobs } from './jobs.ts';
 import type { Nodes } from './nodes.ts';
+import type { Office } from './office.ts';
 import type { StorageHealth } from './storage-health.ts';
+
+/** Has it computed at each scrape whether this coordinator leads, and what keeps its journal from working. */
+export function collectOfficeGauges(metrics: Metrics, office: Office, troubles: () => readonly JournalTrouble[]): void {
+  metrics.onCollect(() => {
+    metrics.leading.set(office.leads ? 1 : 0);
+    const now = new Set(troubles().map(({ kind }) => kind));
+    for (const kind of journalTroubleKinds) metrics.journalTrouble.set({ kind }, now.has(kind) ? 1 : 0);
+  });
+}
 
 /** Has the gauges of state computed at each scrape, so that they can't drift from what they count. */
 export function collectFarmGauges(

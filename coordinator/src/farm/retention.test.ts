@@ -64,7 +64,7 @@ async function place(t: TestContext) {
       clock,
       log,
     };
-    return { jobs, nodes, office, inputs, snapshots, retention: new Retention(parts) };
+    return { jobs, nodes, office, inputs, snapshots, metrics, retention: new Retention(parts) };
   };
   const keys = async () => (await store.list('')).map(({ key }) => key);
   return { clock, journal, store, put, coordinator, keys };
@@ -307,7 +307,7 @@ test('asking for inputs takes no memory where none is removed, nor for those tha
 
 test('nodes that stayed away for a week are forgotten; drained ones, and those that are there, are not', async (t) => {
   const farm = await place(t);
-  const { nodes, retention } = await farm.coordinator(1, day);
+  const { nodes, metrics, retention } = await farm.coordinator(1, day);
   for (const name of ['gone', 'drained', 'here']) await nodes.register(Hello.fromPartial({ nodeId: name, name }));
   await nodes.drain('drained', 'a new card');
   for (const name of ['gone', 'drained']) nodes.disconnected(name);
@@ -317,6 +317,7 @@ test('nodes that stayed away for a week are forgotten; drained ones, and those t
   nodes.expire(5000);
   await retention.sweep();
   assert.deepEqual(known(), ['drained', 'here']);
+  assert.equal((await metrics.nodesForgotten.get()).values[0]?.value, 1);
   const next = await farm.coordinator(2, day);
   assert.deepEqual(
     next.nodes.all().map(({ name }) => name),

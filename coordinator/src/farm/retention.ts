@@ -28,7 +28,7 @@ export interface RetentionParts {
   readonly store: Pick<ArtifactStore, 'removePrefix'>;
   readonly office: Pick<Office, 'leads'>;
   readonly retention: RetentionTimes;
-  readonly metrics: Pick<Metrics, 'jobsExpired' | 'inputsExpired'>;
+  readonly metrics: Pick<Metrics, 'jobsExpired' | 'inputsExpired' | 'nodesForgotten'>;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -106,6 +106,7 @@ export class Retention {
 
   async #forgetNodes(): Promise<void> {
     for (const { nodeId, name } of await this.#parts.nodes.forgetAway(NODE_MILLIS)) {
+      this.#parts.metrics.nodesForgotten.inc();
       this.#parts.log.info({ node_id: nodeId, node: name }, 'node forgotten: it was away for a week');
     }
   }

@@ -3,17 +3,20 @@ import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
 import type { JetStreamClient, JetStreamManager } from 'nats';
 import { differencesOf, type WantedStream } from './jetstream-stream.ts';
+import type { JournalTrouble, JournalTroubleKind } from './journal-trouble.ts';
 import { isTemporary, jetStreamCode, jetStreamError, natsFarmError } from './nats-error.ts';
 import type { NatsLink } from './nats-link.ts';
 
 /** What is watched. */
 export interface NatsHealthParts {
-  readonly link: Pick<NatsLink, 'problems'>;
+  readonly link: Pick<NatsLink, 'troubles'>;
   readonly jsm: { readonly streams: Pick<JetStreamManager['streams'], 'info'> };
   readonly streams: readonly WantedStream[];
   readonly js: Pick<JetStreamClient, 'publish'>;
   /** Subject of which one message is kept, to find out whether there is room again. */
   readonly probeSubject: string;
+  /** Called with each log line that says that something keeps the journal from working. */
+  readonly onTrouble: (kind: JournalTroubleKind) => void;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -42,10 +45,16 @@ export class NatsHealth {
     this.#lookLater();
   }
 
-  /** What is wrong now, in words; null when nothing is. */
-  get problem(): string | null {
-    const problems = [...this.#parts.link.problems, this.#full, this.#streams].filter((problem) => problem !== null);
-    return problems.length === 0 ? null : problems.join('; ');
+  /** What keeps the journal from working now. */
+  get troubles(): readonly JournalTrouble[] {
+    const own = [
+      { kind: 'room', words: this.#full },
+      { kind: 'streams', words: this.#streams },
+    ] as const;
+    return [
+      ...this.#parts.link.troubles,
+      ...own.flatMap(({ kind, words }) => (words === null ? [] : [{ kind, words }])),
+    ];
   }
 
   /** Notes that something could not be written; only a lack of room is remembered, until there is some again. */
@@ -54,6 +63,7 @@ export class NatsHealth {
     if (code !== 'resource_exhausted') return;
     if (this.#full === null) {
       const hint = 'free disk space on the NATS servers, or raise their limits; nothing acknowledged is lost';
+      this.#parts.onTrouble('room');
       this.#parts.log.error({ reason: message, hint }, 'the journal in NATS has no room');
     }
     this.#full = message;
@@ -62,7 +72,7 @@ export class NatsHealth {
   /** Looks now. Never throws. */
   async look(): Promise<void> {
     // Without a connection there is nothing to see, and that is told already.
-    if (this.#parts.link.problems.some((problem) => problem.startsWith('no connection'))) return;
+    if (this.#parts.link.troubles.some(({ kind }) => kind === 'connection')) return;
     if (this.#full !== null) await this.#tryToWrite();
     const found = await Promise.all(this.#parts.streams.map((stream) => this.#problemOf(stream)));
     const silent = found.includes('silent');
@@ -113,8 +123,12 @@ export class NatsHealth {
   #say(): void {
     if (this.#streams === this.#said) return;
     this.#said = this.#streams;
-    if (this.#streams === null) this.#parts.log.info('the journal in NATS is as it should be again');
-    else this.#parts.log.error({ reason: this.#streams }, 'the journal in NATS has trouble');
+    if (this.#streams === null) {
+      this.#parts.log.info('the journal in NATS is as it should be again');
+      return;
+    }
+    this.#parts.onTrouble('streams');
+    this.#parts.log.error({ reason: this.#streams }, 'the journal in NATS has trouble');
   }
 
   #lookLater(): void {

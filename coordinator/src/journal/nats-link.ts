@@ -4,6 +4,7 @@ import { systemReason } from '@clipfarm/shared/disk-error';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
 import { type ConnectionOptions, connect, credsAuthenticator, Events, type NatsConnection } from 'nats';
+import type { JournalTrouble, JournalTroubleKind } from './journal-trouble.ts';
 import { NatsReports } from './nats-reports.ts';
 import { pause } from './pause.ts';
 
@@ -17,6 +18,8 @@ export interface NatsOptions {
   readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string };
   /** Connect to the named servers only, once, and let the connection end with them. @default false */
   readonly only?: boolean;
+  /** Called when something begins to keep the journal from working. */
+  readonly onTrouble?: (kind: JournalTroubleKind) => void;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -26,8 +29,8 @@ export interface NatsLink {
   readonly connection: NatsConnection;
   /** Resolves with true when connected, with false when that takes longer than `ms` milliseconds or the signal is aborted. */
   connected(ms: number, signal?: AbortSignal): Promise<boolean>;
-  /** What is wrong with the connection now, in words. */
-  readonly problems: readonly string[];
+  /** What is wrong with the connection now. */
+  readonly troubles: readonly JournalTrouble[];
   /** Sends what is in hand and closes. */
   close(): Promise<void>;
 }
@@ -65,7 +68,7 @@ export async function connectNats(options: NatsOptions): Promise<NatsLink> {
     ...(options.tls === undefined ? {} : { tls: tlsOf(options.tls) }),
   };
   try {
-    return new Link(await connect(settings), clock, log);
+    return new Link(await connect(settings), clock, log, options.onTrouble ?? (() => {}));
   } catch (error) {
     throw connectError(error, servers);
   }
@@ -78,16 +81,16 @@ class Link implements NatsLink {
   /** Aborted while the connection is there. */
   #up = new AbortController();
 
-  constructor(connection: NatsConnection, clock: Clock, log: Logger) {
+  constructor(connection: NatsConnection, clock: Clock, log: Logger, began: (kind: JournalTroubleKind) => void) {
     this.connection = connection;
     this.#clock = clock;
     this.#up.abort();
-    this.#reports = new NatsReports(clock, log);
+    this.#reports = new NatsReports(clock, log, began);
     void this.#follow();
   }
 
-  get problems(): readonly string[] {
-    return this.#reports.problems;
+  get troubles(): readonly JournalTrouble[] {
+    return this.#reports.troubles;
   }
 
   async connected(ms: number, signal?: AbortSignal): Promise<boolean> {

@@ -5,56 +5,63 @@ import { createLogger } from '@clipfarm/shared/log';
 import { Events, type NatsConnection, type Status } from 'nats';
 import { NatsReports } from './nats-reports.ts';
 
-/** Reports that write down what they log: level and what it is about. */
+/** Reports that write down what they log, level and what it is about, and which troubles begin. */
 function newReports() {
   const lines: string[] = [];
   const write = (line: string) => {
     const { level, msg, reason } = JSON.parse(line) as { level: number; msg: string; reason?: string };
     lines.push(`${level} ${reason ?? msg}`);
   };
+  const begun: string[] = [];
   const clock = new ManualClock();
-  const reports = new NatsReports(clock, createLogger({ name: 'test', destination: { write } }));
+  const log = createLogger({ name: 'test', destination: { write } });
+  const reports = new NatsReports(clock, log, (kind) => begun.push(kind));
   const connection = { info: { version: '2.10.27' } } as NatsConnection;
   const hear = (status: Status) => reports.hear(status, connection);
-  return { reports, lines, clock, hear };
+  return { reports, lines, begun, clock, hear, words: () => reports.troubles.map(({ words }) => words) };
 }
 
 const slow: Status = { type: Events.Error, data: 'Slow Consumer Detected' };
 
 test('a slow reader is logged once while it goes on, and again after a pause; it keeps nothing from working', () => {
-  const { reports, lines, clock, hear } = newReports();
+  const { reports, lines, begun, clock, hear } = newReports();
   for (let second = 0; second < 100; second++) {
     hear(slow);
     clock.advance(1000);
   }
   assert.deepEqual(lines, ['50 Slow Consumer Detected']);
-  assert.deepEqual(reports.problems, []);
+  assert.deepEqual(reports.troubles, []);
   clock.advance(60_000);
   hear(slow);
   assert.equal(lines.length, 2);
+  assert.deepEqual(begun, []);
 });
 
 test('what is not allowed is named by operation and subject, each by itself, for as long as it is tried', () => {
-  const { reports, clock, hear } = newReports();
+  const { reports, lines, begun, clock, hear, words } = newReports();
   for (const subject of ['a.b', 'c', 'a.b']) {
     const data = `Permissions Violation for Publish to "${subject}"`;
     hear({ type: Events.Error, data, permissionContext: { operation: 'publish', subject } });
   }
-  const named = reports.problems.map((problem) => problem.replace('NATS reports: ', ''));
+  const named = words().map((problem) => problem.replace('NATS reports: ', ''));
   assert.deepEqual(named.sort(), ['publish to a.b is not allowed', 'publish to c is not allowed']);
+  assert.deepEqual(begun, ['permission', 'permission'], 'as many as lines of the log');
+  assert.equal(lines.length, 2);
   clock.advance(60_001);
-  assert.deepEqual(reports.problems, []);
+  assert.deepEqual(reports.troubles, []);
 });
 
 test('a lost connection is said once, with its time, until there is one again', () => {
-  const { reports, lines, clock, hear } = newReports();
+  const { reports, lines, begun, clock, hear } = newReports();
   hear(slow);
   for (let attempt = 0; attempt < 5; attempt++) {
     hear({ type: Events.Disconnect, data: 'n1:4222' });
     clock.advance(1000);
   }
   const at = new Date(clock.now() - 5000).toISOString().slice(0, 19);
-  assert.deepEqual(reports.problems, [`no connection to NATS since ${at}Z`], 'the rest can wait');
+  const lost = { kind: 'connection', words: `no connection to NATS since ${at}Z` };
+  assert.deepEqual(reports.troubles, [lost], 'the rest can wait');
+  assert.deepEqual(begun, ['connection']);
   hear({ type: Events.Reconnect, data: 'n2:4222' });
   assert.equal(lines.length, 3);
   assert.match(lines[2] ?? '', /^30 connected to NATS again/);
@@ -66,5 +73,5 @@ test('errors that are ever new do not fill the memory', () => {
     const permissionContext = { operation: 'publish', subject: `s.${n}` } as const;
     hear({ type: Events.Error, data: 'Permissions Violation', permissionContext });
   }
-  assert.equal(reports.problems.length, 100);
+  assert.equal(reports.troubles.length, 100);
 });

@@ -1,6 +1,7 @@
 import type { Clock } from '@clipfarm/shared/clock';
 import type { Logger } from '@clipfarm/shared/log';
 import { Events, type NatsConnection, type Status } from 'nats';
+import type { JournalTrouble, JournalTroubleKind } from './journal-trouble.ts';
 import { inspectVersion } from './nats-inspect.ts';
 
 /** What was reported this long ago and not again is over. */
@@ -16,23 +17,28 @@ const MAX_ERRORS = 100;
 export class NatsReports {
   readonly #clock: Clock;
   readonly #log: Logger;
+  readonly #began: (kind: JournalTroubleKind) => void;
   #disconnectedAt: number | null = null;
   /** What was reported, when last, by the monotonic clock, and whether it keeps the journal from working. */
   readonly #errors = new Map<string, { readonly last: number; readonly grave: boolean }>();
 
-  constructor(clock: Clock, log: Logger) {
+  /** @param began called with each log line that says that something keeps the journal from working */
+  constructor(clock: Clock, log: Logger, began: (kind: JournalTroubleKind) => void) {
     this.#clock = clock;
     this.#log = log;
+    this.#began = began;
   }
 
-  /** What keeps the connection from doing its work now, in words. A reader that is slow catches up by itself. */
-  get problems(): readonly string[] {
+  /** What keeps the connection from doing its work now. A reader that is slow catches up by itself. */
+  get troubles(): readonly JournalTrouble[] {
     const at = this.#disconnectedAt;
-    if (at !== null) return [`no connection to NATS since ${new Date(at).toISOString().slice(0, 19)}Z`];
+    if (at !== null) {
+      return [{ kind: 'connection', words: `no connection to NATS since ${new Date(at).toISOString().slice(0, 19)}Z` }];
+    }
     const since = this.#clock.monotonic() - CURRENT_MILLIS;
     return [...this.#errors]
       .filter(([, { last, grave }]) => grave && last > since)
-      .map(([text]) => `NATS reports: ${text}`);
+      .map(([text]) => ({ kind: 'permission', words: `NATS reports: ${text}` }));
   }
 
   /** Takes what the client says about its connection. */
@@ -42,6 +48,7 @@ export class NatsReports {
       case Events.Disconnect:
         if (this.#disconnectedAt !== null) return;
         this.#disconnectedAt = this.#clock.now();
+        this.#began('connection');
         this.#log.warn({ server }, 'connection to NATS lost; reconnecting until it succeeds');
         return;
       case Events.Reconnect:
@@ -71,6 +78,7 @@ export class NatsReports {
       this.#errors.delete(oldest);
     }
     if (last !== undefined && last > now - CURRENT_MILLIS) return;
+    if (permissionContext) this.#began('permission');
     this.#log.error({ reason: text, hint: hintOf(error) }, 'NATS reports an error');
   }
 

@@ -10,6 +10,7 @@ import { bucketStream, type JetStreamNames, jetStreamNames } from './jetstream-n
 import { JetStreamSnapshots } from './jetstream-snapshots.ts';
 import { type EnsureParts, ensureStream } from './jetstream-stream.ts';
 import type { Journal } from './journal.ts';
+import type { JournalTrouble } from './journal-trouble.ts';
 import { jetStreamCode, jetStreamError, natsFarmError } from './nats-error.ts';
 import { NatsHealth } from './nats-health.ts';
 import { inspectNats } from './nats-inspect.ts';
@@ -43,8 +44,8 @@ export interface OpenJetStreamJournal {
   readonly journal: Journal;
   readonly election: Election;
   readonly connection: NatsConnection;
-  /** What keeps it from working, in words; null when nothing does. */
-  readonly problem: () => string | null;
+  /** What keeps it from working now. */
+  readonly troubles: () => readonly JournalTrouble[];
 }
 
 /** One request to JetStream's management gets this long. */
@@ -96,7 +97,7 @@ async function open(
     ensure.allowUnsafe ? { ...wanted, settings: {} } : wanted,
   );
   const probeSubject = `$KV.${names.snapshots}.health`;
-  const health = new NatsHealth({ ...asked, streams, probeSubject, log });
+  const health = new NatsHealth({ ...asked, streams, probeSubject, onTrouble: options.onTrouble ?? (() => {}), log });
   const journal = new JetStreamJournal({
     ...asked,
     health,
@@ -134,7 +135,7 @@ async function open(
     failed: (error) => health.failed(error),
     onElected: (term, candidate) => journal.recordTerm(term, candidate),
   });
-  return { journal, election, connection, problem: () => health.problem };
+  return { journal, election, connection, troubles: () => health.troubles };
 }
 
 /** Copies that a farm on this NATS keeps. */

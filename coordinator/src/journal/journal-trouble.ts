@@ -1,0 +1,17 @@
+/** What can keep a journal from working: the words of log, `/readyz` and metrics. */
+export const journalTroubleKinds = ['connection', 'permission', 'room', 'streams'] as const;
+
+/** One of {@link journalTroubleKinds}. */
+export type JournalTroubleKind = (typeof journalTroubleKinds)[number];
+
+/** Something that keeps a journal from working now. */
+export interface JournalTrouble {
+  readonly kind: JournalTroubleKind;
+  /** For people. */
+  readonly words: string;
+}
+
+/** What is wrong, in words; null when nothing is. */
+export function wordsOf(troubles: readonly JournalTrouble[]): string | null {
+  return troubles.length === 0 ? null : troubles.map(({ words }) => words).join('; ');
+}
