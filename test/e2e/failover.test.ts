@@ -3,9 +3,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { it } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { callUnary } from '@clipfarm/shared/rpc/client-call';
-import { Farm } from '../harness/farm.ts';
+import { Farm, PATIENT } from '../harness/farm.ts';
 import { cutAudio, prove } from '../harness/media.ts';
 import { startNatsCluster } from '../harness/nats.ts';
 
@@ -20,6 +19,7 @@ it('three coordinators on JetStream: the leader is killed, frozen and stopped, a
       join(dir, 'artifacts'),
       '--election-millis',
       '2000',
+      ...PATIENT,
     ];
     const agents = [
       { name: 'one', pace: 0.6 },
@@ -45,10 +45,11 @@ it('three coordinators on JetStream: the leader is killed, frozen and stopped, a
     const third = await farm.findLeader();
     assert.notEqual(third, frozen);
     await farm.committed(jobId, 15);
-    old.signal('SIGCONT');
-    await sleep(1000);
+    // It finds this call when it wakes up, and has not heard yet that it no longer leads.
     const { client } = farm.coordinators[frozen] ?? assert.fail();
-    await assert.rejects(callUnary(client, client.pauseJob, { jobId }), { code: 'unavailable' }, 'it no longer leads');
+    const pausing = callUnary(client, client.pauseJob, { jobId }, { timeoutMs: 60_000 });
+    old.signal('SIGCONT');
+    await assert.rejects(pausing, { code: 'unavailable' }, 'it no longer leads');
 
     const leaving = await farm.findLeader();
     const stoppedAt = Date.now();

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { it } from 'node:test';
-import { Farm } from '../harness/farm.ts';
+import { Farm, PATIENT } from '../harness/farm.ts';
 import { cutAudio, prove } from '../harness/media.ts';
 
 it('a coordinator that comes back stitches on at once, and has a chunk rendered again that its disk has altered', async () => {
-  await using farm = await Farm.start([{ name: 'one', pace: 0.4 }]);
+  await using farm = await Farm.start([{ name: 'one', pace: 0.4 }], PATIENT);
   const audio = await cutAudio(join(farm.dir, 'talk.wav'), { seconds: 30 });
   const { jobId } = await farm.submit(audio);
   await farm.committed(jobId, 4);

@@ -27,6 +27,9 @@ export const SAMPLE = {
   audio: join(root, 'test/samples/talk.mp3'),
 } as const;
 
+/** Flags of a coordinator that does not take a busy agent for a dead one. */
+export const PATIENT = ['--lease-millis', '30000'] as const;
+
 /** One agent of a farm under test. */
 export interface AgentOptions {
   readonly name: string;

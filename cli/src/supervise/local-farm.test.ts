@@ -72,7 +72,7 @@ test('up brings a coordinator and agents online, and SIGINT stops all of them', 
   farm.process.kill('SIGINT');
   const code = await new Promise((resolve) => farm.process.once('exit', resolve));
   assert.equal(code, 0);
-  assert.deepEqual(processesOf(farm.dataDir), []);
+  await until(() => processesOf(farm.dataDir).length === 0);
 });
 
 test('no process outlives an up that was killed', onLinux, async (t) => {
