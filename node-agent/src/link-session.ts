@@ -120,8 +120,10 @@ export class LinkSession {
     this.#timer.cancel();
     if (!onWelcome(message.value)) {
       const known = `its term ${message.value.term} is below one that this agent knows`;
-      // No wait ends this one when an old copy of the journal was restored.
-      this.end(`${known}: another coordinator leads; if its journal is a restored copy, restart this agent`);
+      // No wait ends this one when an old copy of the journal was restored, or when it is another farm but too old to say.
+      const restart =
+        'if its journal is a restored copy, or it is an older version of another farm, restart this agent';
+      this.end(`${known}: another coordinator leads; ${restart}`);
       return;
     }
     this.#welcomed = true;

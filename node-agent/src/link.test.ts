@@ -111,6 +111,40 @@ test('a coordinator with a new journal is another farm, whose terms count from t
   );
 });
 
+test('a coordinator that does not tell its farm is held to the terms that the agent knows', async (t) => {
+  const [leader, older] = [await coordinator(t), await coordinator(t)];
+  leader.term = 8;
+  older.farmId = '';
+  older.term = 7;
+  const { told, warned, link: found } = link(t, leader, older);
+  await until(() => told.length === 1, 'the welcome of the leader');
+  leader.down();
+  await until(() => older.hellos.length >= 2, 'the older one is tried again and again');
+  assert.match(warned.join(''), /its term 7 is below one that this agent knows/);
+  assert.deepEqual(told, ['welcome 8', 'disconnected']);
+  // In an upgrade that is taken back, it is elected anew.
+  older.term = 9;
+  await until(() => told.length === 3, 'the welcome of the new leader');
+  assert.deepEqual([told[2], found.farmId], ['welcome 9', 'farm-1']);
+  assert.doesNotMatch(warned.join(''), /another journal/);
+});
+
+test('an agent that has not been told the farm does not forget the term when it is', async (t) => {
+  const [older, deposed] = [await coordinator(t), await coordinator(t)];
+  older.farmId = '';
+  older.term = 8;
+  deposed.term = 7;
+  const { told, link: found } = link(t, older, deposed);
+  await until(() => told.length === 1, 'the welcome of the older version');
+  assert.equal(found.farmId, '');
+  older.down();
+  await until(() => deposed.hellos.length >= 2, 'the deposed one is tried again and again');
+  assert.deepEqual(told, ['welcome 8', 'disconnected']);
+  deposed.term = 9;
+  await until(() => told.length === 3, 'it leads now');
+  assert.deepEqual([told[2], found.farmId], ['welcome 9', 'farm-1']);
+});
+
 test('a follower sends the agent to the leader, which it does not have to know beforehand', async (t) => {
   const [follower, leader] = [await coordinator(t), await coordinator(t)];
   follower.leader = leader.address;

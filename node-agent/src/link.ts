@@ -33,7 +33,8 @@ const CLOSE_MILLIS = 2000;
 /**
  * The link to the coordinator: one connection at a time, dialled anew after a backoff when it ends for whatever reason.
  * Messages below the highest term seen are void. Terms are a farm's own: a coordinator whose journal was begun anew is
- * another farm, which counts from the beginning.
+ * another farm, which counts from the beginning. One of a version that does not tell its farm is held to the terms that
+ * are known: it may be a deposed leader.
  */
 export class Link {
   readonly #options: LinkOptions;
@@ -160,15 +161,13 @@ export class Link {
   #welcome(welcome: Welcome, address: string): boolean {
     const { log, onWelcome } = this.#options;
     const { term, farmId } = welcome;
-    if (farmId !== this.#farmId) {
-      if (this.#farmId !== '') log.warn({ farm_id: farmId, was: this.#farmId }, 'the coordinator has another journal');
-      this.#farmId = farmId;
-      this.#term = 0;
-    }
-    if (term < this.#term) return false;
+    const isOther = farmId !== '' && this.#farmId !== '' && farmId !== this.#farmId;
+    if (isOther) log.warn({ farm_id: farmId, was: this.#farmId }, 'the coordinator has another journal');
+    else if (term < this.#term) return false;
+    this.#farmId = farmId || this.#farmId;
     this.#term = term;
     this.#connected = true;
-    log.info({ coordinator: address, farm_id: farmId, term }, 'linked to the coordinator');
+    log.info({ coordinator: address, farm_id: this.#farmId, term }, 'linked to the coordinator');
     onWelcome(welcome);
     return true;
   }
