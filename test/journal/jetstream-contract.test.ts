@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, type TestContext } from 'node:test';
+import { keptStreamsContract } from '../../coordinator/src/farm/kept-streams-contract.ts';
 import { electionContract } from '../../coordinator/src/journal/election-contract.ts';
 import { journalContract } from '../../coordinator/src/journal/journal-contract.ts';
 import { type NatsCluster, startNatsCluster } from '../harness/nats.ts';
@@ -41,6 +42,8 @@ journalContract('JetStream', async (t) => {
     opener: { module: new URL('./open-quietly.ts', import.meta.url).href, name: 'openJournalQuietly', options },
   };
 });
+
+keptStreamsContract('JetStream', async (t) => (await open(t, farm())).journal);
 
 electionContract('JetStream', async (t) => {
   // No lease of these tests has to run out, and none may.

@@ -37,6 +37,7 @@ export class DepartedJobs {
   readonly #jobs = new Map<string, DepartedJob>();
   readonly #stream: Stream<DepartureEvent>;
   readonly #mutex = new Mutex();
+  readonly #removed: (jobId: string) => void;
 
   /** @param removed called for every job that is removed, by whatever coordinator */
   constructor(
@@ -50,11 +51,11 @@ export class DepartedJobs {
   ) {
     this.#clock = parts.clock;
     this.#office = parts.office;
+    this.#removed = removed;
     const fold = (event: DepartureEvent) => {
       if (event.type === 'JobRemoved') {
         const { jobId, finishedAt, expiredAt } = event;
         this.#remember({ jobId, finishedAt, expiredAt });
-        removed(jobId);
       }
       if (parts.office.leads && this.#stream.snapshotDue) parts.snapshots.request(this.#stream);
     };
@@ -62,6 +63,7 @@ export class DepartedJobs {
       pack: () => ({ version: SNAPSHOT_VERSION, jobs: [...this.#jobs.values()] }),
       unpack: (data) => this.#unpack(data as { version: number; jobs: readonly DepartedJob[] }),
       weight: () => this.#jobs.size,
+      trims: true,
     });
   }
 
@@ -120,7 +122,9 @@ export class DepartedJobs {
   }
 
   #remember(job: DepartedJob): void {
+    if (this.#jobs.has(job.jobId)) return;
     this.#jobs.set(job.jobId, job);
+    this.#removed(job.jobId);
     for (const jobId of this.#jobs.keys()) {
       if (this.#jobs.size <= REMEMBERED) return;
       this.#jobs.delete(jobId);

@@ -102,6 +102,7 @@ export class Nodes {
       pack: () => this.#pack(),
       unpack: (data) => this.#unpack(data as NodesSnapshot),
       weight: () => this.#records.size,
+      trims: true,
     });
   }
 
@@ -177,7 +178,12 @@ export class Nodes {
     if (version !== SNAPSHOT_VERSION) return false;
     this.#farmId = farmId;
     const lastSeen = this.#clock.monotonic() + REATTACH_MILLIS;
-    for (const node of nodes) this.#records.set(node.nodeId, { ...newRecord(node, lastSeen), ...node });
+    const told = new Set(nodes.map(({ nodeId }) => nodeId));
+    for (const nodeId of this.#records.keys()) if (!told.has(nodeId)) this.#records.delete(nodeId);
+    for (const node of nodes) {
+      const known = this.#records.get(node.nodeId) ?? newRecord(node, lastSeen);
+      this.#records.set(node.nodeId, Object.assign(known, node));
+    }
     return true;
   }
 

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { openSqliteJournal } from '../journal/sqlite-journal.ts';
+import { keptStreamsContract } from './kept-streams-contract.ts';
 import { Stream } from './stream.ts';
 
 interface Added {
@@ -10,10 +11,17 @@ interface Added {
   readonly value: number;
 }
 
-/** Two processes' views of one stream, and what each has folded. */
-async function twoViews(t: Parameters<typeof temporaryDirectory>[0]) {
+keptStreamsContract('SQLite', sqliteJournal);
+
+async function sqliteJournal(t: TestContext) {
   const journal = await openSqliteJournal({ path: join(temporaryDirectory(t), 'journal.db') });
   t.after(() => journal.close());
+  return journal;
+}
+
+/** Two processes' views of one stream, and what each has folded. */
+async function twoViews(t: TestContext) {
+  const journal = await sqliteJournal(t);
   return [1, 2].map(() => {
     const folded: number[] = [];
     const stream = new Stream<Added>(journal, 'jobs/a', (event) => folded.push(event.value), {

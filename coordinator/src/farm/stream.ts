@@ -8,10 +8,12 @@ const MAX_CONFLICTS = 5;
 export interface Folded {
   /** What is folded so far, as JSON carries it. */
   pack(): unknown;
-  /** Takes up what `pack` gave, instead of the events before it. @returns false when this version can't read it */
+  /** Takes up what `pack` gave, in place of all that is folded so far. @returns false when this version can't read it */
   unpack(data: unknown): boolean;
   /** Its size, counted in what costs about as much to read as one event. */
   weight(): number;
+  /** Whether events that a snapshot covers are removed: the stream is as old as the farm, and nobody asks for them again. */
+  readonly trims?: boolean;
 }
 
 /** A snapshot of a stream as the journal keeps it. */
@@ -72,7 +74,9 @@ export class Stream<E extends { readonly type: string }> {
   }
 
   /**
-   * Keeps what is folded now, so that a restart reads only what comes after it.
+   * Keeps what is folded now, so that a restart reads only what comes after it, and removes the events before it where
+   * that is wanted. A deposed leader may do so too: what it has folded is what the journal has up to there, the journal
+   * keeps the newer one of two snapshots, and removes nothing that it does not cover.
    *
    * @throws what the journal throws when it can't be written
    */
@@ -81,6 +85,7 @@ export class Stream<E extends { readonly type: string }> {
     const snapshot: StreamSnapshot = { term: this.#term, state: this.#folded.pack() };
     await this.#journal.saveSnapshot(this.name, position, snapshot);
     this.#snapshotPosition = Math.max(this.#snapshotPosition, position);
+    if (this.#folded.trims) await this.#journal.trim(this.name, position);
   }
 
   /**
@@ -92,19 +97,32 @@ export class Stream<E extends { readonly type: string }> {
     await this.catchUp();
   }
 
-  /** Folds every event that the journal has and this process does not know yet. */
+  /**
+   * Folds every event that the journal has and this process does not know yet. Those that were removed meanwhile are in a
+   * snapshot, which is taken up in their place.
+   */
   async catchUp(): Promise<void> {
-    for await (const stored of this.#journal.read(this.name, this.#position + 1)) this.take(stored);
+    for (;;) {
+      try {
+        for await (const stored of this.#journal.read(this.name, this.#position + 1)) this.take(stored);
+        return;
+      } catch (error) {
+        if (!this.#folded.trims || !(await this.#loadSnapshot())) throw error;
+      }
+    }
   }
 
-  async #loadSnapshot(): Promise<void> {
+  /** @returns whether there is one that tells more than what is folded */
+  async #loadSnapshot(): Promise<boolean> {
     const stored = await this.#journal.loadSnapshot(this.name);
     // Events may have come while it was read; what they told is not to be taken back.
-    if (stored === null || this.#position > 0) return;
+    if (stored === null || this.#position >= stored.position) return false;
+    if (this.#position > 0 && !this.#folded.trims) return false;
     const { term, state } = stored.data as StreamSnapshot;
-    if (!this.#folded.unpack(state)) return;
-    this.#term = term;
+    if (!this.#folded.unpack(state)) return false;
+    this.#term = Math.max(this.#term, term);
     this.#position = this.#snapshotPosition = stored.position;
+    return true;
   }
 
   /** Takes an event that the journal announced. @returns false when events are missing before it */

@@ -1,0 +1,106 @@
+import assert from 'node:assert/strict';
+import { describe, type TestContext, test } from 'node:test';
+import { ManualClock } from '@clipfarm/shared/clock';
+import { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import type { Journal } from '../journal/journal.ts';
+import { readAll } from '../journal/journal-contract.ts';
+import { DepartedJobs } from './departed-jobs.ts';
+import { quietSnapshots } from './farm-fixture.ts';
+import { Nodes } from './nodes.ts';
+import { Office } from './office.ts';
+
+/** Two events each: enough for a snapshot that a follower misses. */
+const ROUNDS = 150;
+
+/** What the streams of a farm must do that last as long as the farm, with any journal. `create` opens a fresh, empty one. */
+export function keptStreamsContract(name: string, create: (t: TestContext) => Promise<Journal>): void {
+  describe(`${name} with the streams that are as old as the farm`, () => {
+    test('what was decided about nodes is kept and its history is not, also for a follower that missed it', async (t) => {
+      const journal = await create(t);
+      const leader = leaderOf(journal, 1);
+      const nodes = await Nodes.load(leader);
+      await nodes.takeOver();
+      const register = (nodeId: string) => nodes.register(Hello.fromPartial({ nodeId, name: nodeId }));
+      for (const nodeId of ['a', 'b']) await register(nodeId);
+      const follower = await Nodes.load(leaderOf(deaf(journal), 2));
+      const known = follower.find('a');
+      for (let round = 0; round < ROUNDS; round++) {
+        await nodes.drain('a', `round ${round}`);
+        await nodes.undrain('a');
+      }
+      await nodes.drain('a', 'a new card');
+      await register('c');
+      await leader.snapshots.settled();
+      await assertTrimmed(journal, 'farm', 2 * ROUNDS);
+      await follower.takeOver();
+      assert.equal(follower.find('a'), known, 'whoever holds a node goes on with it');
+      const later = await Nodes.load(leaderOf(journal, 3));
+      for (const view of [follower, later]) {
+        assert.equal(view.farmId, nodes.farmId);
+        assert.deepEqual(
+          view.all().map(({ nodeId, drainReason }) => [nodeId, drainReason]),
+          [
+            ['a', 'a new card'],
+            ['b', null],
+            ['c', null],
+          ],
+        );
+      }
+      await assert.rejects(nodes.drain('b', 'by a deposed leader'), { code: 'unavailable', message: /term 2/ });
+    });
+
+    test('whoever asks for a removed job is told so, though the history of removals is gone', async (t) => {
+      const journal = await create(t);
+      const leader = leaderOf(journal, 1);
+      const departed = new DepartedJobs(leader, () => {});
+      await departed.load();
+      await departed.takeOver();
+      const dropped: string[] = [];
+      const follower = new DepartedJobs(leaderOf(deaf(journal), 2), (jobId) => dropped.push(jobId));
+      await follower.load();
+      const jobIds = Array.from({ length: ROUNDS }, (_, n) => `job-${n}`);
+      for (const jobId of jobIds) {
+        await departed.record({ jobId, finishedAt: 1000, expiredAt: 2000 });
+        await departed.recordInputsExpired(['00']);
+      }
+      await leader.snapshots.settled();
+      await assertTrimmed(journal, DepartedJobs.stream, 2 * ROUNDS);
+      await follower.takeOver();
+      assert.deepEqual(dropped, jobIds, 'each of them once');
+      const later = new DepartedJobs(leaderOf(journal, 3), () => {});
+      await later.load();
+      for (const view of [follower, later]) {
+        for (const jobId of jobIds) assert.match(view.missing(jobId)?.message ?? '', /expired at 1970-01-01/);
+        assert.equal(view.missing('another'), null);
+      }
+      await assert.rejects(departed.recordInputsExpired(['11']), { code: 'unavailable', message: /term 2/ });
+    });
+  });
+}
+
+/** What a coordinator keeps its streams with that leads in a term. */
+function leaderOf(journal: Journal, term: number) {
+  const office = new Office(() => null);
+  office.enter(term);
+  return { journal, clock: new ManualClock(), office, snapshots: quietSnapshots() };
+}
+
+/** The journal as somebody has it who hears of nothing. */
+function deaf(journal: Journal): Journal {
+  return new Proxy(journal, {
+    get(target, property) {
+      if (property === 'watch') return () => () => {};
+      const value: unknown = Reflect.get(target, property);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+/** The beginning is gone, and what remains are fewer events than `most`. */
+async function assertTrimmed(journal: Journal, stream: string, most: number): Promise<void> {
+  await assert.rejects(readAll(journal, stream), { message: new RegExp(`of stream ${stream} are gone`) });
+  const covered = (await journal.loadSnapshot(stream))?.position ?? 0;
+  const end = (await journal.streams()).find((one) => one.stream === stream)?.position ?? 0;
+  assert.ok(end - covered < most, `${end - covered} events after the snapshot at ${covered}`);
+  assert.equal((await readAll(journal, stream, covered + 1)).length, end - covered);
+}
