@@ -118,7 +118,7 @@ export class Agent {
       gpus: this.#gpus.gpus,
     }));
     this.#link = new Link({
-      ...{ clock, random, log, addresses: options.coordinators, dial: options.dial },
+      ...{ clock, random, log, metrics: this.metrics, addresses: options.coordinators, dial: options.dial },
       hello: () => this.#hello(),
       heartbeat: () => this.#heartbeat(),
       onWelcome: (welcome) => this.#welcomed(welcome),

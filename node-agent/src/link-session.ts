@@ -11,6 +11,7 @@ import type {
 import { responsesOf } from '@clipfarm/shared/rpc/client-call';
 import { createSink, type MessageSink } from '@clipfarm/shared/rpc/sink';
 import type { ClientDuplexStream } from '@grpc/grpc-js';
+import type { LinkRefusal } from './metrics.ts';
 
 /** A message to the coordinator, without its wrapping. */
 export type ToCoordinator = NonNullable<AttachRequest['message']>;
@@ -36,6 +37,8 @@ export interface SessionEnd {
   readonly reason: string;
   /** `host:port` of the leader, when a coordinator that follows named it. */
   readonly leader: string | undefined;
+  /** Why one side refused the other; null when neither did. */
+  readonly refused: LinkRefusal | null;
 }
 
 /** Milliseconds that a coordinator may take from the connect to its Welcome. */
@@ -53,6 +56,12 @@ export function reasonOf({ message, hint }: FarmError): string {
   return hint === undefined ? message : `${message} (${hint})`;
 }
 
+/** What a coordinator had against this agent, as far as its error tells. */
+function refusalIn({ code, field }: FarmError): LinkRefusal | null {
+  if (field === 'hello.term') return 'agent_term';
+  return code === 'invalid_argument' || code === 'failed_precondition' ? 'hello' : null;
+}
+
 /** One connection: greeted with Hello, kept alive by heartbeats from the Welcome on, ended once. */
 export class LinkSession {
   readonly client: AgentServiceClient;
@@ -61,6 +70,7 @@ export class LinkSession {
   readonly #sink: MessageSink<AttachRequest>;
   #welcomed = false;
   #ownReason: string | null = null;
+  #refused: LinkRefusal | null = null;
   #timer: Timer;
 
   constructor(options: LinkSessionOptions) {
@@ -83,10 +93,11 @@ export class LinkSession {
     } catch (error) {
       const failure = FarmError.from(error);
       leader = failure.leader;
+      if (!this.#welcomed) this.#refused ??= refusalIn(failure);
       reason = reasonOf(failure);
     }
     this.#timer.cancel();
-    return { welcomed: this.#welcomed, reason: this.#ownReason ?? reason, leader };
+    return { welcomed: this.#welcomed, reason: this.#ownReason ?? reason, leader, refused: this.#refused };
   }
 
   /** Sends a message in order; false when the connection is over, and then the message is lost. */
@@ -119,6 +130,7 @@ export class LinkSession {
     }
     this.#timer.cancel();
     if (!onWelcome(message.value)) {
+      this.#refused = 'coordinator_term';
       const known = `its term ${message.value.term} is below one that this agent knows`;
       // No wait ends this one when an old copy of the journal was restored, or when it is another farm but too old to say.
       const restart =

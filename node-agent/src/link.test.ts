@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { systemClock } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
 import { AgentServiceClient, Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { createLogger } from '@clipfarm/shared/log';
 import { clientChannel } from '@clipfarm/shared/rpc/credentials';
 import { Link } from './link.ts';
+import { createAgentMetrics } from './metrics.ts';
 import { FakeCoordinator, until } from './testing/fake-coordinator.ts';
 
 async function coordinator(t: TestContext): Promise<FakeCoordinator> {
@@ -17,10 +19,13 @@ async function coordinator(t: TestContext): Promise<FakeCoordinator> {
 function link(t: TestContext, ...coordinators: readonly FakeCoordinator[]) {
   const told: string[] = [];
   const warned: string[] = [];
+  const metrics = createAgentMetrics(() => {
+    throw new Error('no gauge is read');
+  });
   const destination = { write: (line: string) => void warned.push(line) };
   const log = createLogger({ name: 'test', level: 'warn', destination });
   const found = new Link({
-    ...{ clock: systemClock, random: () => 0, log },
+    ...{ clock: systemClock, random: () => 0, log, metrics },
     addresses: coordinators.map(({ address }) => address),
     dial: (text) => {
       const { address, credentials, options } = clientChannel({ address: text });
@@ -34,7 +39,12 @@ function link(t: TestContext, ...coordinators: readonly FakeCoordinator[]) {
   });
   found.start();
   t.after(() => found.close());
-  return { link: found, told, warned };
+  /** What a counter has come to, by its labels' values. */
+  const counted = async (name: 'linksRefused' | 'voidMessages' | 'farmChanges') => {
+    const { values } = await metrics[name].get();
+    return Object.fromEntries(values.map(({ labels, value }) => [Object.values(labels).join(), value]));
+  };
+  return { link: found, told, warned, counted };
 }
 
 const revoke = (term: number) => ({ $case: 'revoke', value: { term, leaseId: 'l', reason: '' } }) as const;
@@ -60,12 +70,13 @@ test('each break of the connection is told once and mended by exactly one new co
 test('messages of a lower term are void, and a higher one is remembered', async (t) => {
   const farm = await coordinator(t);
   farm.term = 5;
-  const { told } = link(t, farm);
+  const { told, counted } = link(t, farm);
   await until(() => told.length === 1, 'a welcome');
   for (const term of [4, 5, 7, 6]) farm.say(revoke(term));
   farm.say({ $case: 'anchorAck', value: { jobId: 'j', accepted: true, reason: '' } });
   await until(() => told.includes('anchorAck'), 'the last message');
   assert.deepEqual(told, ['welcome 5', 'revoke', 'revoke', 'anchorAck']);
+  assert.deepEqual(await counted('voidMessages'), { '': 2 });
   farm.down();
   await farm.up();
   farm.term = 7;
@@ -77,12 +88,13 @@ test('a coordinator whose term is over is left for the next one', async (t) => {
   const [old, leader] = [await coordinator(t), await coordinator(t)];
   old.term = 8;
   leader.term = 9;
-  const { told, warned } = link(t, leader, old);
+  const { told, warned, counted } = link(t, leader, old);
   await until(() => told.length === 1, 'the welcome of the leader');
   leader.down();
   await until(() => old.hellos.length >= 2, 'the old one is tried again and again');
   assert.match(warned.join(''), /its term 8 is below one that this agent knows: .*restart this agent/);
   assert.deepEqual(told, ['welcome 9', 'disconnected']);
+  assert.ok(((await counted('linksRefused')).coordinator_term ?? 0) >= 1);
   await leader.up();
   await until(() => told.length === 3, 'the leader is back');
   assert.equal(told[2], 'welcome 9');
@@ -91,7 +103,7 @@ test('a coordinator whose term is over is left for the next one', async (t) => {
 test('a coordinator with a new journal is another farm, whose terms count from the beginning', async (t) => {
   const farm = await coordinator(t);
   farm.term = 8;
-  const { told, warned } = link(t, farm);
+  const { told, warned, counted } = link(t, farm);
   await until(() => told.length === 1, 'a welcome');
   farm.down();
   farm.term = 1;
@@ -102,6 +114,7 @@ test('a coordinator with a new journal is another farm, whose terms count from t
   await until(() => told.includes('revoke'), 'a message of the new farm');
   assert.deepEqual(told, ['welcome 8', 'disconnected', 'welcome 1', 'revoke']);
   assert.match(warned.join(''), /the coordinator has another journal/);
+  assert.deepEqual(await counted('farmChanges'), { '': 1 });
   assert.deepEqual(
     farm.hellos.map(({ farmId, term }) => [farmId, term]),
     [
@@ -144,6 +157,28 @@ test('an agent that has not been told the farm does not forget the term when it 
   await until(() => told.length === 3, 'it leads now');
   assert.deepEqual([told[2], found.farmId], ['welcome 9', 'farm-1']);
 });
+
+for (const [refusal, error] of [
+  ['agent_term', new FarmError('unavailable', 'the agent knows term 8', { field: 'hello.term' })],
+  ['hello', new FarmError('invalid_argument', 'hello.name: is too long', { field: 'hello.name' })],
+  ['hello', new FarmError('failed_precondition', 'the agent speaks protocol 1')],
+] as const) {
+  test(`a coordinator that refuses the agent with "${error.message}" is counted as ${refusal}, and logged`, async (t) => {
+    const farm = await coordinator(t);
+    farm.refusal = error;
+    const { told, warned, counted } = link(t, farm);
+    await until(() => farm.hellos.length >= 2, 'the agent tries again');
+    const counts = await counted('linksRefused');
+    assert.ok((counts[refusal] ?? 0) >= 1);
+    assert.deepEqual(
+      Object.keys(counts).filter((key) => counts[key] !== 0),
+      [refusal],
+    );
+    assert.ok(warned.join('').includes(error.message));
+    farm.refusal = null;
+    await until(() => told.length === 1, 'a welcome');
+  });
+}
 
 test('a follower sends the agent to the leader, which it does not have to know beforehand', async (t) => {
   const [follower, leader] = [await coordinator(t), await coordinator(t)];

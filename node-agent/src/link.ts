@@ -4,6 +4,7 @@ import { FarmError } from '@clipfarm/shared/errors';
 import type { AgentServiceClient, Heartbeat, Hello, Welcome } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import type { Logger } from '@clipfarm/shared/log';
 import { type FromCoordinator, LinkSession, reasonOf, type SessionEnd, type ToCoordinator } from './link-session.ts';
+import type { AgentMetrics } from './metrics.ts';
 
 /** What a {@link Link} works with. */
 export interface LinkOptions {
@@ -23,6 +24,7 @@ export interface LinkOptions {
   /** Uniform in [0, 1). */
   readonly random: () => number;
   readonly log: Logger;
+  readonly metrics: Pick<AgentMetrics, 'linksRefused' | 'voidMessages' | 'farmChanges'>;
 }
 
 const RECONNECT: Backoff = { firstMillis: 200, maxMillis: 3000 };
@@ -133,7 +135,7 @@ export class Link {
     try {
       client = this.#clientOf(address);
     } catch (error) {
-      return { welcomed: false, reason: reasonOf(FarmError.from(error)), leader: undefined };
+      return { welcomed: false, reason: reasonOf(FarmError.from(error)), leader: undefined, refused: null };
     }
     this.#session = new LinkSession({
       client,
@@ -148,6 +150,7 @@ export class Link {
     const end = await this.#session.run();
     this.#session = null;
     this.#connected = false;
+    if (end.refused !== null) this.#options.metrics.linksRefused.inc({ reason: end.refused });
     if (end.welcomed) onDisconnected(end.reason);
     return end;
   }
@@ -159,11 +162,13 @@ export class Link {
   }
 
   #welcome(welcome: Welcome, address: string): boolean {
-    const { log, onWelcome } = this.#options;
+    const { log, metrics, onWelcome } = this.#options;
     const { term, farmId } = welcome;
     const isOther = farmId !== '' && this.#farmId !== '' && farmId !== this.#farmId;
-    if (isOther) log.warn({ farm_id: farmId, was: this.#farmId }, 'the coordinator has another journal');
-    else if (term < this.#term) return false;
+    if (isOther) {
+      log.warn({ farm_id: farmId, was: this.#farmId }, 'the coordinator has another journal');
+      metrics.farmChanges.inc();
+    } else if (term < this.#term) return false;
     this.#farmId = farmId || this.#farmId;
     this.#term = term;
     this.#connected = true;
@@ -176,6 +181,7 @@ export class Link {
     const term = 'term' in message.value ? message.value.term : this.#term;
     if (term < this.#term) {
       this.#options.log.warn({ message: message.$case, term, highest_term: this.#term }, 'ignored a void message');
+      this.#options.metrics.voidMessages.inc();
       return false;
     }
     this.#term = term;

@@ -9,6 +9,7 @@ const CLIP_BUCKETS = [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 6
 /** Seconds: encoding beyond the last frame. */
 const ENCODE_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30];
 
+const linkRefusals = ['coordinator_term', 'agent_term', 'hello'] as const;
 const slotStates = ['idle', 'loading', 'rendering', 'recovering', 'draining'] as const;
 /** `displaced`: made for a farm that did not lead, and deleted because the spool was full. */
 const verdicts: readonly (OutboxVerdict | 'displaced')[] = [
@@ -20,6 +21,13 @@ const failureClasses: readonly AttemptFailureClass[] = [
   ...(['out_of_memory', 'hang', 'device', 'crash', 'bad_input', 'environment'] as const),
   'bad_chunk',
 ];
+
+/**
+ * Why there is no link, where one side refused the other. `coordinator_term`: the agent knows a later term than the
+ * coordinator, and refused it; `agent_term`: the same, and the coordinator refused first; `hello`: the coordinator does
+ * not accept what the agent says of itself, or its protocol.
+ */
+export type LinkRefusal = (typeof linkRefusals)[number];
 
 /** What gauges show; read at every scrape. */
 export interface AgentGauges {
@@ -69,6 +77,12 @@ export function createAgentMetrics(read: () => AgentGauges) {
   const judged = counter('chunks', 'Chunks that left the spool, by verdict.', ['verdict']);
   const inputs = counter('input_lookups', 'Uses of an input, by whether it was in the cache.', ['result']);
   // Series exist from the start, so that a first event shows as a rise.
+  const linksRefused = counter(
+    'links_refused',
+    'Links refused: a coordinator whose term is over, by this agent; this agent, for its term or its Hello.',
+    ['reason'],
+  );
+  for (const reason of linkRefusals) linksRefused.inc({ reason }, 0);
   for (const preRoll of ['true', 'false']) clips.inc({ pre_roll: preRoll }, 0);
   for (const outcome of outcomes) leases.inc({ outcome }, 0);
   for (const failureClass of failureClasses) failures.inc({ class: failureClass }, 0);
@@ -83,6 +97,9 @@ export function createAgentMetrics(read: () => AgentGauges) {
     failures,
     judged,
     inputs,
+    linksRefused,
+    voidMessages: counter('void_messages', 'Messages that were ignored because their term is over.'),
+    farmChanges: counter('farm_changes', 'Welcomes by another farm than the one before.'),
     reconnects: counter('links_lost', 'Connections to a coordinator that broke after its Welcome.'),
     runnersGone: counter('runners_gone', 'Loaded runner processes that ended, wanted or not.'),
     clipSeconds: new Histogram({

@@ -35,6 +35,7 @@ test('the farm’s metrics are exactly these', async () => {
   const families = familiesOf(await createMetrics().render());
   const own = [...families.keys()].filter((name) => name.startsWith('clipfarm_'));
   assert.deepEqual(own.sort(), [
+    'clipfarm_agents_refused_total',
     'clipfarm_attempt_failures_total',
     'clipfarm_chunk_commit_seconds',
     'clipfarm_chunk_refusals_total',

@@ -24,8 +24,15 @@ const KNOWN = {
   outcome: ['completed', 'superseded', 'returned', 'failed', 'lost', 'revoked'] satisfies LeaseEndCause[],
   leadership: ['begun', 'ended', 'failed'],
   refusal: ['conflict', 'failed'] satisfies AppendRefusal[],
+  agentRefusal: ['term', 'hello', 'protocol'] satisfies AgentRefusal[],
   verdict: ['not_wanted', 'rejected', 'try_again'],
 } as const;
+
+/**
+ * What speaks against an agent: it knows a later leader; it says of itself what can't be; it speaks another version of
+ * the protocol.
+ */
+export type AgentRefusal = 'term' | 'hello' | 'protocol';
 
 /** The farm's metrics; see {@link createMetrics}. */
 export type Metrics = ReturnType<typeof createMetrics>;
@@ -81,6 +88,10 @@ export function createMetrics() {
   for (const kind of journalTroubleKinds) journalTroubles.inc({ kind }, 0);
   for (const change of KNOWN.leadership) leaderships.inc({ change }, 0);
   for (const reason of KNOWN.refusal) appendsRefused.inc({ reason }, 0);
+  const agentsRefused = counter('agents_refused', 'Agents that were not let in, by what speaks against them.', [
+    'reason',
+  ]);
+  for (const reason of KNOWN.agentRefusal) agentsRefused.inc({ reason }, 0);
   for (const outcome of KNOWN.outcome) leases.inc({ outcome }, 0);
   for (const verdict of KNOWN.verdict) chunkRefusals.inc({ verdict }, 0);
   for (const failureClass of failureClasses) attemptFailures.inc({ class: failureClass }, 0);
@@ -110,6 +121,7 @@ export function createMetrics() {
     journalTroubles,
     appendsRefused,
 
+    agentsRefused,
     clipsCommitted: counter('clips_committed', 'Clips committed, by profile of the slot that rendered them.', [
       'profile',
     ]),

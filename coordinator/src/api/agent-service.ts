@@ -4,24 +4,34 @@ import type {
   ArtifactHeader,
   AttachRequest,
   AttachResponse,
+  Hello,
 } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { MAX_CHUNK_BYTES } from '@clipfarm/shared/media/chunk';
 import type { CallContext, RpcHandlers } from '@clipfarm/shared/rpc/handlers';
 import type { MessageSink } from '@clipfarm/shared/rpc/sink';
 import { checkPromise, pipeFileToCall, readUpload, receiveToFile } from '@clipfarm/shared/rpc/stream';
+import type { Metrics } from '../admin/metrics.ts';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
 import type { JobState } from '../core/job-model.ts';
 import { artifactKeys } from '../farm/artifact-keys.ts';
 import type { Link, Links } from '../farm/links.ts';
 import type { StorageHealth } from '../farm/storage-health.ts';
 import { AgentSession, type SessionParts } from './agent-session.ts';
-import { checkHello } from './hello-check.ts';
+import { checkHello, refusalOf } from './hello-check.ts';
+
+/** What the RPCs work with. */
+export interface ServiceParts extends SessionParts {
+  readonly links: Links;
+  readonly store: ArtifactStore;
+  readonly storage: StorageHealth;
+  readonly metrics: Pick<Metrics, 'agentsRefused'>;
+}
+
+/** Most characters of an agent's names in a log line. */
+const MAX_LOGGED = 100;
 
 /** The RPCs that agents call. */
-export function agentService(
-  rpc: RpcHandlers,
-  parts: SessionParts & { readonly links: Links; readonly store: ArtifactStore; readonly storage: StorageHealth },
-): AgentServiceServer {
+export function agentService(rpc: RpcHandlers, parts: ServiceParts): AgentServiceServer {
   return {
     attach: rpc.bidi((requests, responses, context) => attach(parts, requests, responses, context)),
     fetchInput: rpc.serverStream(async (request, responses, context) => {
@@ -56,7 +66,7 @@ export function agentService(
 }
 
 async function attach(
-  parts: SessionParts & { readonly links: Links },
+  parts: ServiceParts,
   requests: AsyncIterable<AttachRequest>,
   responses: MessageSink<AttachResponse>,
   context: CallContext,
@@ -80,10 +90,16 @@ async function attach(
         continue;
       }
       if (message.$case !== 'hello') throw new FarmError('invalid_argument', 'the first message must be Hello');
-      checkHello(message.value);
-      session = new AgentSession(message.value, parts, link.send, link.close);
-      parts.links.open(session.nodeId, link);
-      await session.welcome(message.value);
+      const hello = message.value;
+      try {
+        checkHello(hello);
+        session = new AgentSession(hello, parts, link.send, link.close);
+        parts.links.open(session.nodeId, link);
+        await session.welcome(hello);
+      } catch (error) {
+        noteRefusal(parts, hello, context.peer, error);
+        throw error;
+      }
     }
   } finally {
     session?.close();
@@ -92,6 +108,15 @@ async function attach(
       parts.log.info({ node_id: session.nodeId, peer: context.peer, reason }, 'node detached');
     }
   }
+}
+
+function noteRefusal(parts: ServiceParts, { nodeId, name }: Hello, peer: string, error: unknown): void {
+  const refusal = refusalOf(error);
+  if (refusal === null) return;
+  parts.metrics.agentsRefused.inc({ reason: refusal });
+  // Not checked yet, so not to be trusted with the length of a log line.
+  const node = { node_id: nodeId.slice(0, MAX_LOGGED), node: name.slice(0, MAX_LOGGED) };
+  parts.log.warn({ ...node, peer, refusal, reason: FarmError.from(error).message }, 'agent refused');
 }
 
 function requireJob(job: JobState | undefined, jobId: string): JobState {

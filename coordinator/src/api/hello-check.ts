@@ -2,9 +2,13 @@ import { FarmError } from '@clipfarm/shared/errors';
 import type { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import type { Gpu, SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { z } from 'zod';
+import type { AgentRefusal } from '../admin/metrics.ts';
 
 /** Version of the agent link that this coordinator speaks. */
 const PROTOCOL = 1;
+
+/** Field of the error of {@link checkTerm}; agents count by it. */
+const TERM_FIELD = 'hello.term';
 
 /** A name that appears in keys, logs and metric labels. */
 const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'must be 1 to 100 letters, digits and . _ -');
@@ -85,6 +89,15 @@ export function checkTerm(hello: Pick<Hello, 'farmId' | 'term'>, farmId: string,
   if (hello.farmId !== farmId || hello.term <= term) return;
   const message = `the agent knows term ${hello.term} of this farm, this coordinator leads in term ${term}`;
   throw new FarmError('unavailable', message, {
+    field: TERM_FIELD,
     hint: 'Stop the coordinator that is out of date; where an old copy of the journal was restored, restart the agent.',
   });
+}
+
+/** What an error says against an agent that wanted to attach; null when it is about something else. */
+export function refusalOf(error: unknown): AgentRefusal | null {
+  if (!(error instanceof FarmError)) return null;
+  if (error.field === TERM_FIELD) return 'term';
+  if (error.code === 'failed_precondition') return 'protocol';
+  return error.code === 'invalid_argument' ? 'hello' : null;
 }

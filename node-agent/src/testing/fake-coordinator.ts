@@ -54,6 +54,8 @@ export class FakeCoordinator implements AsyncDisposable {
   graceMillis = 60_000;
   /** Set: this coordinator follows, and sends whoever attaches to the leader at that address. */
   leader: string | null = null;
+  /** Set: what a Hello is refused with. */
+  refusal: FarmError | null = null;
   /** Agents that were sent to the leader. */
   redirects = 0;
   #server: Server | null = null;
@@ -207,6 +209,7 @@ export class FakeCoordinator implements AsyncDisposable {
     this.said.push(message);
     if (message.$case === 'progress') this.progress.set(message.value.leaseId, message.value.clip);
     if (message.$case === 'hello') {
+      if (this.refusal !== null) throw this.refusal;
       const validLeaseIds = message.value.leases.map((l) => l.leaseId).filter((leaseId) => this.valid.has(leaseId));
       const millis = { heartbeatMillis: 100, leaseMillis: 5000, graceMillis: this.graceMillis };
       this.say({ $case: 'welcome', value: { term: this.term, farmId: this.farmId, ...millis, validLeaseIds } });
