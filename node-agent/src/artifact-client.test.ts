@@ -2,7 +2,14 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { rmSync, writeFileSync } from 'node:fs';
-import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
@@ -108,6 +115,27 @@ test('when the store refuses or can’t be reached, the coordinator takes the fi
   assert.deepEqual(coordinator.uploads.get(sha256), content);
   assert.match(lines[0] ?? '', /"clip":3,.*could not be reached: ECONNREFUSED/);
   assert.doesNotMatch(lines.join(), new RegExp(SIGNATURE));
+});
+
+test('a store that hangs up, or is too busy for a moment, is asked again', async (t) => {
+  const { coordinator, store, upload, content, lines } = await scene(t);
+  const [accept] = store.server.listeners('request');
+  assert.ok(accept);
+  const troubles = [
+    (request: IncomingMessage) => void request.socket.destroy(),
+    (request: IncomingMessage, response: ServerResponse) =>
+      void request.resume().on('end', () => response.writeHead(503).end()),
+  ];
+  for (const trouble of troubles) {
+    store.server.removeAllListeners('request').once('request', (request, response) => {
+      store.server.on('request', accept as RequestListener);
+      trouble(request, response);
+    });
+    await upload();
+    assert.ok(store.puts.pop()?.content.equals(content), 'the store has it');
+  }
+  assert.equal(coordinator.uploads.size, 0);
+  assert.deepEqual(lines, []);
 });
 
 test('content that the store finds wrong is not sent another way', async (t) => {
