@@ -200,6 +200,33 @@ test('"try again" uploads again after a while, and an offer without an answer is
   assert.equal(uploads.length, 2);
 });
 
+test('a file counts until it has left the disk, and is judged once', async (t) => {
+  const { box, spool, uploads, verdicts, put } = await outbox(t);
+  const disk = Promise.withResolvers<void>();
+  const remove = spool.remove.bind(spool);
+  t.mock.method(spool, 'remove', async (entry: SpoolEntry) => {
+    if (nameOf(entry) === 'l/0') await disk.promise;
+    await remove(entry);
+  });
+  box.connected();
+  await put('l', 0);
+  await put('l', 1);
+  await settle();
+  let settled = false;
+  const waiting = box.whenSettled('l', never).then(() => (settled = true));
+  const first = box.judged({ leaseId: 'l', clip: 0 }, 'committed', '');
+  await box.judged({ leaseId: 'l', clip: 0 }, 'rejected', 'a repeat');
+  box.tryAgain({ leaseId: 'l', clip: 0 }, 'too late');
+  await box.judged({ leaseId: 'l', clip: 1 }, 'committed', '');
+  await settle();
+  assert.deepEqual([settled, box.size], [false, 1]);
+  disk.resolve();
+  await first;
+  await waiting;
+  assert.deepEqual(verdicts, ['l/1 committed', 'l/0 committed']);
+  assert.equal(uploads.length, 2);
+});
+
 test('a lease is settled once all its files are judged, or after 20 connected seconds without news', async (t) => {
   const { box, clock, put } = await outbox(t);
   let settled = 0;

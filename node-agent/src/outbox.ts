@@ -30,8 +30,11 @@ export interface ChunkKey {
 
 interface Item {
   readonly entry: SpoolEntry;
-  /** `waiting`: to be uploaded from `due` on. `uploaded`: to be offered. `offered`: to be offered again at `due`. */
-  phase: 'waiting' | 'uploading' | 'uploaded' | 'offered';
+  /**
+   * `waiting`: to be uploaded from `due` on. `uploaded`: to be offered. `offered`: to be offered again at `due`. `judged`: to
+   * be deleted.
+   */
+  phase: 'waiting' | 'uploading' | 'uploaded' | 'offered' | 'judged';
   /** Monotonic milliseconds. */
   due: number;
   failures: number;
@@ -74,7 +77,7 @@ export class Outbox {
     for (const entry of options.spool.entries) this.#put(entry);
   }
 
-  /** Number of files that are not judged yet, those of other farms left out. */
+  /** Number of files that have not left the spool yet, those of other farms left out. */
   get size(): number {
     return this.#items.size;
   }
@@ -116,7 +119,7 @@ export class Outbox {
 
   /** The coordinator has judged a chunk; it leaves the spool. One that is not there any more is no fault. */
   async judged(key: ChunkKey, verdict: OutboxVerdict, reason: string): Promise<void> {
-    await Promise.all(this.#find(key).map(({ entry }) => this.#settle(entry, verdict, reason)));
+    await Promise.all(this.#find(key).map((item) => this.#settle(item, verdict, reason)));
   }
 
   /** The coordinator has judged the anchor of a job. */
@@ -124,12 +127,12 @@ export class Outbox {
     const anchors = [...this.#items.values()].filter(
       ({ entry: { manifest } }) => manifest.kind === 'anchor' && manifest.jobId === jobId,
     );
-    await Promise.all(anchors.map(({ entry }) => this.#settle(entry, verdict, reason)));
+    await Promise.all(anchors.map((item) => this.#settle(item, verdict, reason)));
   }
 
   /**
-   * Resolves when every file of a lease is judged, or when the coordinator, although connected, brought nothing new for
-   * 20 seconds. Without a link it waits for one. Rejects with the signal's reason.
+   * Resolves when every file of a lease is judged and has left the spool, or when the coordinator, although connected,
+   * brought nothing new for 20 seconds. Without a link it waits for one. Rejects with the signal's reason.
    */
   async whenSettled(leaseId: string, signal: AbortSignal): Promise<void> {
     const files = () => [...this.#items.values()].filter((item) => item.entry.manifest.leaseId === leaseId).length;
@@ -178,7 +181,8 @@ export class Outbox {
 
   #find({ leaseId, clip }: ChunkKey): readonly Item[] {
     return [...this.#items.values()].filter(
-      ({ entry: { manifest } }) => manifest.kind === 'chunk' && manifest.leaseId === leaseId && manifest.clip === clip,
+      ({ phase, entry: { manifest } }) =>
+        phase !== 'judged' && manifest.kind === 'chunk' && manifest.leaseId === leaseId && manifest.clip === clip,
     );
   }
 
@@ -218,7 +222,8 @@ export class Outbox {
         entry.manifest.kind === 'anchor' &&
         entry.manifest.jobId === manifest.jobId &&
         entry.sequence < sequence &&
-        phase !== 'offered',
+        phase !== 'offered' &&
+        phase !== 'judged',
     );
   }
 
@@ -235,10 +240,10 @@ export class Outbox {
     upload(entry, signal)
       .catch(async (cause: unknown) => {
         if (signal.aborted) throw cause;
-        if (!this.#items.has(entry.sequence)) return;
+        if (item.phase !== 'uploading') return;
         if (!(await spool.intact(entry))) {
           log.error(fieldsOf(entry), `the spooled file of ${describe(entry.manifest)} is damaged`);
-          await this.#settle(entry, 'corrupt', 'the file was damaged on the disk of this host');
+          await this.#settle(item, 'corrupt', 'the file was damaged on the disk of this host');
           return;
         }
         const error = FarmError.from(cause);
@@ -247,9 +252,10 @@ export class Outbox {
       })
       .then(
         () => {
-          item.phase = 'uploaded';
+          if (item.phase === 'uploading') item.phase = 'uploaded';
         },
         () => {
+          if (item.phase !== 'uploading') return;
           if (signal.aborted) item.phase = 'waiting';
           else this.#retry(item);
         },
@@ -263,13 +269,17 @@ export class Outbox {
     item.due = this.#options.clock.monotonic() + backoffMillis(item.failures, this.#options.random(), RETRY);
   }
 
-  async #settle(entry: SpoolEntry, verdict: OutboxVerdict, reason: string): Promise<void> {
-    if (!this.#items.delete(entry.sequence)) return;
+  async #settle(item: Item, verdict: OutboxVerdict, reason: string): Promise<void> {
+    if (item.phase === 'judged') return;
+    item.phase = 'judged';
+    const { entry } = item;
     try {
       await this.#options.spool.remove(entry);
     } catch (error) {
       this.#options.log.error({ err: error, ...fieldsOf(entry) }, 'a judged file could not be deleted from the spool');
     }
+    // Not before: whoever waits for the spool may end this process, and a file that is still there would come again.
+    this.#items.delete(entry.sequence);
     this.#options.onVerdict(entry, verdict, reason);
     this.#changed();
   }
