@@ -145,6 +145,19 @@ test('an aborted start throws the reason and leaves nothing running', async (t) 
   assert.deepEqual(await readdir(options.socketDir), []);
 });
 
+test('a start that is aborted between the hello and its end leaves nothing running either', async (t) => {
+  const options = await optionsFor(t, 'polite');
+  const reason = new FarmError('unavailable', 'the agent leaves');
+  const stop = new AbortController();
+  const start = RunnerProcess.start({
+    ...options,
+    signal: stop.signal,
+    onMessage: async () => stop.abort(reason),
+  });
+  start.then((runner) => runner.kill()).catch(() => {});
+  await assert.rejects(start, reason);
+});
+
 test('everything a runner said and printed before it fell is delivered before its end', async (t) => {
   const { runner, messages, lines } = await startFake(t, 'last-words');
   assert.deepEqual(await runner.exited, { code: 7, signal: null, fault: null });
@@ -192,17 +205,25 @@ test('a busy handler holds the runner back, one message at a time', async (t) =>
   assert.equal((await runner.exited).signal, 'SIGKILL');
 });
 
-test('a runner deaf to the shutdown message is terminated, with its children', async (t) => {
+test('a runner deaf to the shutdown message is terminated after half of the grace, with its children', async (t) => {
   const { runner, said } = await startFake(t, 'deaf-to-shutdown');
   const child = Number((await said(/child (\d+)/))[1]);
-  assert.deepEqual(await runner.close(200), { code: null, signal: 'SIGTERM', fault: null });
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const closed = runner.close(1000);
+  t.mock.timers.tick(499);
+  assert.ok(isRunning(runner.pid));
+  t.mock.timers.tick(1);
+  assert.deepEqual(await closed, { code: null, signal: 'SIGTERM', fault: null });
   await ended(child);
 });
 
 test('a runner deaf to everything is killed when the grace is over', async (t) => {
   const { runner, said } = await startFake(t, 'deaf-to-sigterm');
+  t.mock.timers.enable({ apis: ['setTimeout'] });
   const closed = runner.close(1000);
+  t.mock.timers.tick(500);
   await said(/ignored SIGTERM/);
+  t.mock.timers.tick(500);
   assert.deepEqual(await closed, { code: null, signal: 'SIGKILL', fault: null });
 });
 

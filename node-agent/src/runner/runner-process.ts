@@ -73,6 +73,15 @@ export class RunnerProcess {
    *   malformed message. Nothing is left running then.
    */
   static async start(options: RunnerOptions): Promise<RunnerProcess> {
+    const runner = await RunnerProcess.#greeted(options);
+    // It may have been aborted after the hello, while the socket was removed.
+    if (!options.signal?.aborted) return runner;
+    runner.kill();
+    await runner.exited;
+    throw abortError(options);
+  }
+
+  static async #greeted(options: RunnerOptions): Promise<RunnerProcess> {
     const listener = await listenForRunner(options.socketDir);
     try {
       const args = [...options.args, '--socket', listener.path];

@@ -41,9 +41,12 @@ function spawnChild(): number {
 
 const behaviours: Readonly<Record<string, (socket: Socket) => void>> = {
   polite(socket) {
+    // In one piece, so that messages are there as soon as the hello is.
+    socket.cork();
     send(socket, hello());
     tell(socket, modes);
     tell(socket, `environment ${Object.keys(process.env).sort().join(' ')}`);
+    socket.uncork();
     onMessages(socket, (message) => {
       if (message.type === 'shutdown') process.exit(0);
       tell(socket, `got ${message.type}`);
