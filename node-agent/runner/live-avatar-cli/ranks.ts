@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { FarmError } from '@clipfarm/shared/errors';
 import { z } from 'zod';
+import { lastOutput } from '../../src/runner/last-output.ts';
 import { outputLines } from '../../src/runner/output-lines.ts';
 import type { RankCommand } from './command.ts';
 import type { RankEnd } from './failure.ts';
@@ -82,8 +82,7 @@ export function startRanks(
   const ended = exited.then(async (code) => {
     // What a process left behind, such as an encoder of a saver that died.
     kill();
-    // Somebody outside the group may hold a pipe.
-    await Promise.race([closed, sleep(LAST_OUTPUT_MS, undefined, { ref: false })]);
+    await lastOutput(closed, LAST_OUTPUT_MS);
     if (first?.error !== undefined) {
       throw new FarmError('failed_precondition', `cannot run ${commands[0]?.command}: ${first.error}`);
     }

@@ -1,7 +1,7 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { FarmError } from '@clipfarm/shared/errors';
+import { lastOutput } from './last-output.ts';
 import { outputLines } from './output-lines.ts';
 
 /** How {@link startGroup} starts a program. */
@@ -61,7 +61,7 @@ export async function startGroup({ command, args, env, onLine }: GroupOptions): 
     signal,
     exited: ended.then(async (end) => {
       signal('SIGKILL');
-      await Promise.race([outputRead, sleep(LAST_OUTPUT_MS, undefined, { ref: false })]);
+      await lastOutput(outputRead, LAST_OUTPUT_MS);
       return end;
     }),
     lastLines: () => [...lastLines],
