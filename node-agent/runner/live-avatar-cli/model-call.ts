@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { RunnerFailure } from '../common/runner-failure.ts';
 import { type CallProgress, denoisedShare, NOTHING_YET, type Phase, PromptEcho, readLine } from './call-progress.ts';
 import { clipsOfCall, type RankCommand } from './command.ts';
-import { diagnose, SWALLOWED } from './failure.ts';
+import { diagnose, type RankEnd, SWALLOWED } from './failure.ts';
 import { callShare, silenceLimit } from './phase-limits.ts';
 import { startRanks } from './ranks.ts';
 import { folderBytes, gpuMemoryBytes, groupMemoryBytes } from './resources.ts';
@@ -60,24 +60,27 @@ export async function runModelCall(call: ModelCall): Promise<CallFigures> {
   signal.addEventListener('abort', ranks.kill, { once: true });
   const over = new AbortController();
   const looking = look(call, watch, ranks.group, over.signal).catch((error: unknown) => {
+    // What the last look met can't end a call that is over.
+    if (over.signal.aborted) return;
     watch.fail(error);
     ranks.kill();
   });
+  let failed: RankEnd | null;
   try {
-    const failed = await ranks.ended;
-    signal.throwIfAborted();
-    watch.throwIfFailed();
-    if (failed !== null) {
-      const { errorClass, message, numbers } = diagnose(failed, watch.evidence(failed.rank));
-      const { phase } = watch.progress;
-      throw new RunnerFailure(errorClass, `${message} (while ${phase}, ${clipsOfCall(span)} clips)`, numbers);
-    }
-    return watch.figures();
+    failed = await ranks.ended;
+    watch.over();
   } finally {
     signal.removeEventListener('abort', ranks.kill);
     over.abort();
+    // A short call may end before the first look is over, and without one nothing is known of its memory.
     await looking;
   }
+  signal.throwIfAborted();
+  watch.throwIfFailed();
+  if (failed === null) return watch.figures();
+  const { errorClass, message, numbers } = diagnose(failed, watch.evidence(failed.rank));
+  const { phase } = watch.progress;
+  throw new RunnerFailure(errorClass, `${message} (while ${phase}, ${clipsOfCall(span)} clips)`, numbers);
 }
 
 /** Looks after the call until it is over: tells how far it is, and throws what must end it. */
@@ -119,6 +122,8 @@ class Watch {
   #peakMemoryBytes = 0;
   #hostBytes = 0;
   #failure: unknown;
+  /** When the last process was gone. */
+  #ended: number | undefined;
 
   constructor(call: ModelCall) {
     this.#call = call;
@@ -170,6 +175,11 @@ class Watch {
     throw new RunnerFailure('hang', message, { silentSeconds: Math.round(silent), limitSeconds: limit, blocks });
   }
 
+  /** Every process is gone. */
+  over(): void {
+    this.#ended = performance.now();
+  }
+
   fail(error: unknown): void {
     this.#failure ??= error;
   }
@@ -184,9 +194,9 @@ class Watch {
   }
 
   figures(): CallFigures {
-    const begin = this.#began.preparing ?? this.#began.starting ?? performance.now();
+    const end = this.#ended ?? performance.now();
     return {
-      renderSeconds: secondsSince(begin),
+      renderSeconds: (end - (this.#began.preparing ?? this.#began.starting ?? end)) / 1000,
       peakMemoryBytes: this.#peakMemoryBytes,
       hostBytes: this.#hostBytes,
       complaints: [...this.#lines.values()].flat().flatMap((line) => SWALLOWED.exec(line)?.[0] ?? []),
