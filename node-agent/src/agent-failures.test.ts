@@ -4,15 +4,16 @@ import { test } from 'node:test';
 import { smallDisk } from '@clipfarm/shared/testing/temporary';
 import { processesOf } from './testing/agent-process.ts';
 import { until } from './testing/fake-coordinator.ts';
-import { scene, slowly } from './testing/scene.ts';
+import { scene } from './testing/scene.ts';
 
 test('a runner that dies ends its lease as a crash with evidence, and the next grant works', async (t) => {
-  const { coordinator, task, start, stateDir } = await scene(t);
-  start(...slowly);
+  const { coordinator, task, startHeldUp, stateDir } = await scene(t);
+  await startHeldUp();
   await until(() => coordinator.attached, 'the agent attaches');
   coordinator.grant({ leaseId: 'crashed', start: 0, end: 12, task });
-  await until(() => coordinator.progress.get('crashed') === 1, 'clip 1 is in hand');
+  await until(() => coordinator.clips('crashed').length > 0, 'the lease is held up');
   for (const { pid } of processesOf(stateDir, 'synthetic/main.ts')) process.kill(pid, 'SIGKILL');
+  coordinator.commitAll();
   await until(() => coordinator.ended('crashed') !== undefined, 'the lease ends');
   const ended = coordinator.ended('crashed');
   assert.equal(ended?.failureClass, 'FAILURE_CLASS_CRASH');
@@ -22,16 +23,16 @@ test('a runner that dies ends its lease as a crash with evidence, and the next g
   assert.equal(coordinator.ended('next')?.reason, 'LEASE_END_REASON_COMPLETED');
 });
 
-test('a silent runner is killed and reported as a hang; a reported failure keeps its class', async (t) => {
-  const { coordinator, task, start, stateDir } = await scene(t);
-  const once = join(stateDir, 'hung-once');
-  start('--runner-arg=--hang-at-clip=2', `--runner-arg=--fail-once-file=${once}`);
+test('a silent runner is killed and reported as a hang, and the next grant works', async (t) => {
+  const { coordinator, task, start } = await scene(t);
+  start('--runner-arg=--hang-at-clip=0');
   await until(() => coordinator.attached, 'the agent attaches');
-  coordinator.grant({ leaseId: 'hung', start: 0, end: 4, hangSeconds: 1, task });
+  // Nothing of it can be delivered, so a machine that is slow for as long as a hang makes no difference.
+  coordinator.grant({ leaseId: 'hung', start: 0, end: 2, hangSeconds: 1, task });
   await until(() => coordinator.ended('hung') !== undefined, 'the lease ends');
   assert.equal(coordinator.ended('hung')?.failureClass, 'FAILURE_CLASS_HANG');
-  assert.match(coordinator.ended('hung')?.message ?? '', /no progress for 1 s at clip 2/);
-  assert.deepEqual(coordinator.clips('hung'), [0, 1]);
+  assert.match(coordinator.ended('hung')?.message ?? '', /no progress for 1 s at clip 0/);
+  assert.deepEqual(coordinator.clips('hung'), []);
   coordinator.grant({ leaseId: 'next', start: 2, end: 4, preRoll: 1, task });
   await until(() => coordinator.ended('next') !== undefined, 'the next lease ends');
   assert.deepEqual(coordinator.clips('next'), [2, 3]);
@@ -119,6 +120,7 @@ test('a full disk ends the lease with a clear text, keeps what is spooled and re
   await until(() => coordinator.attached, 'the agent attaches');
   coordinator.grant({ leaseId: 'full', start: 0, end: 12, task });
   await until(() => agent.lines('the slot pauses until the disk has room').length > 0, 'the disk is full');
+  // One more may be on its way there.
   const kept = spooled().length;
   assert.ok(kept > 0);
   coordinator.judge = () => 'CHUNK_VERDICT_COMMITTED';
@@ -127,7 +129,8 @@ test('a full disk ends the lease with a clear text, keeps what is spooled and re
   await until(() => coordinator.ended('full') !== undefined, 'the lease ends');
   assert.equal(coordinator.ended('full')?.failureClass, 'FAILURE_CLASS_ENVIRONMENT');
   assert.match(coordinator.ended('full')?.message ?? '', /full|No space left/);
-  assert.equal(coordinator.clips('full').length, kept);
+  assert.ok(coordinator.clips('full').length >= kept);
+  assert.deepEqual(spooled(), []);
   coordinator.grant({ leaseId: 'next', start: 0, end: 1, task });
   await until(() => coordinator.ended('next') !== undefined, 'the next lease is refused');
   assert.equal(coordinator.ended('next')?.reason, 'LEASE_END_REASON_REFUSED');

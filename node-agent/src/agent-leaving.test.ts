@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { processesOf } from './testing/agent-process.ts';
 import { type FakeCoordinator, until } from './testing/fake-coordinator.ts';
-import { scene, slowly } from './testing/scene.ts';
+import { scene } from './testing/scene.ts';
 
 /** States of the only slot that were told before a lease was reported as ended, oldest first. */
 function statesBeforeEnd({ said }: FakeCoordinator, leaseId: string): readonly (string | undefined)[] {
@@ -12,12 +12,14 @@ function statesBeforeEnd({ said }: FakeCoordinator, leaseId: string): readonly (
 }
 
 test('SIGTERM finishes the clip in hand, hands everything in and exits with 0', async (t) => {
-  const { coordinator, task, start, stateDir, spooled } = await scene(t);
-  const agent = start(...slowly);
+  const { coordinator, task, startHeldUp, stateDir, spooled } = await scene(t);
+  const agent = await startHeldUp();
   await until(() => coordinator.attached, 'the agent attaches');
   coordinator.grant({ leaseId: 'left', start: 0, end: 12, task });
-  await until(() => coordinator.progress.get('left') === 1, 'clip 1 is in hand');
+  await until(() => coordinator.clips('left').length > 0, 'the lease is held up');
   agent.child.kill('SIGTERM');
+  await until(() => coordinator.state() === 'SLOT_STATE_DRAINING', 'the coordinator is told');
+  coordinator.commitAll();
   const { code } = await agent.exited;
   assert.equal(code, 0, agent.output);
   const ended = coordinator.ended('left');
@@ -81,6 +83,8 @@ test('without a coordinator an agent with nothing in hand leaves at once', async
 
 test('a second signal ends the agent at once, with everything that it started', async (t) => {
   const { coordinator, task, start, stateDir } = await scene(t);
+  // Without a verdict it would not leave by itself for a while, even with the clip in hand finished.
+  coordinator.judge = () => null;
   const agent = start('--seconds-per-clip', '6');
   await until(() => coordinator.attached, 'the agent attaches');
   coordinator.grant({ leaseId: 'long', start: 0, end: 12, task });
@@ -89,5 +93,5 @@ test('a second signal ends the agent at once, with everything that it started', 
   await until(() => agent.lines('leaving after the clip in hand').length > 0, 'the first signal is taken');
   agent.child.kill('SIGTERM');
   assert.equal((await agent.exited).code, 143);
-  await until(() => processesOf(stateDir).length === 0, 'nothing is left', 10);
+  await until(() => processesOf(stateDir).length === 0, 'nothing is left');
 });

@@ -67,6 +67,7 @@ test('leases are delivered with exactly the right frames, the anchor first, on o
   await until(() => reports().length === 3, 'a repeated grant of an ended lease is answered as before');
   assert.equal(coordinator.offers.filter(({ leaseId }) => leaseId === 'first').length, 2);
 
+  await until(() => agent.lines('"runner is loaded"').length > 0, 'the log is read');
   assert.equal(agent.lines('"runner is loaded"').length, 1);
   assert.equal(new Set(coordinator.fetched).size, coordinator.fetched.length, 'every input is fetched once');
   assert.deepEqual(now.spooled(), []);
@@ -74,13 +75,30 @@ test('leases are delivered with exactly the right frames, the anchor first, on o
 
 test('a slot says what its runner is at until the model is loaded, and only then that it is idle', async (t) => {
   const { coordinator, start } = await scene(t);
-  start('--load-seconds', '2');
   const said = () => coordinator.said.flatMap((sent) => (sent.$case === 'heartbeat' ? sent.value.slots : []));
+  const slow = start('--load-seconds', '3600');
+  await until(
+    () => /^the model is being loaded: text encoder, \d %$/.test(said().at(-1)?.stateReason ?? ''),
+    'it loads',
+  );
+  assert.ok(said().every(({ state }) => state === 'SLOT_STATE_LOADING'));
+  await slow.kill();
+  await until(() => !coordinator.attached, 'the coordinator notices');
+  start();
   await until(() => coordinator.state() === 'SLOT_STATE_IDLE', 'the slot is idle');
   const before = said().filter(({ state }) => state !== 'SLOT_STATE_IDLE');
-  assert.ok(before.length > 0 && before.every(({ state }) => state === 'SLOT_STATE_LOADING'));
-  assert.ok(before.some(({ stateReason }) => stateReason === 'the model is being loaded: transformer, 50 %'));
+  assert.ok(before.every(({ state }) => state === 'SLOT_STATE_LOADING'));
   assert.equal(said().at(-1)?.stateReason, '');
+});
+
+test('what a slot learns of its runner between Hello and Welcome is told after the Welcome', async (t) => {
+  const { coordinator, start } = await scene(t);
+  const loaded = Promise.withResolvers<void>();
+  coordinator.ready = loaded.promise;
+  const agent = start();
+  await until(() => agent.lines('"runner is loaded"').length > 0, 'the runner is loaded');
+  loaded.resolve();
+  await until(() => coordinator.slot()?.runnerVersions.node !== undefined, 'the slot is told anew');
 });
 
 test('a lease that follows on the last one goes on in its model call and says so with every chunk', async (t) => {
@@ -108,31 +126,36 @@ test('a lease that follows on the last one goes on in its model call and says so
   // Lease a is not the last one any more.
   assert.deepEqual(await granted({ leaseId: 'd', ...follows, span: 3, start: 6, end: 7 }), [[6, 3]]);
   assert.deepEqual(await stampedFrames(now, 6, 3), range(288, 48));
-  const changed = coordinator.received.flatMap((sent) => (sent.$case === 'slotChanged' ? [sent.value.slot] : []));
-  assert.partialDeepStrictEqual(changed, [
-    { slotId: 'slot-1', runnerKind: 'synthetic', continues: true, fixedEnd: false },
-  ]);
-  assert.match(changed[0]?.runnerVersions.node ?? '', /^2/);
+  const slot = coordinator.slot();
+  assert.partialDeepStrictEqual(slot, { runnerKind: 'synthetic', continues: true, fixedEnd: false });
+  assert.match(slot?.runnerVersions.node ?? '', /^2/);
 });
 
-test('a shrink ends the lease at the new end, a revoke at once, and the slot goes on', async (t) => {
-  const { coordinator, task, start } = await scene(t);
-  start(...slowly);
+test('a shrink ends the lease at the new end', async (t) => {
+  const { coordinator, task, startHeldUp } = await scene(t);
+  await startHeldUp();
   await until(() => coordinator.attached, 'the agent attaches');
   coordinator.grant({ leaseId: 'shrunk', start: 0, end: 12, task });
-  await until(() => coordinator.progress.get('shrunk') === 1, 'clip 1 is in hand');
+  await until(() => coordinator.clips('shrunk').length > 0, 'the lease is held up');
   for (const end of [4, 3, 3, 7]) coordinator.say({ $case: 'shrink', value: { term: 1, leaseId: 'shrunk', end } });
+  coordinator.commitAll();
   await until(() => coordinator.ended('shrunk') !== undefined, 'the shrunk lease ends');
   assert.deepEqual(coordinator.clips('shrunk'), [0, 1, 2]);
   assert.equal(coordinator.ended('shrunk')?.reason, 'LEASE_END_REASON_COMPLETED');
+});
 
+test('a revoke ends the lease at once, and the slot goes on', async (t) => {
+  const { coordinator, task, startHeldUp } = await scene(t);
+  await startHeldUp();
+  await until(() => coordinator.attached, 'the agent attaches');
   coordinator.grant({ leaseId: 'revoked', start: 0, end: 12, task });
-  await until(() => coordinator.progress.get('revoked') === 1, 'clip 1 is in hand');
+  await until(() => coordinator.clips('revoked').length > 0, 'the lease is held up');
   coordinator.say({ $case: 'revoke', value: { term: 1, leaseId: 'revoked', reason: 'not needed' } });
   await until(() => coordinator.ended('revoked') !== undefined, 'the revoked lease ends');
   assert.equal(coordinator.ended('revoked')?.reason, 'LEASE_END_REASON_STOPPED');
   assert.equal(coordinator.ended('revoked')?.message, 'not needed');
 
+  coordinator.commitAll();
   coordinator.grant({ leaseId: 'next', start: 5, end: 6, preRoll: 1, task });
   await until(() => coordinator.ended('next') !== undefined, 'the next lease ends');
   assert.deepEqual(coordinator.clips('next'), [5]);
@@ -166,11 +189,11 @@ test('a broken link does not stop the render: chunks wait in the spool and are h
 });
 
 test('a lease that was given up while there was no contact is stopped on return', async (t) => {
-  const { coordinator, task, start } = await scene(t);
-  start(...slowly);
+  const { coordinator, task, startHeldUp } = await scene(t);
+  await startHeldUp();
   await until(() => coordinator.attached, 'the agent attaches');
   coordinator.grant({ leaseId: 'given-up', start: 0, end: 12, task });
-  await until(() => coordinator.progress.has('given-up'), 'the first clip is in hand');
+  await until(() => coordinator.clips('given-up').length > 0, 'the lease is held up');
   coordinator.down();
   coordinator.valid.clear();
   await coordinator.up();
@@ -185,16 +208,20 @@ test('out of grace a slot stops after the clip in hand and keeps the spool', asy
   coordinator.graceMillis = 200;
   const agent = start(...slowly);
   await until(() => coordinator.attached, 'the agent attaches');
+  // Breaks off with the first chunk, however late the test.
+  coordinator.judge = () => {
+    coordinator.down();
+    return null;
+  };
   coordinator.grant({ leaseId: 'left', start: 0, end: 12, task });
-  await until(() => coordinator.progress.get('left') === 0, 'the first clip is in hand');
-  coordinator.down();
   await until(() => agent.lines('slots stop after the clip in hand').length > 0, 'grace is over');
-  await until(() => spooled().length > 0, 'a chunk is in the spool');
+  assert.ok(spooled().length > 0);
   coordinator.valid.clear();
+  coordinator.judge = () => 'CHUNK_VERDICT_COMMITTED';
   await coordinator.up();
   await until(() => coordinator.ended('left') !== undefined, 'the lease ends');
   assert.equal(coordinator.ended('left')?.reason, 'LEASE_END_REASON_STOPPED');
-  await until(() => coordinator.clips('left').length > 0, 'the chunks are handed in');
+  await until(() => spooled().length === 0, 'the chunks are handed in');
   assert.ok(coordinator.clips('left').length < 12);
 });
 
@@ -207,7 +234,8 @@ test('after kill -9 nothing is left running, and the next agent hands the spool 
   await until(() => spooled().length >= 2, 'two chunks are in the spool');
   await until(() => processesOf(stateDir).length >= 1, 'a runner is at work');
   await first.kill();
-  await until(() => processesOf(stateDir).length === 0, 'runner and encoder are gone', 10);
+  await until(() => processesOf(stateDir).length === 0, 'runner and encoder are gone');
+  await until(() => !coordinator.attached, 'everything that the first agent said is read');
   const left = spooled().length;
   const offered = coordinator.received.length;
   coordinator.judge = () => 'CHUNK_VERDICT_COMMITTED';
@@ -227,6 +255,7 @@ test('each clip that the runner rendered is logged and counted, pre-roll apart',
   await until(() => coordinator.attached, 'the agent attaches');
   coordinator.grant({ leaseId: 'one', start: 5, end: 7, preRoll: 2, task });
   await until(() => coordinator.ended('one') !== undefined, 'the lease ends');
+  await until(() => agent.lines('"outcome":"completed"').length > 0, 'the log is read');
   const rendered = agent.lines('"clip rendered"').map((line): unknown => JSON.parse(line));
   const fields = { level: 20, name: 'agent', slot_id: 'slot-1', job_id: 'job-1', lease_id: 'one' };
   assert.partialDeepStrictEqual(

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock, Timer } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import type {
@@ -9,7 +10,7 @@ import type {
   Hello,
   Welcome,
 } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
-import { SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { type SlotInfo, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import type { GpuReading } from '@clipfarm/shared/gpu/nvidia-smi';
 import type { Logger } from '@clipfarm/shared/log';
 import { fetchInput, uploadArtifact } from './artifact-client.ts';
@@ -101,6 +102,8 @@ export class Agent {
   readonly #operatorLog: OperatorLog;
   readonly #progress = new Map<string, { readonly clip: number; readonly at: number }>();
   readonly #left = Promise.withResolvers<void>();
+  /** What the Hello under way says of the slots. */
+  #greeted: readonly SlotInfo[] = [];
   #freeBytes = 0;
   #graceMillis: number | null = null;
   #graceTimer: Timer | null = null;
@@ -257,9 +260,10 @@ export class Agent {
 
   #hello(): Omit<Hello, 'term' | 'farmId'> {
     const { nodeId, name, pool, version, spool } = this.#options;
+    this.#greeted = this.#slots.map((slot) => slot.info);
     return {
       ...{ nodeId, name, pool, version, protocol: PROTOCOL, gpus: [...this.#gpus.gpus] },
-      slots: this.#slots.map((slot) => slot.info),
+      slots: [...this.#greeted],
       leases: this.#slots.flatMap((slot) => slot.held),
       spooledChunks: spool.chunkCount - spool.foreignChunkCount,
     };
@@ -285,6 +289,10 @@ export class Agent {
     this.#graceTimer?.cancel();
     this.#serve(this.#link.farmId);
     this.#tellStatus();
+    // A runner that was loaded since the Hello could not be told of until now.
+    for (const [i, { info }] of this.#slots.entries()) {
+      if (!isDeepStrictEqual(info, this.#greeted[i])) this.#link.send({ $case: 'slotChanged', value: { slot: info } });
+    }
     // Chunks first: what is committed need not be given to anybody else.
     this.#outbox.connected();
     const valid = new Set(validLeaseIds);

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { AgentProcess } from './testing/agent-process.ts';
 import { until } from './testing/fake-coordinator.ts';
 import { scene } from './testing/scene.ts';
 
@@ -13,7 +12,7 @@ const gpu = (index: number) =>
   `${index}, GPU-${index}, NVIDIA H100, 00000000:0${index}:00.0, 570.1, 81559, 4, 9.0, 40, 7, 0, 0x0000000000000000`;
 
 test('slots are formed from the GPUs, render, tell what their runner is, and leave with a GPU that is lost', async (t) => {
-  const { coordinator, stateDir, task } = await scene(t);
+  const { coordinator, stateDir, task, startWith } = await scene(t);
   const bin = join(stateDir, 'bin');
   mkdirSync(bin);
   const program = (name: string, script: string) => {
@@ -21,7 +20,12 @@ test('slots are formed from the GPUs, render, tell what their runner is, and lea
     chmodSync(join(bin, name), 0o755);
   };
   const listed = join(stateDir, 'listed');
-  writeFileSync(listed, `${gpu(0)}\n${gpu(1)}\n`);
+  // In one step: the agent may look at any moment.
+  const list = (...gpus: readonly number[]) => {
+    writeFileSync(`${listed}.new`, gpus.map((index) => `${gpu(index)}\n`).join(''));
+    renameSync(`${listed}.new`, listed);
+  };
+  list(0, 1);
   program('nvidia-smi', `cat ${listed}`);
   // In place of Python and the model: the synthetic runner.
   program(
@@ -33,7 +37,7 @@ test('slots are formed from the GPUs, render, tell what their runner is, and lea
   writeFileSync(profiles, `profiles: [{ name: own, runner: live-avatar, ${paths}, host_memory_gib: 64, dtype: fp8 }]`);
   const env = { PATH: `${bin}:${process.env.PATH}` };
   const flags = ['--profiles', profiles, '--profile', 'own', '--admin', '127.0.0.1:0'];
-  const agent = AgentProcess.start(t, stateDir, coordinator.address, flags, env);
+  const agent = startWith(env, ...flags);
   await until(() => coordinator.attached, 'the agent attaches');
 
   const [hello] = coordinator.hellos;
@@ -48,11 +52,10 @@ test('slots are formed from the GPUs, render, tell what their runner is, and lea
   coordinator.grant({ leaseId: 'one', start: 0, end: 1, task });
   await until(() => coordinator.ended('one') !== undefined, 'the lease ends');
   assert.equal(coordinator.ended('one')?.reason, 'LEASE_END_REASON_COMPLETED');
-  const told = coordinator.received.flatMap((sent) => (sent.$case === 'slotChanged' ? [sent.value.slot] : []));
-  assert.ok(told.some((slot) => slot?.slotId === 'slot-1' && slot.runnerVersions.node === process.versions.node));
+  assert.equal(coordinator.slot()?.runnerVersions.node, process.versions.node);
 
   coordinator.grant({ leaseId: 'long', slotId: 'slot-2', start: 0, end: 12, task });
-  writeFileSync(listed, `${gpu(0)}\n`);
+  list(0);
   await until(() => coordinator.state('slot-2') === 'SLOT_STATE_RECOVERING', 'the slot of the lost GPU is out');
   await until(() => coordinator.ended('long') !== undefined, 'its lease ends');
   assert.equal(coordinator.ended('long')?.failureClass, 'FAILURE_CLASS_DEVICE');
@@ -68,21 +71,19 @@ test('slots are formed from the GPUs, render, tell what their runner is, and lea
   assert.match(metrics, /^clipfarm_agent_gpu_usable\{gpu="0"\} 1$/m);
   assert.match(metrics, /^clipfarm_agent_gpu_usable\{gpu="1"\} 0$/m);
 
-  writeFileSync(listed, `${gpu(0)}\n${gpu(1)}\n`);
+  list(0, 1);
   await until(() => coordinator.state('slot-2') === 'SLOT_STATE_IDLE', 'the slot is back with its GPU');
-  await agent.kill();
-  rmSync(listed);
 });
 
 test('an agent whose host can not run the profile says why and does not start', async (t) => {
-  const { coordinator, stateDir } = await scene(t);
+  const { coordinator, startWith } = await scene(t);
   const paths = ['--checkout', '/opt/LiveAvatar', '--ckpt-dir', '/data/Wan', '--python', process.execPath];
   for (const [profile, message] of [
     ['pipe-4x24g', /error: --profile: "pipe-4x24g": nothing in this version splits the model/],
     ['single-80g', /error: profile single-80g can't run here: 1 slots of 1 GPUs each need 1, 0 of this host's 0/],
   ] as const) {
     const env = { PATH: `/nowhere:${process.env.PATH}` };
-    const agent = AgentProcess.start(t, stateDir, coordinator.address, ['--profile', profile, ...paths], env);
+    const agent = startWith(env, '--profile', profile, ...paths);
     assert.equal((await agent.exited).code, 7, agent.output);
     assert.match(agent.output, message);
   }

@@ -12,6 +12,7 @@ const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url));
 /** A node agent as a process of its own. */
 export class AgentProcess {
   readonly child: ChildProcess;
+  /** How it ended, once it is gone and everything that it printed is in {@link output}. */
   readonly exited: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
   /** Everything that it printed. */
   output = '';
@@ -21,7 +22,7 @@ export class AgentProcess {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...env },
     });
-    this.exited = once(this.child, 'exit').then(([code, signal]) => ({ code, signal }));
+    this.exited = once(this.child, 'close').then(([code, signal]) => ({ code, signal }));
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.on('data', (part: Buffer) => {
         this.output += part.toString('utf8');

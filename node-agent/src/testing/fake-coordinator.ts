@@ -17,7 +17,7 @@ import {
   type PresignedUpload,
   type SlotStatus,
 } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
-import type { SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import type { SlotInfo, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { createLogger } from '@clipfarm/shared/log';
 import { rpcHandlers } from '@clipfarm/shared/rpc/handlers';
 import { createFarmServer, listen } from '@clipfarm/shared/rpc/server';
@@ -47,6 +47,8 @@ export class FakeCoordinator implements AsyncDisposable {
   readonly valid = new Set<string>();
   /** Verdict on a chunk; null leaves the offer unanswered. */
   judge: (manifest: ChunkManifest) => keyof typeof ChunkVerdict | null = () => 'CHUNK_VERDICT_COMMITTED';
+  /** Hellos are answered once this is settled. */
+  ready: Promise<void> = Promise.resolve();
   /** Where a file is to be sent; null: here. */
   presign: (header: ArtifactHeader) => PresignedUpload | null = () => null;
   term = 1;
@@ -61,6 +63,8 @@ export class FakeCoordinator implements AsyncDisposable {
   #server: Server | null = null;
   #port = 0;
   #sink: MessageSink<AttachResponse> | null = null;
+  /** Chunks that were offered without an answer. */
+  readonly #open: ChunkManifest[] = [];
 
   static async start(): Promise<FakeCoordinator> {
     const coordinator = new FakeCoordinator();
@@ -134,7 +138,16 @@ export class FakeCoordinator implements AsyncDisposable {
     return this.#status(slotId)?.leaseId;
   }
 
-  /** Whether an agent is attached. */
+  /** What an agent told last of a slot itself. */
+  slot(slotId = 'slot-1'): SlotInfo | undefined {
+    const told = this.said.flatMap((sent) => {
+      if (sent.$case === 'hello') return sent.value.slots;
+      return sent.$case === 'slotChanged' && sent.value.slot !== undefined ? [sent.value.slot] : [];
+    });
+    return told.findLast((slot) => slot.slotId === slotId);
+  }
+
+  /** Whether an agent is attached and has said who it is. */
   get attached(): boolean {
     return this.#sink !== null;
   }
@@ -149,6 +162,12 @@ export class FakeCoordinator implements AsyncDisposable {
     const value = Grant.fromPartial({ term: this.term, hangSeconds: 30, slotId: 'slot-1', jobId: 'job-1', ...fields });
     this.valid.add(value.leaseId);
     this.say({ $case: 'grant', value });
+  }
+
+  /** Commits every chunk: those that were offered without an answer now, and all others when they come. */
+  commitAll(): void {
+    this.judge = () => 'CHUNK_VERDICT_COMMITTED';
+    for (const manifest of this.#open.splice(0)) this.#answer(manifest);
   }
 
   /** Makes an input available. @returns its reference */
@@ -170,9 +189,10 @@ export class FakeCoordinator implements AsyncDisposable {
     );
   }
 
-  /** Clips of a lease that were offered, each once. */
+  /** Clips of a lease that were offered, each once, in ascending order: two are uploaded at a time, and either may be first. */
   clips(leaseId: string): readonly number[] {
-    return [...new Set(this.offers.filter((offer) => offer.leaseId === leaseId).map((offer) => offer.clip))];
+    const clips = new Set(this.offers.filter((offer) => offer.leaseId === leaseId).map((offer) => offer.clip));
+    return [...clips].sort((a, b) => a - b);
   }
 
   /** How a lease ended, if it has. */
@@ -197,38 +217,50 @@ export class FakeCoordinator implements AsyncDisposable {
       this.redirects += 1;
       throw new FarmError('unavailable', `the coordinator at ${this.leader} leads`, { leader: this.leader });
     }
-    this.#sink = sink;
     try {
-      for await (const { message } of requests) if (message !== undefined) this.#take(message);
+      for await (const { message } of requests) {
+        // Not before: an agent takes nothing until its Hello is answered.
+        if (message?.$case === 'hello') this.#sink = sink;
+        if (message !== undefined) await this.#take(message);
+      }
     } finally {
       if (this.#sink === sink) this.#sink = null;
     }
   }
 
-  #take(message: Sent): void {
+  async #take(message: Sent): Promise<void> {
     this.said.push(message);
     if (message.$case === 'progress') this.progress.set(message.value.leaseId, message.value.clip);
     if (message.$case === 'hello') {
       if (this.refusal !== null) throw this.refusal;
+      await this.ready;
       const validLeaseIds = message.value.leases.map((l) => l.leaseId).filter((leaseId) => this.valid.has(leaseId));
       const millis = { heartbeatMillis: 100, leaseMillis: 5000, graceMillis: this.graceMillis };
       this.say({ $case: 'welcome', value: { term: this.term, farmId: this.farmId, ...millis, validLeaseIds } });
     } else if (message.$case === 'chunkReady' && message.value.manifest !== undefined) {
-      const { jobId, leaseId, clip } = message.value.manifest;
-      const verdict = this.judge(message.value.manifest);
-      const reason = 'the test says so';
-      if (verdict !== null) this.say({ $case: 'chunkAck', value: { jobId, leaseId, clip, verdict, reason } });
+      this.#answer(message.value.manifest);
     } else if (message.$case === 'anchorReady') {
       this.say({ $case: 'anchorAck', value: { jobId: message.value.jobId, accepted: true, reason: '' } });
     }
   }
+
+  #answer(manifest: ChunkManifest): void {
+    const { jobId, leaseId, clip } = manifest;
+    const verdict = this.judge(manifest);
+    const reason = 'the test says so';
+    if (verdict === null) this.#open.push(manifest);
+    else this.say({ $case: 'chunkAck', value: { jobId, leaseId, clip, verdict, reason } });
+  }
 }
 
+/** Seconds after which a test gives up; far more than anything takes on a busy machine. */
+const PATIENCE_SECONDS = 60;
+
 /** Polls until the condition holds; fails with what was waited for. */
-export async function until(condition: () => boolean, what: string, seconds = 60): Promise<void> {
-  const deadline = Date.now() + seconds * 1000;
+export async function until(condition: () => boolean, what: string): Promise<void> {
+  const deadline = Date.now() + PATIENCE_SECONDS * 1000;
   while (!condition()) {
-    assert.ok(Date.now() < deadline, `waited ${seconds} s until ${what}`);
+    assert.ok(Date.now() < deadline, `waited ${PATIENCE_SECONDS} s until ${what}`);
     await sleep(20);
   }
 }
