@@ -131,14 +131,22 @@ test('a full spool holds the runner up until there is room', async (t) => {
   await render(now, 0, 0);
   await render(now, 1, 1);
   await now.pipeline.flushed();
+  const asked = Promise.withResolvers<void>();
+  const whenRoom = now.spool.whenRoom.bind(now.spool);
+  t.mock.method(now.spool, 'whenRoom', (signal: AbortSignal) => {
+    asked.resolve();
+    return whenRoom(signal);
+  });
+  const begun = t.mock.method(now.spool, 'scratchPath');
   const next = render(now, 2, 2);
+  await asked.promise;
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(begun.mock.callCount(), 0);
   const [kept] = now.spooled;
   assert.ok(kept);
-  assert.equal(
-    await Promise.race([next.then(() => 'went on'), now.spool.remove(kept).then(() => 'was held up')]),
-    'was held up',
-  );
+  await now.spool.remove(kept);
   await next;
+  assert.equal(begun.mock.callCount(), 1);
   await now.pipeline.flushed();
   assert.equal(now.spooled.length, 2);
 });

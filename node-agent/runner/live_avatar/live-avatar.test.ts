@@ -386,7 +386,7 @@ for (const [when, before] of moments) {
     const inputs = await makeInputs(t);
     const rig = await loadedRig(t, inputs);
     await before(rig, inputs);
-    const exit = await rig.runner.close(20_000);
+    const exit = await rig.runner.close(60_000);
     assert.deepEqual([exit.code, exit.signal, exit.fault], [0, null, null]);
   });
 }

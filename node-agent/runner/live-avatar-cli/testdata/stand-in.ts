@@ -72,6 +72,7 @@ async function main(): Promise<void> {
   }
   if (log !== undefined)
     appendFileSync(log, `${JSON.stringify({ rank, args, cwd: process.cwd(), pid: process.pid, env: process.env })}\n`);
+  if (fault === 'mute') await hang();
   if (fault === 'argparse') {
     process.stderr.write('usage: s2v.py [-h]\ns2v.py: error: unrecognized arguments: --fp8\n');
     process.exit(2);
@@ -120,6 +121,7 @@ async function main(): Promise<void> {
     await bar(Number(value('sample_steps')));
     await hang();
   }
+  while (fault === 'held' && !existsSync(`${log}.go`)) await sleep(20);
   for (let block = 0; block < 4 * clips; block += 1) {
     await bar(Number(value('sample_steps')));
     if (fault === 'oom' && block === 5) {

@@ -26,7 +26,8 @@ export interface Rig {
   readonly runner: RunnerProcess;
   readonly messages: readonly FromRunner[];
   readonly frames: readonly ArrivedFrame[];
-  send(message: ToRunner): Promise<void>;
+  /** Sends messages, of which the runner gets the last one as soon as the first. */
+  send(...messages: readonly ToRunner[]): Promise<void>;
   /** The next message of that type, from those that arrived since the last call for the type. */
   next<Type extends FromRunner['type']>(type: Type): Promise<Extract<FromRunner, { type: Type }>>;
 }
@@ -96,7 +97,10 @@ export async function startRig(t: TestContext, directory: string, args: readonly
       await arrived.promise;
     }
   };
-  const rig: Rig = { runner, messages, frames, next, send: (message) => runner.send(message) };
+  const send: Rig['send'] = async (...sent) => {
+    await Promise.all(sent.map((message) => runner.send(message)));
+  };
+  const rig: Rig = { runner, messages, frames, next, send };
   await rig.send({ type: 'load' });
   await rig.next('loaded');
   return rig;
