@@ -1,4 +1,5 @@
 import { FarmError } from '@clipfarm/shared/errors';
+import { fieldProblem } from '@clipfarm/shared/field-problem';
 import type { Grant, InputRef } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { clipsForFrames, MAX_BASE_SEED } from '@clipfarm/shared/model/clip';
 import { checkLease } from '@clipfarm/shared/model/lease-frames';
@@ -20,10 +21,10 @@ const MAX_SIDE = 4096;
 const count = z.number().int().nonnegative();
 const identity = z
   .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/, 'must be 1 to 128 letters, digits, . _ : or -');
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/, '1 to 128 letters, digits, . _ : or -, the first a letter or digit');
 
 const contentRef = z.object({
-  sha256: z.string().regex(/^[0-9a-f]{64}$/, 'must be a SHA-256 in lower-case hex'),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/, 'a SHA-256 in lower-case hex'),
   bytes: z.number().int().positive().max(MAX_INPUT_BYTES),
 });
 
@@ -58,14 +59,14 @@ const leaseTask = z
     /** Seconds without progress after which the attempt is a hang. */
     hangSeconds: z.number().positive().finite(),
   })
-  .refine((lease) => lease.end <= lease.clips, { path: ['end'], message: 'must lie within the clips of the job' })
+  .refine((lease) => lease.end <= lease.clips, { path: ['end'], message: 'an end within the clips of the job' })
   .refine((lease) => !lease.makeAnchor || lease.start === 0, {
     path: ['makeAnchor'],
-    message: 'needs a lease that starts at clip 0',
+    message: 'false, save for a lease that starts at clip 0',
   })
   .refine((lease) => lease.clips === clipsForFrames(lease.frames), {
     path: ['frames'],
-    message: 'must end within the last clip of the job',
+    message: 'frames that end within the last clip of the job',
   });
 
 /**
@@ -78,21 +79,23 @@ export function leaseTaskFromGrant(grant: Grant, farmId: string): LeaseTask {
   const { task, start, end, preRoll, continues, span, leaseId, jobId, slotId, hangSeconds } = grant;
   if (task === undefined) throw new FarmError('invalid_argument', 'task: is missing from the grant', { field: 'task' });
   const { width, height, clips, frames, sampleSteps, baseSeed, prompt, makeAnchor } = task;
-  const found = leaseTask.safeParse({
+  const given = {
     ...{ farmId, leaseId, jobId, slotId, span, start, end, preRoll, hangSeconds },
     ...{ width, height, clips, frames, sampleSteps, baseSeed, prompt, makeAnchor },
     continues: continues === '' ? null : continues,
     reference: plainRef(task.reference),
     audio: plainRef(task.audio),
     anchor: plainRef(task.anchor) ?? null,
-  });
+  };
+  const found = leaseTask.safeParse(given);
   if (found.success) {
     checkLease(found.data);
     checkPrompt(found.data.prompt);
     return found.data;
   }
-  const problems = found.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-  throw new FarmError('invalid_argument', `the grant can't be rendered: ${problems.join('; ')}`);
+  const problems = found.error.issues.map((issue) => fieldProblem(issue, given, ''));
+  const text = `the grant can't be rendered: ${problems.map(({ message }) => message).join('; ')}`;
+  throw new FarmError('invalid_argument', text, { field: problems[0]?.field ?? 'grant' });
 }
 
 function plainRef(ref: InputRef | undefined): ContentRef | undefined {

@@ -93,6 +93,9 @@ test('a heartbeat tells of the slots and GPUs of its node, and of nothing beyond
   assert.deepEqual(refusals, []);
   beat({ gpus: Array.from({ length: 65 }, (_, index) => ({ index })) });
   beat({ gpus: [{ index: 0, throttleReasons: ['x'.repeat(1000)] }] });
-  assert.match(refusals.join(), /^gpus\.: .*64.*,gpus\.0\.throttleReasons\.0: .*100/);
+  assert.match(
+    refusals.join(),
+    /^gpus has 65 entries; accepted: at most 64 entries,gpus\[0\]\.throttle_reasons\[0\] is .*: at most 100 char/,
+  );
   assert.equal(node.gpus.length, 1);
 });

@@ -1,4 +1,5 @@
 import { FarmError } from '@clipfarm/shared/errors';
+import { fieldProblem } from '@clipfarm/shared/field-problem';
 import type { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import type { Gpu, SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { z } from 'zod';
@@ -11,7 +12,9 @@ const PROTOCOL = 1;
 const TERM_FIELD = 'hello.term';
 
 /** A name that appears in keys, logs and metric labels. */
-const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'must be 1 to 100 letters, digits and . _ -');
+const name = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, '1 to 100 letters, digits and . _ -, the first a letter or digit');
 
 const seconds = z.number().min(0).max(86_400);
 
@@ -25,7 +28,7 @@ const slotSchema = z.object({
   runnerKind: z.string().max(40),
   runnerVersions: z
     .record(z.string().max(40), z.string().max(200))
-    .refine((versions) => Object.keys(versions).length <= 32, 'has more than 32 entries'),
+    .refine((versions) => Object.keys(versions).length <= 32, 'at most 32 entries'),
 });
 
 const gpuSchema = z.object({
@@ -45,7 +48,7 @@ const schema = z.object({
     .array(slotSchema)
     .min(1)
     .max(64)
-    .refine((slots) => new Set(slots.map((slot) => slot.slotId)).size === slots.length, 'names a slot twice'),
+    .refine((slots) => new Set(slots.map((slot) => slot.slotId)).size === slots.length, 'slots whose ids differ'),
   gpus: gpusSchema,
   leases: z.array(z.object({ leaseId: z.string().max(100), currentClip: z.number().int().nonnegative() })).max(1000),
   spooledChunks: z.number().int().nonnegative(),
@@ -61,23 +64,24 @@ export function checkHello(hello: Hello): void {
     const message = `the agent speaks protocol ${hello.protocol}, this coordinator ${PROTOCOL}`;
     throw new FarmError('failed_precondition', message, { hint: 'Run agent and coordinator from the same release.' });
   }
-  refuse(schema.safeParse(hello).error?.issues[0], 'hello');
+  refuse(schema.safeParse(hello).error?.issues[0], hello, 'hello');
 }
 
 /** Checks what an agent says of a slot. @throws FarmError `invalid_argument` naming the field */
 export function checkSlot(slot: SlotInfo): void {
-  refuse(slotSchema.safeParse(slot).error?.issues[0], 'slot');
+  refuse(slotSchema.safeParse(slot).error?.issues[0], slot, 'slot');
 }
 
 /** Checks what an agent says of its GPUs. @throws FarmError `invalid_argument` naming the field */
 export function checkGpus(gpus: readonly Gpu[]): void {
-  refuse(gpusSchema.safeParse(gpus).error?.issues[0], 'gpus');
+  refuse(gpusSchema.safeParse(gpus).error?.issues[0], gpus, 'gpus');
 }
 
-function refuse(issue: z.core.$ZodIssue | undefined, message: string): void {
+function refuse(issue: z.core.$ZodIssue | undefined, given: unknown, where: string): void {
   if (!issue) return;
-  const field = `${message}.${issue.path.join('.')}`;
-  throw new FarmError('invalid_argument', `${field}: ${issue.message}`, { field });
+  const { field, message } = fieldProblem(issue, given, where);
+  const hint = 'Run agent and coordinator from the same release.';
+  throw new FarmError('invalid_argument', message, { field, hint });
 }
 
 /**
