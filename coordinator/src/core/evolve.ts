@@ -3,6 +3,7 @@ import { blamesClip } from './failure-policy.ts';
 import type { JobEvent } from './job-events.ts';
 import { type AttemptFailure, type ClipTrouble, type JobState, slotKey } from './job-model.ts';
 import { committedSpans } from './job-progress.ts';
+import { noticeTypeOf } from './notice-type.ts';
 
 const NO_TROUBLE: ClipTrouble = { nodes: [], attempts: 0, losses: 0, shortages: 0, notBefore: 0 };
 
@@ -101,6 +102,7 @@ export function evolve(state: JobState | null, event: JobEvent, at: number): Job
       state.expiredAt = at;
       break;
   }
+  if (noticeTypeOf(state, event) !== null) state.noticedAt = state.revision;
   return state;
 }
 
@@ -131,6 +133,7 @@ function submitted(event: Extract<JobEvent, { type: 'JobSubmitted' }>, at: numbe
     finalSpans: null,
     result: null,
     revision: 1,
+    noticedAt: 1,
   };
 }
 

@@ -177,6 +177,8 @@ export interface JobState {
   result: JobResultRecord | null;
   /** Events folded so far. */
   revision: number;
+  /** `revision` right after the last event that other services are told of. */
+  noticedAt: number;
 }
 
 /** Key of a slot in the farm. */

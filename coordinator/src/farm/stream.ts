@@ -1,5 +1,5 @@
 import { FarmError } from '@clipfarm/shared/errors';
-import { type Journal, JournalConflict, type StoredEvent } from '../journal/journal.ts';
+import { type Journal, JournalConflict, type Snapshot, type StoredEvent } from '../journal/journal.ts';
 
 /** Times that a decision is made anew after another process was first. */
 const MAX_CONFLICTS = 5;
@@ -21,6 +21,11 @@ interface StreamSnapshot {
   /** Highest term on the stream. */
   readonly term: number;
   readonly state: unknown;
+}
+
+/** What {@link Folded.pack} gave for a snapshot that the journal has. */
+export function snapshotState({ data }: Snapshot): unknown {
+  return (data as StreamSnapshot).state;
 }
 
 /** Events after the last snapshot from which on another one is due, however small the state is. */

@@ -54,7 +54,8 @@ test('cursors only move forward, whoever says so and in whatever order', () => {
 test('a job is taken up where it was left, and left alone when all of it was told', () => {
   const live = job('j', null);
   assert.equal(toldUpTo(after(), live), 0, 'a new job is told from its beginning');
-  live.revision = 5;
+  live.revision = 7;
+  live.noticedAt = 5;
   assert.equal(toldUpTo(after([1, { j: 3 }, {}]), live), 3);
   assert.equal(toldUpTo(after([1, { j: 5 }, {}]), live), null);
   assert.equal(toldUpTo(after([1, {}, { j: 3 }]), live), 3, 'it was retried');
@@ -89,6 +90,8 @@ test('a new endpoint hears of jobs from now on, and of nothing that was over', (
   assert.equal(toldUpTo(state, over), null);
   assert.equal(toldUpTo(state, later), 0);
   live.revision += 1;
+  assert.equal(toldUpTo(state, live), null, 'nobody is told of it');
+  live.noticedAt = live.revision;
   assert.equal(toldUpTo(state, live), live.revision - 1);
 });
 

@@ -72,11 +72,14 @@ export function moveCursors(state: DeliveryState, event: CursorsMoved, at: numbe
   }
 }
 
-/** The position up to which the job is told; 0 for a job of which nothing is recorded, null when all of it is told. */
+/**
+ * The position up to which the job is told; 0 for a job of which nothing is recorded, null when all of it is told: what
+ * happened since is nothing that anybody is told of.
+ */
 export function toldUpTo(state: DeliveryState, job: JobState): number | null {
   const { jobId } = job.definition;
   const recorded = state.open.get(jobId) ?? state.done.get(jobId)?.position;
-  if (recorded !== undefined) return recorded < job.revision ? recorded : null;
+  if (recorded !== undefined) return recorded < job.noticedAt ? recorded : null;
   const endedAt = isOver(job) ? job.finishedAt : null;
   return endedAt !== null && endedAt < state.at - SETTLED_AFTER_MILLIS ? null : 0;
 }

@@ -6,8 +6,9 @@ import { evolve } from '../core/evolve.ts';
 import type { JobEvent } from '../core/job-events.ts';
 import type { JobState } from '../core/job-model.ts';
 import { pendingClips, uncommittedClips } from '../core/job-progress.ts';
+import { isFinal, noticeTypes } from '../core/notice-type.ts';
 import { contentRef, execute, jobDefinition, type LoggedEvent, type LoggedJob, submitJob } from '../core/test-jobs.ts';
-import { isFinal, type JobNotice, noticeOf, noticeTypes } from './job-notices.ts';
+import { type JobNotice, noticeOf } from './job-notices.ts';
 
 const result = { video: contentRef('v'), frames: 9, videoSeconds: 1, audioSeconds: 2, finishMillis: 1, checks: [] };
 

@@ -1,24 +1,7 @@
 import { countClips } from '../core/clip-ranges.ts';
 import type { JobEvent } from '../core/job-events.ts';
 import type { JobState } from '../core/job-model.ts';
-
-/** What other services are told about a job. */
-export const noticeTypes = [
-  'job.accepted',
-  /** The first clip was leased. */
-  'job.started',
-  /** Another twentieth of the clips is committed. */
-  'job.progress',
-  'job.paused',
-  'job.resumed',
-  'job.completed',
-  'job.failed',
-  'job.cancelled',
-  'job.retried',
-] as const;
-
-/** One of {@link noticeTypes}. */
-export type NoticeType = (typeof noticeTypes)[number];
+import { type NoticeType, noticeTypeOf } from '../core/notice-type.ts';
 
 /** Where a job stands, as users see it. */
 export type JobStateName = 'queued' | 'rendering' | 'paused' | 'stitching' | 'completed' | 'failed' | 'cancelled';
@@ -69,9 +52,6 @@ export interface JobNotice {
   readonly job: NoticedJob;
 }
 
-/** Steps in which progress is told: 20 make one every 5 % of the clips. */
-const PROGRESS_STEPS = 20;
-
 const MAX_REASON = 1000;
 
 /** Milliseconds from 1970 to the last date that JavaScript has. */
@@ -85,46 +65,10 @@ const LAST_DATE = 8.64e15;
  * @param at wall-clock milliseconds of the event
  */
 export function noticeOf(job: JobState, event: JobEvent, at: number): JobNotice | null {
-  const type = typeOf(job, event);
+  const type = noticeTypeOf(job, event);
   if (type === null) return null;
   const { jobId } = job.definition;
   return { version: 1, id: `${jobId}/${job.revision}`, type, at: iso(at), job: noticedJob(job) };
-}
-
-/** Whether a notice is the last one, unless the job is retried. */
-export function isFinal(type: NoticeType): boolean {
-  return type === 'job.completed' || type === 'job.failed' || type === 'job.cancelled';
-}
-
-function typeOf(job: JobState, event: JobEvent): NoticeType | null {
-  switch (event.type) {
-    case 'JobSubmitted':
-      return 'job.accepted';
-    case 'LeaseGranted':
-      return event.lease.span === 0 ? 'job.started' : null;
-    case 'ClipCommitted':
-      return endsProgressStep(countClips(job.committedSet), job.definition.clips) ? 'job.progress' : null;
-    case 'JobPaused':
-      return 'job.paused';
-    case 'JobResumed':
-      return 'job.resumed';
-    case 'JobCompleted':
-      return 'job.completed';
-    case 'JobFailed':
-      return 'job.failed';
-    case 'JobCancelled':
-      return 'job.cancelled';
-    case 'JobRetried':
-      return 'job.retried';
-    default:
-      return null;
-  }
-}
-
-/** Whether the commit that made it `committed` clips was the first one in a new step. */
-function endsProgressStep(committed: number, clips: number): boolean {
-  const step = (count: number) => Math.floor((count * PROGRESS_STEPS) / clips);
-  return step(committed) > step(committed - 1);
 }
 
 function noticedJob(job: JobState): NoticedJob {

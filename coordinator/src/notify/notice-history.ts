@@ -1,6 +1,8 @@
 import { evolve } from '../core/evolve.ts';
 import type { JobEvent } from '../core/job-events.ts';
 import type { JobState } from '../core/job-model.ts';
+import { unpackJob } from '../core/job-snapshot.ts';
+import { snapshotState } from '../farm/stream.ts';
 import type { Journal } from '../journal/journal.ts';
 import { type JobNotice, noticeOf } from './job-notices.ts';
 
@@ -25,18 +27,18 @@ export interface JobHistory {
 }
 
 /**
- * The notices of a job that come after a position. It folds the history from its beginning, because a notice says where
- * the whole job stands.
+ * The notices of a job that come after a position. A notice says where the whole job stands, so the history is folded: from
+ * the snapshot on where that reaches no further than the position, else from its beginning.
  *
  * @param limit most notices; it looks no further than the last of them
  * @throws what the journal throws when it can't be read; the signal's reason when it is aborted
  */
 export async function noticesAfter(history: JobHistory, position: number, limit: number): Promise<NoticeStretch> {
   const { journal, jobId, signal } = history;
+  const stream = `jobs/${jobId}`;
   const notices: PlacedNotice[] = [];
-  let job: JobState | null = null;
-  let end = 0;
-  for await (const stored of journal.read(`jobs/${jobId}`, 1)) {
+  let { job, end } = await jobAt(journal, stream, position);
+  for await (const stored of journal.read(stream, end + 1)) {
     signal.throwIfAborted();
     const event = stored.data as JobEvent;
     job = evolve(job, event, stored.at);
@@ -47,4 +49,15 @@ export async function noticesAfter(history: JobHistory, position: number, limit:
     if (notices.length === limit) break;
   }
   return { notices, end };
+}
+
+/** The job as its snapshot has it, if that reaches no further than the position. */
+async function jobAt(
+  journal: Journal,
+  stream: string,
+  position: number,
+): Promise<{ job: JobState | null; end: number }> {
+  const snapshot = position === 0 ? null : await journal.loadSnapshot(stream);
+  const job = snapshot !== null && snapshot.position <= position ? unpackJob(snapshotState(snapshot)) : null;
+  return { job, end: job?.revision ?? 0 };
 }

@@ -115,6 +115,33 @@ test('a job that is retried long after its end is told of it, and not of its pas
   assert.deepEqual(next.posted, []);
 });
 
+test('the next leader reads nothing of jobs of which all is told, whatever happened since that nobody is told of', async (t) => {
+  const first = await lead(t);
+  await first.farm.submit('a', 60);
+  await first.farm.render('a', 3);
+  await first.settle();
+  await first.webhooks.end();
+  // One of the three clips of a step.
+  await first.farm.render('a', 1);
+  const reads: number[] = [];
+  const journal = new Proxy(first.journal, {
+    get(target, name: keyof Journal) {
+      const method = target[name].bind(target);
+      return (...args: unknown[]) => {
+        if (name === 'read' && args[0] === 'jobs/a') reads.push(Number(args[1]));
+        return (method as (...all: unknown[]) => unknown)(...args);
+      };
+    },
+  });
+  const next = await lead(t, { journal, clock: first.clock, term: 2 });
+  assert.deepEqual(next.posted, []);
+  assert.equal(next.webhooks.pending, 0);
+  assert.deepEqual(reads, [1], 'once, to know the job');
+  await next.farm.render('a', 2);
+  await next.settle();
+  assert.deepEqual(typesOf(next.posted), ['progress']);
+});
+
 test('a new endpoint hears of what happens from now on', async (t) => {
   const journal = await openJournal(t);
   const clock = new ManualClock();
