@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { connect as connectSocket } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseAddress } from '@clipfarm/shared/address';
+import { systemClock } from '@clipfarm/shared/clock';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
+import { connect } from '../farm/connection.ts';
+import { waitForNodes } from '../farm/wait-for-nodes.ts';
 
 const launcher = fileURLToPath(new URL('../../bin/clipfarm', import.meta.url));
 
@@ -15,7 +18,6 @@ interface Up {
   readonly process: ChildProcess;
   readonly dataDir: string;
   readonly coordinator: string;
-  readonly agents: number;
 }
 
 /** Starts `clipfarm up` on free ports and waits for its report. It is killed after the test. */
@@ -40,7 +42,7 @@ async function up(t: TestContext, ...more: string[]): Promise<Up> {
     text += String(part);
     if (text.includes('\n')) break;
   }
-  const report: { coordinator: string; agents: number } = JSON.parse(text);
+  const report: { coordinator: string } = JSON.parse(text);
   return { process: child, dataDir, ...report };
 }
 
@@ -66,7 +68,12 @@ const onLinux = { skip: !existsSync('/proc/self/cmdline') && 'needs /proc' };
 
 test('up brings a coordinator and agents online, and SIGINT stops all of them', onLinux, async (t) => {
   const farm = await up(t, '--agents', '2', '--seconds-per-clip', '0.1');
-  assert.equal(farm.agents, 2);
+  const none = { tokenPath: undefined, caPath: undefined, certPath: undefined, keyPath: undefined };
+  const signal = new AbortController().signal;
+  const connection = connect({ ...none, address: farm.coordinator, insecure: false, signal });
+  t.after(() => connection.close());
+  // The report gives up waiting for agents sooner.
+  assert.equal(await waitForNodes(connection, 2, 60_000, systemClock), 2);
   // The program, the coordinator, both agents, and whatever those have started themselves.
   assert.ok(processesOf(farm.dataDir).length >= 4);
   farm.process.kill('SIGINT');
@@ -95,7 +102,7 @@ test('a coordinator that dies comes back on the same port', onLinux, async (t) =
 
 function answers(host: string, port: number): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect(port, host, () => {
+    const socket = connectSocket(port, host, () => {
       socket.destroy();
       resolve(true);
     });

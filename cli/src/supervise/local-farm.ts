@@ -59,7 +59,7 @@ interface Addresses {
 }
 
 /** Milliseconds in which the coordinator must be ready. */
-const READY_MS = 30_000;
+const READY_MS = 60_000;
 
 /** Milliseconds that an agent has to hand in the clip in hand. */
 const AGENT_GRACE_MS = 20_000;
