@@ -26,7 +26,7 @@ it('three coordinators on JetStream: the leader is killed, frozen and stopped, a
       { name: 'two', pace: 0.6 },
     ];
     await using farm = await Farm.start(agents, { coordinators: 3, args: shared });
-    const audio = await cutAudio(join(farm.dir, 'talk.wav'), { seconds: 57 });
+    const audio = await cutAudio(join(farm.dir, 'talk.wav'), { seconds: 45 });
     const { jobId } = await farm.submit(audio);
     await farm.committed(jobId, 3);
 

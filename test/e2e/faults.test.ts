@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { callUnary } from '@clipfarm/shared/rpc/client-call';
 import { Farm, PATIENT, until } from '../harness/farm.ts';
 import { cutAudio, prove } from '../harness/media.ts';
 import { alive, descendants, killOneRunner } from '../harness/os.ts';
@@ -15,7 +14,7 @@ it('a job survives kill -9 of an agent, of a runner and of the coordinator', asy
     { name: 'three', pace: 0.5 },
   ];
   await using farm = await Farm.start(agents, PATIENT);
-  const audio = await cutAudio(join(farm.dir, 'talk.wav'), { seconds: 57 });
+  const audio = await cutAudio(join(farm.dir, 'talk.wav'), { seconds: 41 });
   const { jobId } = await farm.submit(audio);
   await farm.committed(jobId, 4);
   await farm.agent('one').kill();
@@ -50,7 +49,7 @@ it('an agent that stops kindly finishes its clip, gives the rest back and exits 
     ],
     PATIENT,
   );
-  const audio = await cutAudio(join(farm.dir, 'talk.wav'), { seconds: 40 });
+  const audio = await cutAudio(join(farm.dir, 'talk.wav'), { seconds: 30 });
   const { jobId } = await farm.submit(audio);
   await farm.committed(jobId, 3);
   assert.equal(await farm.agent('leaving').stop(), 0);
@@ -69,6 +68,6 @@ it('a runner that always fails on one clip fails the job with the evidence, and 
   assert.ok(failed.failures.length >= 3);
   for (const agent of farm.agents.values()) await agent.kill();
   await farm.startAgent({ name: 'good', pace: 0 });
-  await callUnary(farm.client, farm.client.retryJob, { jobId });
+  await farm.call(farm.client.retryJob, { jobId });
   await prove(farm, jobId);
 });

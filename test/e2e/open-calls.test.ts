@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { callUnary } from '@clipfarm/shared/rpc/client-call';
 import { Farm, PATIENT, until } from '../harness/farm.ts';
 import { cutAudio, prove } from '../harness/media.ts';
 
@@ -15,11 +14,11 @@ describe('a slot that goes on in its model call', () => {
   it('renders a job that was paused as if it had never stopped: every frame once, no join', async () => {
     const { jobId } = await farm.submit(await cutAudio(join(farm.dir, 'talk.wav'), { seconds: 20 }));
     await farm.committed(jobId, 2);
-    await callUnary(farm.client, farm.client.pauseJob, { jobId });
+    await farm.call(farm.client.pauseJob, { jobId });
     await until(async () => (await farm.job(jobId)).leases.length === 0, 'the clip in hand is finished');
     const { clipsCommitted } = await farm.job(jobId);
     assert.ok(clipsCommitted < 11, `${clipsCommitted} clips`);
-    await callUnary(farm.client, farm.client.resumeJob, { jobId });
+    await farm.call(farm.client.resumeJob, { jobId });
     await prove(farm, jobId);
     const { spans, result } = await farm.job(jobId);
     assert.deepEqual([spans.length, result?.joins, result?.clipsRerendered], [1, 0, 0]);
@@ -28,10 +27,10 @@ describe('a slot that goes on in its model call', () => {
   it('begins a new call when another job was rendered in between', async () => {
     const first = await farm.submit(await cutAudio(join(farm.dir, 'first.wav'), { seconds: 16 }));
     await farm.committed(first.jobId, 2);
-    await callUnary(farm.client, farm.client.pauseJob, { jobId: first.jobId });
+    await farm.call(farm.client.pauseJob, { jobId: first.jobId });
     const other = await farm.submit(await cutAudio(join(farm.dir, 'other.wav'), { seconds: 2 }));
     await farm.finished(other.jobId);
-    await callUnary(farm.client, farm.client.resumeJob, { jobId: first.jobId });
+    await farm.call(farm.client.resumeJob, { jobId: first.jobId });
     await prove(farm, first.jobId);
     const { spans, result } = await farm.job(first.jobId);
     assert.deepEqual([spans.length, result?.joins], [2, 1]);

@@ -4,8 +4,8 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { PrefixHeader } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
-import { callUnary, responsesOf } from '@clipfarm/shared/rpc/client-call';
-import { Farm, PATIENT, until } from '../harness/farm.ts';
+import { responsesOf } from '@clipfarm/shared/rpc/client-call';
+import { Farm, PATIENT, patiently, until } from '../harness/farm.ts';
 import { cutAudio, identifyFrames, lagAt, pcmOf, prove, stampsOf } from '../harness/media.ts';
 import { jobsOfCommits, renderedInVain } from '../harness/rendered.ts';
 
@@ -16,11 +16,14 @@ async function downloadBeginning(farm: Farm, jobId: string, clips: number, path:
     const hash = createHash('sha256');
     const pieces: Buffer[] = [];
     let sha256 = '';
-    for await (const { part } of responsesOf(farm.client.downloadPrefix({ jobId }))) {
-      if (part?.$case === 'header') header = part.value;
-      else if (part?.$case === 'data') pieces.push(part.value);
-      else if (part?.$case === 'sha256') sha256 = part.value;
-    }
+    await patiently(async () => {
+      pieces.length = 0;
+      for await (const { part } of responsesOf(farm.client.downloadPrefix({ jobId }))) {
+        if (part?.$case === 'header') header = part.value;
+        else if (part?.$case === 'data') pieces.push(part.value);
+        else if (part?.$case === 'sha256') sha256 = part.value;
+      }
+    });
     const content = Buffer.concat(pieces);
     assert.equal(content.length, header.bytes);
     assert.equal(hash.update(content).digest('hex'), sha256);
@@ -43,7 +46,7 @@ describe('an operator', () => {
     const slow = await farm.submit(await cutAudio(join(farm.dir, 'slow.wav'), { seconds: 15 }));
     const urgent = await farm.submit(await cutAudio(join(farm.dir, 'urgent.wav'), { seconds: 4 }));
     await farm.committed(slow.jobId, 1);
-    await callUnary(farm.client, farm.client.setJobPriority, { jobId: urgent.jobId, priority: 50 });
+    await farm.call(farm.client.setJobPriority, { jobId: urgent.jobId, priority: 50 });
     await prove(farm, urgent.jobId);
     await prove(farm, slow.jobId);
     const order = jobsOfCommits(farm);
@@ -56,14 +59,14 @@ describe('an operator', () => {
     await farm.waitForNodes(2);
     const { jobId } = await farm.submit(audio);
     await farm.committed(jobId, 3);
-    const paused = await callUnary(farm.client, farm.client.pauseJob, { jobId });
+    const paused = await farm.call(farm.client.pauseJob, { jobId });
     assert.equal(paused.job?.state, 'JOB_STATE_PAUSED');
     await until(async () => (await farm.job(jobId)).leases.length === 0, 'the clips in hand are finished');
     const before = (await farm.job(jobId)).clipsCommitted;
     const other = await farm.submit(await cutAudio(join(farm.dir, 'other.wav'), { seconds: 1 }));
     await farm.finished(other.jobId);
     assert.equal((await farm.job(jobId)).clipsCommitted, before, 'nothing is rendered while it is paused');
-    await callUnary(farm.client, farm.client.resumeJob, { jobId });
+    await farm.call(farm.client.resumeJob, { jobId });
     await prove(farm, jobId);
   });
 
@@ -71,7 +74,7 @@ describe('an operator', () => {
     const { jobId } = await farm.submit(audio);
     await until(async () => (await farm.job(jobId)).clipsPrefix >= 2, 'two clips from the beginning are there');
     // Held, so that the job is not over before it was looked at.
-    await callUnary(farm.client, farm.client.pauseJob, { jobId });
+    await farm.call(farm.client.pauseJob, { jobId });
     await until(async () => (await farm.job(jobId)).leases.length === 0, 'the clips in hand are finished');
     const { plan, spec, clipsPrefix } = await farm.job(jobId);
     const path = join(farm.dir, 'beginning.mp4');
@@ -85,7 +88,7 @@ describe('an operator', () => {
     assert.ok(sound.length >= frames * 1920 && sound.length < frames * 1920 + 1024, `${sound.length} samples`);
     const { lag, correlation } = lagAt(original, sound, sound.length / 2);
     assert.ok(Math.abs(lag) < 48 && correlation > 0.9, `lag ${lag}, correlation ${correlation}`);
-    await callUnary(farm.client, farm.client.resumeJob, { jobId });
+    await farm.call(farm.client.resumeJob, { jobId });
     await prove(farm, jobId);
     await assert.rejects(downloadBeginning(farm, jobId, 1, path), /it is completed/);
   });
@@ -93,7 +96,7 @@ describe('an operator', () => {
   it('cancels a job and takes it up again where it ended', async () => {
     const { jobId } = await farm.submit(audio);
     const { clipsCommitted } = await farm.committed(jobId, 4);
-    await callUnary(farm.client, farm.client.cancelJob, { jobId, reason: 'lunch' });
+    await farm.call(farm.client.cancelJob, { jobId, reason: 'lunch' });
     const cancelled = await farm.job(jobId);
     assert.equal(cancelled.state, 'JOB_STATE_CANCELLED');
     assert.equal(cancelled.stateReason, 'lunch');
@@ -101,7 +104,7 @@ describe('an operator', () => {
       async () => (await farm.nodes()).every((n) => n.slots.every((s) => s.state === 'SLOT_STATE_IDLE')),
       'slots are free',
     );
-    const retried = await callUnary(farm.client, farm.client.retryJob, { jobId });
+    const retried = await farm.call(farm.client.retryJob, { jobId });
     assert.ok((retried.job?.clipsCommitted ?? 0) >= clipsCommitted, 'committed clips are kept');
     await prove(farm, jobId);
   });
@@ -109,7 +112,7 @@ describe('an operator', () => {
   it('drains a node: it finishes its clip, and the others do the rest', async () => {
     const { jobId } = await farm.submit(audio);
     await farm.committed(jobId, 3);
-    await callUnary(farm.client, farm.client.drainNode, { nodeId: 'two', reason: 'new fans' });
+    await farm.call(farm.client.drainNode, { nodeId: 'two', reason: 'new fans' });
     await prove(farm, jobId);
     assert.deepEqual(renderedInVain(farm, jobId), []);
   });

@@ -1,14 +1,15 @@
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { FarmError } from '@clipfarm/shared/errors';
 import { FarmServiceClient, type InputKind } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
 import { type Job, JobSpec, type RenderSettings } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import type { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
-import { callUnary, callUpload, responsesOf } from '@clipfarm/shared/rpc/client-call';
+import { callUnary, callUpload, responsesOf, type UnaryMethod } from '@clipfarm/shared/rpc/client-call';
 import { clientChannel } from '@clipfarm/shared/rpc/credentials';
 import { pipeFileToCall } from '@clipfarm/shared/rpc/stream';
 import { type Host, thisMachine } from './host.ts';
@@ -61,10 +62,10 @@ export interface FarmOptions {
 /** One coordinator of a farm under test, which keeps its address and data over restarts. */
 interface Coordinator {
   readonly host: Host;
-  process: TestProcess;
-  address: string;
-  admin: string;
-  client: FarmServiceClient;
+  readonly process: TestProcess;
+  readonly address: string;
+  readonly admin: string;
+  readonly client: FarmServiceClient;
 }
 
 /** A real farm: coordinators and agents, each its own process, on free ports, in a temporary directory. */
@@ -74,6 +75,7 @@ export class Farm implements AsyncDisposable {
   readonly coordinators: Coordinator[] = [];
   readonly #options: FarmOptions;
   readonly #agentHosts = new Map<string, Host>();
+  readonly #clients: FarmServiceClient[] = [];
   #current = 0;
 
   private constructor(options: FarmOptions) {
@@ -104,7 +106,7 @@ export class Farm implements AsyncDisposable {
   }
 
   /** Starts a coordinator, after the first time on the same host, address and data, and waits until it is ready. */
-  async startCoordinator(index = 0, seconds = 60): Promise<void> {
+  async startCoordinator(index = 0, seconds = 180): Promise<void> {
     const { network } = this.#options;
     const known = this.coordinators[index];
     const name = index === 0 ? 'coordinator' : `coordinator-${index}`;
@@ -120,7 +122,9 @@ export class Farm implements AsyncDisposable {
     assert.ok(child.running, `${name} ended:\n${child.output().slice(-2000)}`);
     const bound = JSON.parse(readFileSync(ready, 'utf8')) as { listen: string; admin: string };
     const { address, credentials, options } = clientChannel({ address: bound.listen, insecure: true });
-    const client = known?.client ?? new FarmServiceClient(address, credentials, options);
+    // A new one: an old one may not have noticed yet that its connection is to a coordinator that is gone.
+    const client = new FarmServiceClient(address, credentials, options);
+    this.#clients.push(client);
     this.coordinators[index] = { host, process: child, address: bound.listen, admin: bound.admin, client };
   }
 
@@ -215,15 +219,19 @@ export class Farm implements AsyncDisposable {
     let nodes: Node[] = [];
     await until(async () => {
       await this.findLeader();
-      // The lead may have changed since.
-      nodes = await this.nodes().catch(() => []);
+      nodes = await this.nodes();
       return nodes.filter((node) => node.state === 'NODE_STATE_ONLINE').length >= count;
     }, `${count} nodes are online`);
     return nodes;
   }
 
+  /** Asks the coordinator, and again for as long as it is unavailable, as clients do: for what may be done twice. */
+  call<Req, Res>(method: UnaryMethod<Req, Res>, request: Req): Promise<Res> {
+    return patiently(() => callUnary(this.client, method, request, { timeoutMs: 60_000 }));
+  }
+
   async nodes(): Promise<Node[]> {
-    return (await callUnary(this.client, this.client.listNodes, {})).nodes;
+    return (await this.call(this.client.listNodes, {})).nodes;
   }
 
   /** Uploads a file as an input. @returns its SHA-256 */
@@ -237,8 +245,13 @@ export class Farm implements AsyncDisposable {
     return sha256;
   }
 
-  /** Uploads and submits a job. */
-  async submit(audio: string, fields: SpecFields = {}, image: string = SAMPLE.image, key = ''): Promise<Job> {
+  /** Uploads and submits a job, and again for as long as the coordinator is unavailable. */
+  submit(audio: string, fields: SpecFields = {}, image?: string, key: string = randomUUID()): Promise<Job> {
+    return patiently(() => this.submitOnce(audio, fields, image, key));
+  }
+
+  /** Uploads and submits a job, unless the coordinator is unavailable. */
+  async submitOnce(audio: string, fields: SpecFields, image: string = SAMPLE.image, key = ''): Promise<Job> {
     const imageSha256 = await this.upload(image, 'INPUT_KIND_IMAGE');
     const audioSha256 = await this.upload(audio, 'INPUT_KIND_AUDIO');
     const settings = { preset: 'delivery', size: '384*256', ...fields.settings };
@@ -250,15 +263,17 @@ export class Farm implements AsyncDisposable {
   }
 
   async job(jobId: string): Promise<Job> {
-    try {
-      const { job } = await callUnary(this.client, this.client.getJob, { jobId });
-      assert.ok(job);
-      return job;
-    } catch (error) {
-      // Any coordinator can tell.
-      this.#current = (this.#current + 1) % this.coordinators.length;
-      throw error;
-    }
+    return patiently(async () => {
+      try {
+        const { job } = await callUnary(this.client, this.client.getJob, { jobId });
+        assert.ok(job);
+        return job;
+      } catch (error) {
+        // Any coordinator can tell.
+        this.#current = (this.#current + 1) % this.coordinators.length;
+        throw error;
+      }
+    });
   }
 
   /** Waits until the job is over, through restarts of the coordinator. */
@@ -277,7 +292,7 @@ export class Farm implements AsyncDisposable {
   }
 
   /** Waits until the job has that many committed clips. */
-  async committed(jobId: string, clips: number, seconds = 120): Promise<Job> {
+  async committed(jobId: string, clips: number, seconds = 300): Promise<Job> {
     let job: Job | null = null;
     await until(
       async () => {
@@ -295,10 +310,12 @@ export class Farm implements AsyncDisposable {
   async video(jobId: string, seconds = 300): Promise<{ readonly job: Job; readonly path: string }> {
     const job = await this.finished(jobId, seconds);
     assert.equal(job.state, 'JOB_STATE_COMPLETED', `${job.stateReason}\n${JSON.stringify(job.failures)}`);
-    const pieces: Buffer[] = [];
-    for await (const { data } of responsesOf(this.client.downloadResult({ jobId, offset: 0 }))) pieces.push(data);
     const path = join(this.dir, `${jobId}.mp4`);
-    const content = Buffer.concat(pieces);
+    const content = await patiently(async () => {
+      const pieces: Buffer[] = [];
+      for await (const { data } of responsesOf(this.client.downloadResult({ jobId, offset: 0 }))) pieces.push(data);
+      return Buffer.concat(pieces);
+    });
     assert.equal(createHash('sha256').update(content).digest('hex'), job.result?.sha256);
     await writeFile(path, content);
     return { job, path };
@@ -306,7 +323,7 @@ export class Farm implements AsyncDisposable {
 
   /** Ends every process. */
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const { client } of this.coordinators) client.close();
+    for (const client of this.#clients) client.close();
     const runners = [...this.agents.values()].flatMap(({ child }) => descendants(child.pid));
     await Promise.all([...this.agents.values()].map((agent) => agent.kill()));
     await Promise.all(this.coordinators.map(({ process: child }) => child.stop()));
@@ -320,11 +337,25 @@ function portOf(address: string): number {
   return Number(address.slice(address.lastIndexOf(':') + 1));
 }
 
+/** Repeats a call while it fails because nobody answers, as on a busy machine or when the lead changes, for two minutes at most. */
+export async function patiently<T>(call: () => Promise<T>): Promise<T> {
+  const deadline = performance.now() + 120_000;
+  for (;;) {
+    try {
+      return await call();
+    } catch (error) {
+      const { code } = FarmError.from(error);
+      if ((code !== 'unavailable' && code !== 'timeout') || performance.now() > deadline) throw error;
+      await sleep(50);
+    }
+  }
+}
+
 /** Polls until the condition holds. Fails with what was waited for. */
 export async function until(
   condition: () => boolean | Promise<boolean>,
   what: string | (() => string),
-  seconds = 60,
+  seconds = 120,
 ): Promise<void> {
   const deadline = Date.now() + seconds * 1000;
   while (!(await condition())) {

@@ -3,9 +3,9 @@ import { test } from 'node:test';
 import { FarmError } from '@clipfarm/shared/errors';
 import { JournalConflict } from '../../coordinator/src/journal/journal.ts';
 import { readAll } from '../../coordinator/src/journal/journal-contract.ts';
-import { until } from '../harness/farm.ts';
+import { patiently, until } from '../harness/farm.ts';
 import type { NatsServer } from '../harness/nats.ts';
-import { events, insist, meta, type Nats, natsFor, numbersOf, type Opened, patiently, upTo } from './nats-fixture.ts';
+import { events, insist, meta, type Nats, natsFor, numbersOf, type Opened, upTo } from './nats-fixture.ts';
 
 /** The server that leads the stream of events. While one is elected there is none. */
 async function streamLeader(nats: Nats, { connection }: Opened): Promise<NatsServer> {

@@ -3,8 +3,8 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Journal, JournalConflict, type StoredEvent } from '../../coordinator/src/journal/journal.ts';
 import { readAll } from '../../coordinator/src/journal/journal-contract.ts';
-import { until } from '../harness/farm.ts';
-import { events, insist, meta, natsFor, numbersOf, patiently, upTo } from './nats-fixture.ts';
+import { patiently, until } from '../harness/farm.ts';
+import { events, insist, meta, natsFor, numbersOf, upTo } from './nats-fixture.ts';
 
 async function twoCoordinators(t: TestContext) {
   const nats = await natsFor(t);

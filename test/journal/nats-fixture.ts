@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { Clock } from '@clipfarm/shared/clock';
-import { FarmError } from '@clipfarm/shared/errors';
 import {
   type Journal,
   JournalConflict,
@@ -12,6 +11,7 @@ import {
   type StoredEvent,
 } from '../../coordinator/src/journal/journal.ts';
 import type { OpenJetStreamJournal } from '../../coordinator/src/journal/open-jetstream-journal.ts';
+import { patiently } from '../harness/farm.ts';
 import { type NatsCluster, type NatsClusterOptions, startNatsCluster } from '../harness/nats.ts';
 import { openQuietly, type QuietOptions } from './open-quietly.ts';
 
@@ -54,18 +54,6 @@ export async function natsFor(t: TestContext, options: Partial<NatsClusterOption
 
 /** Meta data of appends whose time does not matter. */
 export const meta = { at: 1_900_000_000_000, term: 1 };
-
-/** Repeats a call for as long as the journal is unavailable, as a coordinator does, but not for longer than a minute. */
-export async function patiently<T>(call: () => Promise<T>): Promise<T> {
-  const deadline = performance.now() + 60_000;
-  for (;;) {
-    try {
-      return await call();
-    } catch (error) {
-      if (FarmError.from(error).code !== 'unavailable' || performance.now() > deadline) throw error;
-    }
-  }
-}
 
 /** Appends however long it takes. What was given up and stored all the same counts. @returns the position after it */
 export async function insist(journal: Journal, stream: string, position: number, added: readonly NewEvent[]) {

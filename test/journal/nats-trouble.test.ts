@@ -8,8 +8,12 @@ import { wordsOf } from '../../coordinator/src/journal/journal-trouble.ts';
 import { until } from '../harness/farm.ts';
 import { startNatsCluster } from '../harness/nats.ts';
 import { SmallDisk } from '../harness/small-disk.ts';
+import { FastClock } from './fast-clock.ts';
 import { events, insist, meta, natsFor, numbersOf, type Opened, upTo } from './nats-fixture.ts';
 import { openQuietly } from './open-quietly.ts';
+
+/** The journal looks after its streams every five seconds, with this every half. */
+const fast = new FastClock(10);
 
 /** Waits until the journal says something that fits, or, for null, that nothing is wrong. */
 async function says({ troubles }: Pick<Opened, 'troubles'>, wanted: RegExp | null): Promise<void> {
@@ -45,7 +49,7 @@ test('while NATS is down appends fail in time and it is said; when it is back, a
 
 test('a stream that is gone or altered while the farm runs is named, and so is that it is mended', async (t) => {
   const nats = await natsFor(t);
-  const opened = await nats.open({ timeoutMillis: 2000 });
+  const opened = await nats.open({ timeoutMillis: 20_000 }, fast);
   await insist(opened.journal, 's', 0, events(1));
   const { streams } = await opened.connection.jetstreamManager();
   await streams.update('CLIPFARM_EVENTS', { max_msgs: 5 });
@@ -81,7 +85,7 @@ test('on a full disk appends are refused and nothing acknowledged is lost; with 
     return;
   }
   const nats = await startNatsCluster({ size: 1, dir: disk.path });
-  const opened = await openQuietly({ servers: nats.urls, timeoutMillis: 60_000 });
+  const opened = await openQuietly({ servers: nats.urls, timeoutMillis: 600_000 }, fast);
   t.after(async () => {
     await opened.election.close();
     await opened.journal.close();
