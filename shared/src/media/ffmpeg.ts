@@ -21,7 +21,8 @@ const HINT =
   'Install FFmpeg 4.4 or newer with libx264 (apt-get install ffmpeg, dnf install ffmpeg, brew install ffmpeg), ' +
   'or configure the paths of ffmpeg and ffprobe.';
 
-const TIMEOUT_MS = 20_000;
+/** A host under full load, whose disk has to bring the program first, may take long to say its version. */
+const TIMEOUT_MS = 60_000;
 
 /**
  * Looks for ffmpeg and ffprobe, on the PATH unless a path is given, and makes sure that they can do the work.
