@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, it } from 'node:test';
 import { AgentServiceClient, type ArtifactHeader, ArtifactKind } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import type { Job } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { callUnary } from '@clipfarm/shared/rpc/client-call';
 import { clientChannel } from '@clipfarm/shared/rpc/credentials';
 import { type AgentOptions, Farm, until } from '../harness/farm.ts';
@@ -63,8 +64,15 @@ it('an upload is signed for a lease of the job, within bounds, and for nothing e
   );
   const audio = await cutAudio(join(farm.dir, 'talk.wav'), { seconds: 40 });
   const { jobId } = await farm.submit(audio);
-  await until(async () => (await farm.job(jobId)).leases.length > 0, 'the job has a lease', 60);
-  const { leases } = await farm.job(jobId);
+  let leases: Job['leases'] = [];
+  await until(
+    async () => {
+      leases = (await farm.job(jobId).catch(() => null))?.leases ?? [];
+      return leases.length > 0;
+    },
+    'the job has a lease',
+    60,
+  );
   const { address, credentials, options } = clientChannel({ address: farm.coordinators[0]?.address ?? '' });
   const client = new AgentServiceClient(address, credentials, options);
   const leaseId = leases[0]?.leaseId ?? assert.fail('no lease');
