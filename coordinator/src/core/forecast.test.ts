@@ -2,12 +2,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import {
+  confirmPeak,
   type ForecastSlot,
   geometryKey,
   measuredSeconds,
   newForecast,
   noteMeasured,
   notePeak,
+  PEAK_MILLIS,
   peakOf,
   secondsPerClip,
 } from './forecast.ts';
@@ -73,11 +75,25 @@ test('geometries that are equal share their measurements', () => {
 
 test('of the memory that calls reserved the most is remembered, by profile and picture', () => {
   const table = newForecast();
-  assert.equal(peakOf(table, 'single-80g', geometry), 0);
-  for (const bytes of [70, 75, 72]) notePeak(table, 'single-80g', geometry, bytes);
-  assert.equal(peakOf(table, 'single-80g', geometry), 75);
-  assert.equal(peakOf(table, 'single-80g', { ...geometry, sampleSteps: 3 }), 0);
-  assert.equal(peakOf(table, 'other', geometry), 0);
+  assert.equal(peakOf(table, 'single-80g', geometry, 0), 0);
+  for (const bytes of [70, 75, 72]) notePeak(table, 'single-80g', geometry, bytes, 0);
+  assert.equal(peakOf(table, 'single-80g', geometry, 0), 75);
+  assert.equal(peakOf(table, 'single-80g', { ...geometry, sampleSteps: 3 }, 0), 0);
+  assert.equal(peakOf(table, 'other', geometry, 0), 0);
+});
+
+test('a peak holds for its time, however often it is seen, and again when a slot runs out of memory', () => {
+  const table = newForecast();
+  const at = (now: number) => peakOf(table, 'own', geometry, now);
+  confirmPeak(table, 'own', geometry, 0);
+  assert.equal(at(0), 0, 'nothing was measured');
+  notePeak(table, 'own', geometry, 75, 0);
+  notePeak(table, 'own', geometry, 75, PEAK_MILLIS - 1);
+  assert.deepEqual([at(PEAK_MILLIS - 1), at(PEAK_MILLIS)], [75, 0]);
+  confirmPeak(table, 'own', geometry, PEAK_MILLIS);
+  assert.deepEqual([at(2 * PEAK_MILLIS - 1), at(2 * PEAK_MILLIS)], [75, 0]);
+  notePeak(table, 'own', geometry, 76, 2 * PEAK_MILLIS);
+  assert.equal(at(2 * PEAK_MILLIS), 76, 'more than before is news');
 });
 
 test('measured seconds are those of the slot, or of its profile where nothing is declared', () => {

@@ -30,8 +30,22 @@ export interface ForecastTable {
   readonly bySlot: Map<string, Means>;
   readonly byProfile: Map<string, Means>;
   /** Most bytes on one GPU, by profile and geometry. */
-  readonly peaks: Map<string, Map<string, number>>;
+  readonly peaks: Map<string, Map<string, Peak>>;
 }
+
+/** What a model call took of one GPU. */
+interface Peak {
+  readonly bytes: number;
+  /** Milliseconds when it first took so much, or when a slot last ran out of memory. */
+  readonly since: number;
+}
+
+/**
+ * Milliseconds for which a measured peak keeps a picture from slots that the model's estimate allows it. The figure is
+ * another card's, on which an allocator may have taken more than it needed, so it must not hold for ever: a slot that it
+ * is wrong about is idle for an hour, and one that it is right about loses a clip an hour.
+ */
+export const PEAK_MILLIS = 3_600_000;
 
 /** Nothing measured yet. */
 export function newForecast(): ForecastTable {
@@ -44,17 +58,29 @@ export function noteMeasured(table: ForecastTable, slot: ForecastSlot, geometry:
   noteMean(table.byProfile, slot.profile, geometryKey(geometry), seconds);
 }
 
-/** Takes in how much memory a model call of a profile has reserved; the most counts, because it may be needed again. */
-export function notePeak(table: ForecastTable, profile: string, geometry: Geometry, bytes: number): void {
-  const peaks = table.peaks.get(profile) ?? new Map<string, number>();
+/**
+ * Takes in how much memory a model call of a profile has needed; the most counts, because it may be needed again. The same
+ * once more does not make it count for longer.
+ */
+export function notePeak(table: ForecastTable, profile: string, geometry: Geometry, bytes: number, now: number): void {
+  const peaks = table.peaks.get(profile) ?? new Map<string, Peak>();
   table.peaks.set(profile, peaks);
   const key = geometryKey(geometry);
-  peaks.set(key, Math.max(peaks.get(key) ?? 0, bytes));
+  if (bytes > (peaks.get(key)?.bytes ?? 0)) peaks.set(key, { bytes, since: now });
 }
 
-/** Most bytes that a profile has reserved on one GPU for a geometry; 0 where nothing was measured. */
-export function peakOf(table: ForecastTable, profile: string, geometry: Geometry): number {
-  return table.peaks.get(profile)?.get(geometryKey(geometry)) ?? 0;
+/** A slot of the profile ran out of memory: what was measured holds for another {@link PEAK_MILLIS}. */
+export function confirmPeak(table: ForecastTable, profile: string, geometry: Geometry, now: number): void {
+  const peaks = table.peaks.get(profile);
+  const key = geometryKey(geometry);
+  const known = peaks?.get(key);
+  if (known) peaks?.set(key, { ...known, since: now });
+}
+
+/** Most bytes that a profile has needed on one GPU for a geometry; 0 where nothing was measured, or too long ago. */
+export function peakOf(table: ForecastTable, profile: string, geometry: Geometry, now: number): number {
+  const peak = table.peaks.get(profile)?.get(geometryKey(geometry));
+  return peak === undefined || now - peak.since >= PEAK_MILLIS ? 0 : peak.bytes;
 }
 
 /** Whether the slot itself has rendered the geometry. */

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { ManualClock } from '@clipfarm/shared/clock';
 import { SlotInfo, type SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { GIB } from '@clipfarm/shared/model/gpu-cost';
+import { PEAK_MILLIS } from '../core/forecast.ts';
 import { DEFAULT_POLICY } from '../core/schedule-model.ts';
 import { attach, commit, grant, memoryFarm, submit } from './farm-fixture.ts';
 import { Fleet } from './fleet.ts';
@@ -169,6 +170,29 @@ test('a picture that has peaked above the memory of a card is not given to it ag
   const [ofLarge, ofSmall] = farm.fleet.fits(job.definition);
   assert.match(ofLarge?.detail ?? '', /about 5\.0 s a clip as measured/);
   assert.match(ofSmall?.detail ?? '', /took 83\.0 GiB per GPU, card has 82\.0 GiB/);
+});
+
+test('what was measured elsewhere keeps a picture from a slot for a time, and longer where the slot runs out of memory', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const job = await submit(farm);
+  const own = { profile: 'own', runnerKind: 'live-avatar', dtype: 'bf16', declaredSecondsPerClip: 0 };
+  await attach(farm, 'large', [{ ...own, memoryBytes: 140 * GIB }]);
+  await attach(farm, 'small', [{ ...own, memoryBytes: 82 * GIB }]);
+  const slot = (node: string) => farm.fleet.slot(node, '0') ?? assert.fail('no slot');
+  const fits = () => farm.fleet.canRender(slot('small'), job.definition);
+  farm.fleet.noteClip(slot('large'), job.definition, 5, 83 * GIB);
+  assert.equal(fits(), false);
+  farm.clock.advance(PEAK_MILLIS);
+  farm.fleet.noteClip(slot('large'), job.definition, 5, 83 * GIB);
+  assert.equal(fits(), true);
+  const leaseId = await grant(farm, job, { nodeId: 'small', slotId: '0', start: 0, end: 2 });
+  const failure = { failureClass: 'out_of_memory', message: 'CUDA out of memory', clip: 0 } as const;
+  await farm.jobs.execute(job.definition.jobId, { type: 'failLease', leaseId, ...failure });
+  assert.equal(fits(), false);
+  farm.clock.advance(PEAK_MILLIS);
+  farm.fleet.noteClip(slot('small'), job.definition, 9, 70 * GIB);
+  farm.fleet.noteClip(slot('large'), job.definition, 5, 84 * GIB);
+  assert.equal(fits(), true, 'it has rendered the picture');
 });
 
 test('figures that can not be spoil nobody’s forecast, and a slot keeps a picture that it has rendered', async () => {

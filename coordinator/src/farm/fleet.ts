@@ -2,6 +2,7 @@ import type { Clock } from '@clipfarm/shared/clock';
 import type { SlotInfo, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { fitSlot } from '@clipfarm/shared/model/slot-fit';
 import {
+  confirmPeak,
   type ForecastSlot,
   type Geometry,
   measuredSeconds,
@@ -12,7 +13,7 @@ import {
   secondsPerClip,
   wasMeasured,
 } from '../core/forecast.ts';
-import { type JobDefinition, type JobState, slotKey } from '../core/job-model.ts';
+import { type AttemptFailure, type JobDefinition, type JobState, slotKey } from '../core/job-model.ts';
 import { noteOpenCall } from '../core/open-calls.ts';
 import type { LeaseProgress, OpenCall, ScheduledSlot, ScheduleInput, SchedulePolicy } from '../core/schedule-model.ts';
 import type { Jobs } from './jobs.ts';
@@ -73,7 +74,9 @@ export class Fleet {
     this.#leases = new LeaseIndex(jobs);
     jobs.onEvent((job, event) => {
       noteOpenCall(this.#openCalls, job, event);
-      if (event.type === 'LeaseEnded') this.#progress.delete(event.leaseId);
+      if (event.type !== 'LeaseEnded') return;
+      this.#progress.delete(event.leaseId);
+      if (event.failure?.failureClass === 'out_of_memory') this.#ranOutOfMemory(job, event.failure);
     });
   }
 
@@ -106,7 +109,7 @@ export class Fleet {
   }
 
   /**
-   * Notes how long a clip took on a slot, and how much memory its model call had reserved on one GPU by then. What can't be
+   * Notes how long a clip took on a slot, and how much memory its model call had needed on one GPU by then. What can't be
    * is passed over: every slot of the profile is judged by these figures, for as long as the coordinator runs.
    */
   noteClip(slot: FleetSlot, geometry: Geometry, seconds: number, peakBytes: number): void {
@@ -114,7 +117,12 @@ export class Fleet {
     const card = slot.info.memoryBytes || Math.max(0, ...slot.node.gpus.map((gpu) => gpu.memoryBytes));
     // It has rendered the clip, so more than that was not needed, whatever else used the card.
     const peak = Math.min(peakBytes, card);
-    if (peak > 0) notePeak(this.#forecast, slot.profile, geometry, peak);
+    if (peak > 0) notePeak(this.#forecast, slot.profile, geometry, peak, this.#clock.monotonic());
+  }
+
+  #ranOutOfMemory({ definition }: JobState, { nodeId, slotId }: Pick<AttemptFailure, 'nodeId' | 'slotId'>): void {
+    const slot = this.slot(nodeId, slotId);
+    if (slot) confirmPeak(this.#forecast, slot.profile, definition, this.#clock.monotonic());
   }
 
   /** Forecast of seconds per clip on a slot. */
@@ -136,7 +144,7 @@ export class Fleet {
    */
   #peak({ key, profile, info }: FleetSlot, geometry: Geometry): number {
     if (info.runnerKind === 'synthetic' || wasMeasured(this.#forecast, key, geometry)) return 0;
-    return peakOf(this.#forecast, profile, geometry);
+    return peakOf(this.#forecast, profile, geometry, this.#clock.monotonic());
   }
 
   /** The lease in force and its job, if it is in force. O(1). */
