@@ -90,7 +90,7 @@ export function createAgentMetrics(read: () => AgentGauges) {
   for (const result of ['hit', 'miss']) inputs.inc({ result }, 0);
 
   return {
-    peakMemory: gauge('gpu_peak_memory_bytes', 'Most GPU memory that the latest model call has reserved.', ['slot']),
+    peakMemory: gauge('gpu_peak_memory_bytes', 'Most GPU memory that the latest model call has needed.', ['slot']),
     hostMemory: gauge('runner_host_memory_bytes', 'Memory of the runner on the host at its latest clip.', ['slot']),
     clips,
     leases,

@@ -140,7 +140,7 @@ export class Fleet {
   /**
    * Most bytes that the picture took on slots of the profile; 0 where that says nothing about this one. What a pretended
    * GPU takes says nothing about the next one, of which another size may be declared; and a slot that has rendered the
-   * picture has room for it, however much a larger card had reserved.
+   * picture has room for it, however much it took of a larger card.
    */
   #peak({ key, profile, info }: FleetSlot, geometry: Geometry): number {
     if (info.runnerKind === 'synthetic' || wasMeasured(this.#forecast, key, geometry)) return 0;

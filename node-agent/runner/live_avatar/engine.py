@@ -58,7 +58,7 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes: highest GPU memory reserved since the call began, and resident set of the runner, all ranks."""
+    """Bytes: most GPU memory needed since the call began, and resident set of the runner, all ranks."""
 
     peak_memory_bytes: int
     host_bytes: int

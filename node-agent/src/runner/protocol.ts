@@ -143,7 +143,10 @@ export const fromRunner = z.discriminatedUnion('type', [
     leaseId: z.string(),
     clip,
     renderSeconds: z.number().nonnegative(),
-    /** Most that the model call has reserved on the most loaded GPU since it began; 0 without a GPU. */
+    /**
+     * Most that the model call has needed on the most loaded GPU since it began, the driver's own included; 0 without a
+     * GPU. What an allocator only holds in reserve is left out by runners that can tell.
+     */
     peakMemoryBytes: bytes,
     /** Resident memory of the runner on the host, all its processes. */
     hostBytes: bytes,

@@ -36,7 +36,7 @@ export interface SlotWork extends Sides {
 export interface Measured {
   /** Seconds per clip on this slot, or else on others like it. */
   readonly secondsPerClip: number;
-  /** Most bytes that a model call had reserved on one GPU, driver's own included. */
+  /** Most bytes that a model call had needed on one GPU, driver's own included. */
   readonly peakBytes: number;
 }
 

@@ -530,7 +530,7 @@ export interface ChunkManifest {
   span?:
     | number
     | undefined;
-  /** Most GPU memory that the model call had reserved by then, in bytes, on the most loaded GPU; 0 where unknown. */
+  /** Most GPU memory that the model call had needed by then, in bytes, on the most loaded GPU; 0 where unknown. */
   peakMemoryBytes: number;
   /** Memory of the runner on the host in bytes; 0 where unknown. */
   hostBytes: number;

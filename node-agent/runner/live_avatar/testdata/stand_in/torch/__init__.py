@@ -186,6 +186,11 @@ no_grad = contextlib.nullcontext
 version = types.SimpleNamespace(cuda=None)
 
 
+# What CUDA takes beside the allocator, and what the allocator holds in reserve at most.
+_CONTEXT_BYTES = 1 << 30
+_RESERVE_BYTES = 8 << 30
+
+
 def _reset_peak() -> None:
     _Gpu.peak = _Gpu.used
 
@@ -197,9 +202,10 @@ cuda = types.SimpleNamespace(
     empty_cache=lambda: None,
     memory_allocated=lambda: _Gpu.used,
     memory_reserved=lambda: _Gpu.used,
-    max_memory_reserved=lambda: _Gpu.peak,
+    max_memory_allocated=lambda: _Gpu.peak,
+    max_memory_reserved=lambda: _Gpu.peak + _RESERVE_BYTES,
     reset_peak_memory_stats=_reset_peak,
-    mem_get_info=lambda: ((80 << 30) - _Gpu.used, 80 << 30),
+    mem_get_info=lambda: ((80 << 30) - _Gpu.used - _CONTEXT_BYTES, 80 << 30),
 )
 compiler = types.SimpleNamespace(reset=lambda: None)
 
