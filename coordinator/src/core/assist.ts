@@ -131,24 +131,31 @@ export const steal: Assist = (round, job, slot, targets) => {
 
 /**
  * Duplicates what is left of a lease that needs much longer than a free slot would, because its slot is slow or because
- * it has stopped moving. The first commit of each clip wins.
+ * it has stopped moving; of what is too long for one call of the slot, the end: the lease may well come to do the
+ * beginning itself meanwhile, and then both are of use. The first commit of each clip wins.
  */
 export const speculate: Assist = (round, job, slot, targets) => {
   for (const { lease, victim } of targets.leases) {
-    const range = withoutSet(clipSet(Math.max(lease.start, victim.current), lease.end), job.committedSet)[0];
+    const left = withoutSet(clipSet(Math.max(lease.start, victim.current), lease.end), job.committedSet)[0];
+    const range = left && endThatFits(left, round.policy.preRoll, longestCall(round, job, slot));
     if (!range || isWorseFor(round, job, slot, lease, range)) continue;
     const preRoll = Math.min(round.policy.preRoll, range.start);
-    if (range.end - range.start + preRoll > longestCall(round, job, slot)) continue;
     const duplicate = freeParticipant(round, job, slot, preRoll);
     const needed = duplicate.readyIn + (range.end - range.start) * duplicate.secondsPerClip;
-    const left = secondsLeft(victim) + secondsOverdue(round, lease, victim);
-    if (left > round.policy.speculationFactor * needed && left - needed > round.policy.minStealSaving) {
-      const reason = `duplicate of lease ${lease.leaseId}, which needs ${left.toFixed(1)} s more`;
+    const alone = secondsLeft(victim) + secondsOverdue(round, lease, victim);
+    if (alone > round.policy.speculationFactor * needed && alone - needed > round.policy.minStealSaving) {
+      const reason = `duplicate of lease ${lease.leaseId}, which needs ${alone.toFixed(1)} s more`;
       return { lease, actions: [grantAction(job, slot, range, { preRoll, speculative: true, reason })] };
     }
   }
   return null;
 };
+
+/** As much of the end of a range as one call can have with its pre-roll; undefined where that is nothing. */
+function endThatFits({ start, end }: ClipRange, preRoll: number, longest: number): ClipRange | undefined {
+  if (end - start + Math.min(preRoll, start) <= longest) return { start, end };
+  return longest > preRoll ? { start: end - (longest - preRoll), end } : undefined;
+}
 
 /**
  * Has free slots assist a job, the fastest first, each where it helps most. A slot that would be ready no sooner and
