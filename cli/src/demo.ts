@@ -41,6 +41,8 @@ async function demo(shell: Shell): Promise<number> {
       listen: '127.0.0.1:0',
       admin: '127.0.0.1:0',
       tokenFile: undefined,
+      retainHours: undefined,
+      retainInputsHours: undefined,
       env: shell.serviceEnv,
       clock: shell.clock,
       signal: shell.interrupted,

@@ -26,6 +26,8 @@ export const registerUp: Register = (program, run) => {
     .option('--slots <n>', 'slots of each agent, 1 to 16', '1')
     .option('--seconds-per-clip <s>', 'seconds that a synthetic agent takes for a clip', '1')
     .option('--warm-up-seconds <s>', "seconds before a lease's first clip")
+    .option('--retain-hours <n>', 'hours that finished jobs are kept, or "never" to keep them (default: 720)')
+    .option('--retain-inputs-hours <n>', 'the same for uploads that no job needs (default: 24)')
     .option('--data-dir <dir>', 'journal, videos, state and logs (default: $CLIPFARM_HOME or ~/.clipfarm)')
     .option('--listen <host:port>', 'where the coordinator listens', '127.0.0.1:7400')
     .option('--admin <host:port>', 'where metrics and health are', '127.0.0.1:7401')
@@ -51,6 +53,8 @@ async function up(context: Context, _operands: readonly string[], options: RawOp
     tokenFile: tokenFile === undefined ? undefined : resolve(tokenFile),
     listen: flagValue(options, 'listen') ?? '',
     admin: flagValue(options, 'admin') ?? '',
+    retainHours: flagValue(options, 'retainHours'),
+    retainInputsHours: flagValue(options, 'retainInputsHours'),
     env: shell.serviceEnv,
     clock: shell.clock,
     signal: shell.interrupted,

@@ -129,6 +129,10 @@ test('a coordinator that cannot start ends up with its own words, not with those
   );
   const open = await failing('--listen', '0.0.0.0:0');
   assert.match(open.text, /it did not start: --listen: .*\ntry: Add what is missing/);
+  const hours = await failing('--listen', '127.0.0.1:0', '--retain-hours', '0.5', '--retain-inputs-hours', 'soon');
+  assert.equal(hours.code, 2);
+  assert.match(hours.text, /it did not start: --retain-inputs-hours: .*a number of hours above 0, or "never"/);
+  assert.doesNotMatch(hours.text, /--retain-hours/, 'that one is taken');
   const listen = await failing('--listen', 'foo');
   assert.equal(listen.code, 2);
   assert.match(listen.text, /it did not start: --listen: "foo".*\ntry: The whole log is /);

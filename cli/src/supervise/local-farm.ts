@@ -32,6 +32,10 @@ export interface LocalFarmOptions {
   readonly admin: string;
   readonly agents: readonly LocalAgent[];
   readonly tokenFile: string | undefined;
+  /** How long the coordinator keeps finished jobs, in its own words; undefined leaves its default. */
+  readonly retainHours: string | undefined;
+  /** The same for inputs that no job needs. */
+  readonly retainInputsHours: string | undefined;
   /** Environment of the processes. */
   readonly env: NodeJS.ProcessEnv;
   readonly clock: Clock;
@@ -86,7 +90,7 @@ export async function startLocalFarm(options: LocalFarmOptions): Promise<LocalFa
   rmSync(readyFile, { force: true });
   const failure = Promise.withResolvers<FarmError>();
   let addresses: Addresses = { listen: options.listen, admin: options.admin };
-  const access = options.tokenFile === undefined ? [] : ['--token-file', options.tokenFile];
+  const access = flag('--token-file', options.tokenFile);
 
   let isReady = false;
   const supervise = (name: string, service: ServiceName, argv: () => readonly string[]): Supervised => {
@@ -110,6 +114,8 @@ export async function startLocalFarm(options: LocalFarmOptions): Promise<LocalFa
   const coordinator = supervise('coordinator', 'coordinator', () => [
     ...['--listen', addresses.listen, '--admin', addresses.admin],
     ...['--data-dir', join(dataDir, 'coordinator'), '--ready-file', readyFile],
+    ...flag('--retain-hours', options.retainHours),
+    ...flag('--retain-inputs-hours', options.retainInputsHours),
     ...access,
   ]);
   const agents: Supervised[] = [];
@@ -146,8 +152,13 @@ function agentArgv(agent: LocalAgent, dataDir: string, coordinator: string): str
     ...['--state-dir', join(dataDir, 'agents', agent.name), '--admin', '127.0.0.1:0'],
     ...['--profile', 'synthetic', '--slots', String(agent.slots)],
     ...['--seconds-per-clip', String(agent.secondsPerClip)],
-    ...(agent.warmUpSeconds === undefined ? [] : ['--warm-up-seconds', String(agent.warmUpSeconds)]),
+    ...flag('--warm-up-seconds', agent.warmUpSeconds?.toString()),
   ];
+}
+
+/** A flag with its value, where there is one. */
+function flag(name: string, value: string | undefined): string[] {
+  return value === undefined ? [] : [name, value];
 }
 
 function withLog<T>(path: string, use: (output: number) => T): T {
