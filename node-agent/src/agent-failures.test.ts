@@ -112,11 +112,12 @@ test('two agents never share a state directory, and a killed one frees it', asyn
 });
 
 test('a full disk ends the lease with a clear text, keeps what is spooled and refuses further leases', async (t) => {
-  const disk = smallDisk(t, 1500);
+  // The audio takes three quarters of it, two or three chunks the rest.
+  const disk = smallDisk(t, 1000);
   if (disk === undefined) return;
   const { coordinator, task, start, spooled } = await scene(t, join(disk, 'state'));
   coordinator.judge = () => null;
-  const agent = start('--seconds-per-clip', '0.1');
+  const agent = start();
   await until(() => coordinator.attached, 'the agent attaches');
   coordinator.grant({ leaseId: 'full', start: 0, end: 12, task });
   await until(() => agent.lines('the slot pauses until the disk has room').length > 0, 'the disk is full');
