@@ -39,7 +39,13 @@ export async function openArena(): Promise<Arena> {
     const natsHosts = await Promise.all([1, 2, 3].map((n) => network.host(`nats-${n}`, 'nats')));
     mkdirSync(join(dir, 'nats'));
     const nats = stack.use(
-      await startNatsCluster({ size: 3, dir: join(dir, 'nats'), hosts: natsHosts, advertise: false }),
+      await startNatsCluster({
+        size: 3,
+        dir: join(dir, 'nats'),
+        hosts: natsHosts,
+        reach: (from, to, port) => network.reach(from, to, port),
+        advertise: false,
+      }),
     );
     const disks = {
       store: SmallDisk.mount(join(dir, 'artifacts'), 4096),

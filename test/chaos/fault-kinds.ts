@@ -60,7 +60,7 @@ export const faultKinds = {
   leaderCut: {
     what: 'leader cut from NATS, both ways or one',
     weight: 18,
-    prepare: async (parts) => cutCoordinator(parts, await leader(parts)),
+    prepare: async (parts) => disturbCoordinator(parts, await leader(parts), { kind: 'cut' }),
   },
   followerKill: {
     what: 'follower killed, started again',
@@ -75,7 +75,7 @@ export const faultKinds = {
   followerCut: {
     what: 'follower cut from NATS, both ways or one',
     weight: 10,
-    prepare: async (parts) => cutCoordinator(parts, await follower(parts)),
+    prepare: async (parts) => disturbCoordinator(parts, await follower(parts), { kind: 'cut' }),
   },
   agentKill: {
     what: 'agent killed, started again',
@@ -119,13 +119,23 @@ export const faultKinds = {
     },
   },
   agentDelay: {
-    what: 'agents whose link is 0.2 to 2 s late',
-    weight: 10,
+    what: 'agent whose link to the coordinators is 50 to 800 ms late, each way or one',
+    weight: 16,
     prepare: async (parts) => {
       const name = pick(parts.random, agentNames);
       const ends = parts.arena.farm.coordinators.map(({ host }) => [parts.arena.farm.agentHost(name), host] as const);
-      return linkFault(parts, name, ends, { kind: 'delay', millis: 100 + Math.round(parts.random() * 900) });
+      return linkFault(parts, name, ends, delay(parts));
     },
+  },
+  leaderDelay: {
+    what: 'leader whose link to NATS is 50 to 800 ms late, each way or one',
+    weight: 10,
+    prepare: async (parts) => disturbCoordinator(parts, await leader(parts), delay(parts)),
+  },
+  followerDelay: {
+    what: 'follower whose link to NATS is 50 to 800 ms late, each way or one',
+    weight: 5,
+    prepare: async (parts) => disturbCoordinator(parts, await follower(parts), delay(parts)),
   },
   runnerKill: {
     what: 'runner killed',
@@ -178,15 +188,12 @@ export const faultKinds = {
   natsCut: {
     what: 'NATS server cut from one or both others, both ways or one',
     weight: 16,
-    prepare: async (parts) => {
-      const { natsHosts } = parts.arena;
-      const index = Math.floor(parts.random() * natsHosts.length);
-      const host = natsHosts[index];
-      const others = natsHosts.filter((other) => other !== host);
-      const from = parts.random() < 0.5 ? others : others.slice(0, 1);
-      const ends = host ? from.map((other) => [host, other] as const) : [];
-      return linkFault(parts, `NATS ${index}`, ends, { kind: 'cut' }, 'links of NATS');
-    },
+    prepare: async (parts) => disturbNats(parts, { kind: 'cut' }),
+  },
+  natsDelay: {
+    what: 'NATS server whose link to one or both others is 50 to 800 ms late, each way or one',
+    weight: 10,
+    prepare: async (parts) => disturbNats(parts, delay(parts)),
   },
   storeFull: {
     what: 'disk of the artifacts full',
@@ -261,11 +268,27 @@ async function freeze(child: TestProcess, random: () => number): Promise<void> {
   child.signal('SIGCONT', whole);
 }
 
-function cutCoordinator(parts: FaultParts, index: number): Fault | null {
+/** Late by 50 to 800 ms, and by up to half of that more. */
+function delay({ random }: FaultParts): Trouble {
+  const millis = 50 + Math.round(random() * 750);
+  return { kind: 'delay', millis, jitterMillis: Math.round(millis / 2) };
+}
+
+function disturbNats(parts: FaultParts, trouble: Trouble): Fault | null {
+  const { natsHosts } = parts.arena;
+  const index = Math.floor(parts.random() * natsHosts.length);
+  const host = natsHosts[index];
+  const others = natsHosts.filter((other) => other !== host);
+  const from = parts.random() < 0.5 ? others : others.slice(0, 1);
+  const ends = host ? from.map((other) => [host, other] as const) : [];
+  return linkFault(parts, `NATS ${index}`, ends, trouble, 'links of NATS');
+}
+
+function disturbCoordinator(parts: FaultParts, index: number, trouble: Trouble): Fault | null {
   const host = parts.arena.farm.coordinators[index]?.host;
   if (!host) return null;
   const ends = parts.arena.natsHosts.map((server) => [host, server] as const);
-  return linkFault(parts, `coordinator ${index}`, ends, { kind: 'cut' });
+  return linkFault(parts, `coordinator ${index}`, ends, trouble);
 }
 
 /** Trouble on links, in both directions or in one; null where the network can't have it. */
@@ -287,7 +310,7 @@ function linkFault(
   };
   const strike = async () => {
     await set(trouble);
-    await sleep(lasting(random));
+    await sleep(trouble.kind === 'delay' ? 5000 + 15_000 * random() : lasting(random));
     await set(null);
   };
   return { target: direction === 'both' ? target : `${target} (${direction})`, locks: [lock], strike };

@@ -4,6 +4,7 @@ import { randomInt } from 'node:crypto';
 import { networkInterfaces } from 'node:os';
 import { promisify } from 'node:util';
 import type { Host } from './host.ts';
+import { HostRelay } from './host-relay.ts';
 import type { Network, Trouble } from './network.ts';
 import { atEnd, isStale, ownTag } from './owner.ts';
 
@@ -41,12 +42,18 @@ export function namespaceObstacle(): string | null {
 interface NamespaceHost extends Host {
   readonly namespace: string;
   /** What is wrong with what comes in, by sender. */
-  readonly troubles: Map<string, Trouble>;
+  readonly troubles: Map<string, PacketTrouble>;
+  /** In front of its servers; none until one is to be reached. */
+  relay?: HostRelay;
 }
+
+/** Troubles that a packet filter can make. */
+type PacketTrouble = Exclude<Trouble, { readonly kind: 'delay' }>;
 
 /**
  * Hosts in network namespaces, joined by a bridge on which this machine has an address too. Troubles are packet filter
- * rules of the receiver, so a connection sees exactly what a bad cable does: silence, not a closed socket.
+ * rules of the receiver, so a connection sees exactly what a bad cable does: silence, not a closed socket. A filter does not
+ * delay; relays on the hosts do, through which all servers are reached.
  */
 export class NamespaceNetwork implements Network {
   readonly description: string;
@@ -60,7 +67,7 @@ export class NamespaceNetwork implements Network {
 
   private constructor(subnet: string) {
     this.#subnet = subnet;
-    this.description = `each process group in its own network namespace (${subnet}.0/24); nftables drops packets`;
+    this.description = `each process group in its own network namespace (${subnet}.0/24); nftables drops packets, and TCP relays behind it delay`;
     this.#takeBack = atEnd(() => removeAll(ownTag));
   }
 
@@ -87,7 +94,7 @@ export class NamespaceNetwork implements Network {
     await run('ip', ['-n', namespace, 'addr', 'add', `${address}/24`, 'dev', 'eth0']);
     for (const device of ['lo', 'eth0']) await run('ip', ['-n', namespace, 'link', 'set', device, 'up']);
     const command = (argv: readonly string[]) => ['nsenter', `--net=/run/netns/${namespace}`, '--', ...argv];
-    const host = { name, address, namespace, command, troubles: new Map<string, Trouble>() };
+    const host = { name, address, namespace, command, troubles: new Map<string, PacketTrouble>() };
     this.#hosts.push(host);
     return host;
   }
@@ -98,32 +105,44 @@ export class NamespaceNetwork implements Network {
   }
 
   async reach(_from: Host, to: Host, port: number): Promise<string> {
-    return `${to.address}:${port}`;
+    return this.advertised(to, port);
   }
 
   async advertised(to: Host, port: number): Promise<string> {
-    return `${to.address}:${port}`;
+    const host = this.#own(to);
+    host.relay ??= new HostRelay(host);
+    return `${host.address}:${await host.relay.portTo(port, () => this.freePort())}`;
   }
 
   supports(kind: Trouble['kind'], from: Host, to: Host): boolean {
-    return kind !== 'delay' && from !== to;
+    const relayed = [from, to].some((host) => this.#own(host).relay !== undefined);
+    return from !== to && (kind !== 'delay' || relayed);
   }
 
   async disturb(from: Host, to: Host, trouble: Trouble | null): Promise<void> {
-    const receiver = this.#hosts.find((host) => host === to) ?? assert.fail(`${to.name} is not of this network`);
-    if (trouble === null) receiver.troubles.delete(from.address);
-    else receiver.troubles.set(from.address, trouble);
+    const [sender, receiver] = [this.#own(from), this.#own(to)];
+    const late = trouble?.kind === 'delay' ? trouble : null;
+    await delay(sender, receiver, late);
+    if (trouble === null || late !== null) receiver.troubles.delete(from.address);
+    else receiver.troubles.set(from.address, trouble as PacketTrouble);
     await this.#apply(receiver);
+  }
+
+  #own(host: Host): NamespaceHost {
+    return this.#hosts.find((own) => own === host) ?? assert.fail(`${host.name} is not of this network`);
   }
 
   async heal(): Promise<void> {
     const disturbed = this.#hosts.filter((host) => host.troubles.size > 0);
     for (const host of disturbed) host.troubles.clear();
     await Promise.all(disturbed.map((host) => this.#apply(host)));
+    const pairs = this.#hosts.flatMap((from) => this.#hosts.map((to) => [from, to] as const));
+    await Promise.all(pairs.map(([from, to]) => delay(from, to, null)));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#changes;
+    await Promise.all(this.#hosts.map(({ relay }) => relay?.close()));
     this.#takeBack();
     removeAll(ownTag);
   }
@@ -141,9 +160,21 @@ export class NamespaceNetwork implements Network {
   }
 }
 
-function rulesetText(rules: readonly { readonly address: string; readonly trouble: Trouble }[]): string {
+/** Makes one direction late, whoever of the two dialled; null ends that. */
+async function delay(
+  from: NamespaceHost,
+  to: NamespaceHost,
+  late: Extract<Trouble, { readonly kind: 'delay' }> | null,
+): Promise<void> {
+  const { millis, jitterMillis } = late ?? { millis: 0, jitterMillis: 0 };
+  await Promise.all([
+    to.relay?.delay(from, 'forth', millis, jitterMillis),
+    from.relay?.delay(to, 'back', millis, jitterMillis),
+  ]);
+}
+
+function rulesetText(rules: readonly { readonly address: string; readonly trouble: PacketTrouble }[]): string {
   const lines = rules.map(({ address, trouble }) => {
-    assert.notEqual(trouble.kind, 'delay', 'packet filters do not delay');
     const share = trouble.kind === 'loss' ? ` numgen random mod 100 < ${trouble.percent}` : '';
     return `add rule inet clipfarm faults ip saddr ${address}${share} drop`;
   });

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type Host, thisMachine, tiedToThisProcess } from './host.ts';
+import type { Network } from './network.ts';
 import { freePorts } from './ports.ts';
 
 /** What a test asks of its NATS servers. */
@@ -21,6 +22,8 @@ export interface NatsClusterOptions {
   readonly binary?: string;
   /** Where each server runs. @default all on this machine */
   readonly hosts?: readonly Host[];
+  /** Leads from one of those hosts to a port of another. @default directly */
+  readonly reach?: Network['reach'];
   /** Whether servers tell clients of each other; not, where clients have to go through proxies. @default true */
   readonly advertise?: boolean;
 }
@@ -122,11 +125,20 @@ export async function startNatsCluster(options: NatsClusterOptions): Promise<Nat
   const ports = await freePorts(options.size * 3);
   const routes = ports.slice(0, options.size);
   const hosts = routes.map((_, index) => options.hosts?.[index] ?? thisMachine);
-  const peers = routes.map((route, index) => `${hosts[index]?.address}:${route}`);
-  const servers = routes.map((route, index) => {
+  const reach = options.reach ?? (async (_from: Host, to: Host, port: number) => `${to.address}:${port}`);
+  const peersOf = (host: Host, index: number) => {
+    const others = routes.map((route, other) => ({ route, other })).filter(({ other }) => other !== index);
+    return Promise.all(others.map(({ route, other }) => reach(host, hosts[other] ?? thisMachine, route)));
+  };
+  const making = routes.map(async (route, index) => {
     const [client, monitor] = ports.slice(options.size + 2 * index) as [number, number];
-    return new Server(binary, options, `n${index + 1}`, hosts[index] ?? thisMachine, { client, monitor, route, peers });
+    const host = hosts[index] ?? thisMachine;
+    // The address under which the others tell each other of it.
+    const advertised = await reach(host, host, route);
+    const peers = await peersOf(host, index);
+    return new Server(binary, options, `n${index + 1}`, host, { client, monitor, route, advertised, peers });
   });
+  const servers = await Promise.all(making);
   const close = async () => {
     await Promise.all(servers.map((server) => server.kill()));
   };
@@ -145,7 +157,9 @@ interface Ports {
   readonly monitor: number;
   /** For the other servers of the cluster. */
   readonly route: number;
-  /** `host:port` for each other of every server. */
+  /** `host:port` under which the others reach that. */
+  readonly advertised: string;
+  /** `host:port` of each of the others. */
   readonly peers: readonly string[];
 }
 
@@ -265,11 +279,12 @@ function configText(options: NatsClusterOptions, name: string, address: string, 
     options.syncInterval === null ? '}' : `sync_interval: ${options.syncInterval ?? 'always'} }`,
     options.config ?? '',
   ];
-  if (ports.peers.length > 1) {
+  if (ports.peers.length > 0) {
     const routes = ports.peers.map((peer) => `"nats://${peer}"`);
     const quiet = options.advertise === false ? ', no_advertise: true' : '';
     const listen = `"${address}:${ports.route}"`;
-    lines.push(`cluster { name: test, listen: ${listen}, routes: [${routes.join(', ')}]${quiet} }`);
+    const advertise = `advertise: "${ports.advertised}"`;
+    lines.push(`cluster { name: test, listen: ${listen}, ${advertise}, routes: [${routes.join(', ')}]${quiet} }`);
   }
   return `${lines.join('\n')}\n`;
 }

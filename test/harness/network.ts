@@ -8,8 +8,8 @@ export type Trouble =
   | { readonly kind: 'cut' }
   /** That share of the packets does not arrive. */
   | { readonly kind: 'loss'; readonly percent: number }
-  /** Everything arrives later. */
-  | { readonly kind: 'delay'; readonly millis: number };
+  /** Everything arrives later, and up to `jitterMillis` later still. */
+  | { readonly kind: 'delay'; readonly millis: number; readonly jitterMillis: number };
 
 /** What a host of a farm does; where hosts can't be told apart by their address, those of one role share their links. */
 export type Role = 'nats' | 'coordinator' | 'agent';

@@ -53,7 +53,7 @@ export class ProxyNetwork implements Network {
     if (one.role === other.role) return `${other.address}:${port}`;
     const known = this.#links.find((link) => link.port === port && isBetween(link, one, other));
     if (known) return known.proxy.address;
-    const proxy = await TcpProxy.start(port);
+    const proxy = await TcpProxy.start({ to: port });
     this.#links.push({ from: one, to: other, port, proxy });
     return proxy.address;
   }
@@ -69,11 +69,13 @@ export class ProxyNetwork implements Network {
   async #disturb(one: ProxyHost, other: ProxyHost, trouble: Trouble | null): Promise<void> {
     for (const link of this.#links) {
       for (const lane of [
-        ...(isBetween(link, one, other) ? [link.proxy.forth] : []),
-        ...(isBetween(link, other, one) ? [link.proxy.back] : []),
+        ...(isBetween(link, one, other) ? [link.proxy.lanes.forth] : []),
+        ...(isBetween(link, other, one) ? [link.proxy.lanes.back] : []),
       ]) {
         lane.cut = trouble?.kind === 'cut';
-        lane.delayMillis = trouble?.kind === 'delay' ? trouble.millis : 0;
+        const late = trouble?.kind === 'delay' ? trouble : { millis: 0, jitterMillis: 0 };
+        lane.delayMillis = late.millis;
+        lane.jitterMillis = late.jitterMillis;
       }
     }
   }
