@@ -2,7 +2,7 @@ import { randomInt, randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { startAdminServer } from '@clipfarm/shared/admin-server';
-import { systemClock } from '@clipfarm/shared/clock';
+import { type Clock, systemClock } from '@clipfarm/shared/clock';
 import { writeFileDurable } from '@clipfarm/shared/durable-file';
 import { AgentServiceService } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { FarmServiceService } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
@@ -69,8 +69,11 @@ const CLOSE_GRACE_MILLIS = 3000;
  *
  * @throws FarmError when FFmpeg is missing, an address is in use, or another coordinator uses the data directory
  */
-export async function startCoordinator(config: CoordinatorConfig, log: Logger): Promise<RunningCoordinator> {
-  const clock = systemClock;
+export async function startCoordinator(
+  config: CoordinatorConfig,
+  log: Logger,
+  clock: Clock = systemClock,
+): Promise<RunningCoordinator> {
   const access = serverCredentials(accessOf(config));
   const ffmpeg = await findFfmpeg({
     ...(config.ffmpeg === undefined ? {} : { ffmpegPath: config.ffmpeg }),
@@ -85,7 +88,7 @@ export async function startCoordinator(config: CoordinatorConfig, log: Logger): 
     secretFiles: config['webhook-secret-file'],
     allowPrivate: config['webhook-allow-private'],
   });
-  const { journal, election, connection, troubles } = await openJournal(config, metrics, log);
+  const { journal, election, connection, troubles } = await openJournal(config, metrics, clock, log);
   undo.defer(() => journal.close());
   undo.defer(() => election.close());
   const id = await ownIdentity(dataDir);

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { systemClock } from '@clipfarm/shared/clock';
+import { type Clock, systemClock } from '@clipfarm/shared/clock';
 import type { Logger } from '@clipfarm/shared/log';
 import type { NatsConnection } from 'nats';
 import type { Metrics } from './admin/metrics.ts';
@@ -27,7 +27,12 @@ export interface OpenJournal {
  *
  * @throws FarmError when it can't be opened, another coordinator uses it, or it could lose what it acknowledges
  */
-export async function openJournal(config: CoordinatorConfig, metrics: Metrics, log: Logger): Promise<OpenJournal> {
+export async function openJournal(
+  config: CoordinatorConfig,
+  metrics: Metrics,
+  clock: Clock,
+  log: Logger,
+): Promise<OpenJournal> {
   const onAppend = (seconds: number) => metrics.journalAppendSeconds.observe(seconds);
   const refused = (reason: AppendRefusal) => metrics.appendsRefused.inc({ reason });
   if (config.journal === 'sqlite') {
@@ -43,6 +48,7 @@ export async function openJournal(config: CoordinatorConfig, metrics: Metrics, l
     leaseMillis: config['election-millis'],
     onAppend,
     onTrouble: (kind) => metrics.journalTroubles.inc({ kind }),
+    clock,
     log,
   });
   return { ...opened, journal: watchedJournal(opened.journal, refused, log) };

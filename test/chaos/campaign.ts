@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -30,8 +31,11 @@ export interface CampaignOptions {
   readonly say: (line: string) => void;
 }
 
-/** Of so many faults three happen while nothing else is wrong. */
+/** Of so many faults one of each kind that is to happen alone does. */
 const FAULTS_PER_ROUND = 20;
+
+/** Kinds that happen alone: {@link Campaign.run}. */
+export const KINDS_ALONE = 4;
 
 /** Faults at a time. */
 const AT_ONCE = 4;
@@ -42,7 +46,7 @@ const LONGEST_GAP_MILLIS = 4000;
 /** An agent stays away for longer than a lease, so that its clips have to go elsewhere. */
 const AWAY_MILLIS = 9000;
 
-/** Lets faults happen: first leaders and agents are killed one by one, then everything at once. */
+/** Lets faults happen: first a few kinds one by one, then everything at once. */
 export class Campaign {
   readonly incidents: Incident[] = [];
   /** Processes that ended although nobody asked them to. */
@@ -70,9 +74,10 @@ export class Campaign {
       await this.#killLeaderAlone();
       await this.#killAgentAlone();
       await this.#cutAgentAlone();
+      await this.#deposeLeaderAlone();
     }
     this.#customers.jobsAtATime = 3;
-    await this.#allAtOnce(this.#deck(this.#options.faults - 3 * rounds));
+    await this.#allAtOnce(this.#deck(this.#options.faults - KINDS_ALONE * rounds));
     await this.#heal();
   }
 
@@ -99,6 +104,20 @@ export class Campaign {
       await farm.coordinators[index]?.process.kill();
       await farm.findLeader(60);
       await farm.startCoordinator(index);
+    });
+    await farm.waitForNodes(agentNames.length);
+  }
+
+  /** It goes on where it was, with its agents linked to it, when another has taken over. */
+  async #deposeLeaderAlone(): Promise<void> {
+    const { farm } = this.#arena;
+    await this.#someJob();
+    const index = await farm.findLeader(60);
+    await this.#record('leaderDeposed', `coordinator ${index}`, true, async () => {
+      const { process: child } = farm.coordinators[index] ?? assert.fail('no leader');
+      child.signal('SIGSTOP');
+      await farm.findLeader(60);
+      child.signal('SIGCONT');
     });
     await farm.waitForNodes(agentNames.length);
   }

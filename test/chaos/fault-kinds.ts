@@ -57,6 +57,20 @@ export const faultKinds = {
     weight: 16,
     prepare: async (parts) => freezeCoordinator(parts, await leader(parts)),
   },
+  leaderDeposed: {
+    what: 'leader frozen until another leads, then continued',
+    weight: 12,
+    prepare: async (parts) => {
+      const index = await leader(parts);
+      return coordinatorFault(parts, index, async (child) => {
+        child.signal('SIGSTOP');
+        // While most of NATS is away as well nobody leads, and it is continued all the same.
+        await parts.arena.farm.findLeader(LONGEST_MILLIS / 1000).catch(() => undefined);
+        await sleep(pick(parts.random, [0, 0, 1000, 4000]));
+        child.signal('SIGCONT');
+      });
+    },
+  },
   leaderCut: {
     what: 'leader cut from NATS, both ways or one',
     weight: 18,

@@ -1,5 +1,7 @@
 import type { Farm } from '../harness/farm.ts';
+import type { Times } from '../harness/quantile.ts';
 import type { Incident } from './campaign.ts';
+import { deposedLeaders, type Lead } from './deposed.ts';
 import type { JobRecord, Witness } from './witness.ts';
 
 /** A line of a log. */
@@ -12,41 +14,46 @@ interface Line {
   readonly clip?: number;
   readonly pre_roll?: boolean;
   readonly verdict?: string;
+  readonly reason?: string;
 }
-
-/** Times of one thing, in milliseconds. */
-export type Times = readonly number[];
 
 /** What the logs of all processes tell. */
 export interface LogFacts {
   /** When a coordinator began to lead: milliseconds since 1970. */
-  readonly leads: readonly { readonly at: number; readonly coordinator: number; readonly term: number }[];
+  readonly leads: readonly Lead[];
   /** Chunks that a coordinator refused, by verdict. */
   readonly refusals: ReadonlyMap<string, number>;
-  /** Messages of a deposed leader that agents ignored. */
+  /** Leaders that laid their work down when another led already. */
+  readonly deposed: number;
+  /** Agents that were linked to one of them at that moment. */
+  readonly deposedLinks: number;
+  /** Messages and welcomes of an older term that agents ignored. */
   readonly voidMessages: number;
+  /** Times that a coordinator which believed to lead turned an agent away that knew a later leader. */
+  readonly turnedAway: number;
   /** Chunks that agents were told are committed: their commit is acknowledged. */
   readonly acknowledged: readonly { readonly jobId: string; readonly leaseId: string; readonly clip: number }[];
   /** Renders of each clip, by job and clip; pre-roll left out. */
   readonly renders: ReadonlyMap<string, number>;
 }
 
-/** The share-th smallest of the times, such as 0.5 for the median; 0 of none. */
-export function quantile(times: Times, share: number): number {
-  const sorted = [...times].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? 0;
-}
+/** Why a leader ends the links of its agents when its lead is over. */
+const DEPOSED = 'another coordinator may lead';
 
 /** Reads every log of a farm. */
 export function readLogs(farm: Farm): LogFacts {
-  const leads: LogFacts['leads'][number][] = [];
+  const leads: Lead[] = [];
+  const ended: Omit<Lead, 'term'>[] = [];
+  const broken: number[] = [];
   const refusals = new Map<string, number>();
   const acknowledged: LogFacts['acknowledged'][number][] = [];
   const renders = new Map<string, number>();
   let voidMessages = 0;
+  let turnedAway = 0;
   for (const [coordinator, { process: child }] of farm.coordinators.entries()) {
-    for (const { msg, time, term, verdict = '' } of linesOf(child.output())) {
+    for (const { msg, time, term, verdict = '', reason } of linesOf(child.output())) {
       if (msg === 'leading') leads.push({ at: Date.parse(time), coordinator, term: term ?? 0 });
+      if (msg === 'no longer leading' && reason === DEPOSED) ended.push({ at: Date.parse(time), coordinator });
       if (msg === 'chunk not committed') {
         const name = verdict.replace('CHUNK_VERDICT_', '').toLowerCase();
         refusals.set(name, (refusals.get(name) ?? 0) + 1);
@@ -55,8 +62,10 @@ export function readLogs(farm: Farm): LogFacts {
   }
   for (const agent of farm.agents.values()) {
     for (const line of linesOf(agent.output())) {
-      const { msg, job_id: jobId = '', lease_id: leaseId = '', clip = -1 } = line;
-      if (msg === 'ignored a void message') voidMessages += 1;
+      const { msg, job_id: jobId = '', lease_id: leaseId = '', clip = -1, reason = '' } = line;
+      if (msg === 'ignored a void message' || /^its term \d+ is below/.test(reason)) voidMessages += 1;
+      if (/^the agent knows term \d+ of this farm/.test(reason)) turnedAway += 1;
+      if (msg === 'no link to the coordinator' && reason.startsWith(DEPOSED)) broken.push(Date.parse(line.time));
       if (msg === 'chunk handed in' && line.verdict === 'committed') acknowledged.push({ jobId, leaseId, clip });
       if (msg === 'clip rendered' && line.pre_roll === false) {
         renders.set(`${jobId} ${clip}`, (renders.get(`${jobId} ${clip}`) ?? 0) + 1);
@@ -64,7 +73,7 @@ export function readLogs(farm: Farm): LogFacts {
     }
   }
   leads.sort((a, b) => a.at - b.at);
-  return { leads, refusals, voidMessages, acknowledged, renders };
+  return { leads, ...deposedLeaders(leads, ended, broken), refusals, voidMessages, turnedAway, acknowledged, renders };
 }
 
 function* linesOf(log: string): Generator<Line> {

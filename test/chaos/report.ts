@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process';
 import { cpus, loadavg } from 'node:os';
-import type { Campaign, Incident } from './campaign.ts';
+import { quantile, type Times } from '../harness/quantile.ts';
+import { type Campaign, type Incident, KINDS_ALONE } from './campaign.ts';
 import type { Customers, Order } from './customers.ts';
 import { type FaultName, faultKinds, faultNames } from './fault-kinds.ts';
-import { failOverTimes, type LogFacts, quantile, regrantTimes, type Times } from './measure.ts';
+import { failOverTimes, type LogFacts, regrantTimes } from './measure.ts';
 import type { Witness } from './witness.ts';
 
 /** What a campaign was. */
@@ -34,7 +35,10 @@ const FAIL_OVER_MILLIS = 5000;
 const REGRANT_MILLIS = 6000;
 
 /** Leaders that are lost in one of these ways are replaced by another. */
-const losses: readonly FaultName[] = ['leaderKill', 'leaderStop', 'leaderFreeze', 'leaderCut'];
+const losses: readonly FaultName[] = ['leaderKill', 'leaderStop', 'leaderFreeze', 'leaderDeposed', 'leaderCut'];
+
+/** Faults that happen alone so that times can be taken of them. */
+const timed: readonly FaultName[] = ['leaderKill', 'agentKill'];
 
 /** Times are not taken of faults during which the machine let the test itself wait for longer; milliseconds. */
 const STALLED_MILLIS = 250;
@@ -78,10 +82,11 @@ export function findings(story: Story): Finding[] {
       lost.length === 0,
       `${facts.acknowledged.length} acknowledged, ${lost.length} missing`,
     ),
+    finding('Stale commits are seen and refused', stale > 0, `${stale} chunks of leases that were over`),
     finding(
-      'Stale commits are seen and refused',
-      stale > 0,
-      `${stale} chunks of leases that were over, ${facts.voidMessages} messages of deposed leaders`,
+      'What a deposed leader says changes nothing',
+      facts.deposed > 0,
+      `${facts.deposed} leaders found another leading when they went on, with ${facts.deposedLinks} agents still linked to them; agents ignored ${facts.voidMessages} messages of an older term, and ${facts.turnedAway} times one that knew a later term was turned away`,
     ),
     finding('No process ends by itself', campaign.crashes.length === 0, campaign.crashes.join('; ') || 'none did'),
     finding(
@@ -118,7 +123,7 @@ function measures(story: Story) {
       nodeIds,
       witness,
     ),
-    stalled: killed.length + of('leaderKill', true).length - measured.filter(({ kind }) => kind !== 'agentCut').length,
+    stalled: killed.length + of('leaderKill', true).length - measured.filter(({ kind }) => timed.includes(kind)).length,
     regrantAmidFaults: regrantTimes(of('agentKill', false), nodeIds, witness),
   };
 }
@@ -162,7 +167,7 @@ export function reportText(story: Story, found: readonly Finding[]): string {
     `${new Date(startedAt).toISOString().slice(0, 16)}Z, seed ${seed}, ${minutes} minutes, ${cpus().length} cores (load ${loadavg()[1]?.toFixed(1)} at the end), Node ${process.version}, nats-server ${natsVersion()}.`,
     `Network: ${story.network}.`,
     '',
-    `${incidents.length} faults while ${customers.orders.length} jobs of ${clips} clips were rendered; up to four faults at a time, after ${3 * rounds} that happened alone and were measured.`,
+    `${incidents.length} faults while ${customers.orders.length} jobs of ${clips} clips were rendered; up to four faults at a time, after ${KINDS_ALONE * rounds} that happened alone and were measured.`,
     '',
     '| fault | times |',
     '|---|---:|',
