@@ -192,7 +192,7 @@ export const faultKinds = {
     prepare: async ({ arena, random }) => {
       const index = Math.floor(random() * arena.nats.servers.length);
       const strike = async () => {
-        arena.nats.servers[index]?.pause();
+        await arena.nats.servers[index]?.pause();
         await sleep(lasting(random));
         arena.nats.servers[index]?.resume();
       };

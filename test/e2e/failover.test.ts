@@ -7,6 +7,7 @@ import { callUnary } from '@clipfarm/shared/rpc/client-call';
 import { Farm, PATIENT } from '../harness/farm.ts';
 import { cutAudio, prove } from '../harness/media.ts';
 import { startNatsCluster } from '../harness/nats.ts';
+import { freeze } from '../harness/os.ts';
 
 it('three coordinators on JetStream: the leader is killed, frozen and stopped, and the job goes on', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'clipfarm-nats-'));
@@ -41,7 +42,7 @@ it('three coordinators on JetStream: the leader is killed, frozen and stopped, a
 
     const frozen = await farm.findLeader();
     const old = farm.coordinator;
-    old.signal('SIGSTOP');
+    await freeze(old.child.pid ?? assert.fail());
     const third = await farm.findLeader();
     assert.notEqual(third, frozen);
     await farm.committed(jobId, 15);

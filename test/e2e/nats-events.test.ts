@@ -74,7 +74,7 @@ test('events go on after the server was away, and what could not be sent in betw
   const server = await startServer(t);
   const connection = await dial(t, server);
   const { events, counts } = publisher(connection);
-  server.pause();
+  await server.pause();
   const notice = noticesOf('ann', 'job-1');
   for (let n = 0; n < 20_000; n++) events.tell(notice);
   assert.ok(counts.dropped > 15_000, `${counts.dropped} were dropped`);

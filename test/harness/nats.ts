@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type Host, thisMachine, tiedToThisProcess } from './host.ts';
 import type { Network } from './network.ts';
+import { freeze } from './os.ts';
 import { freePorts } from './ports.ts';
 
 /** What a test asks of its NATS servers. */
@@ -40,8 +41,8 @@ export interface NatsServer {
   kill(): Promise<void>;
   /** Ends it kindly. */
   stop(): Promise<void>;
-  /** Freezes it; its connections stay open. */
-  pause(): void;
+  /** Freezes it and waits until it stands still; its connections stay open. */
+  pause(): Promise<void>;
   resume(): void;
   /** Starts it again and waits until it is ready, which in a cluster needs most of the others. */
   start(): Promise<void>;
@@ -243,8 +244,8 @@ class Server implements NatsServer {
     await this.#end('SIGTERM');
   }
 
-  pause(): void {
-    this.#child?.kill('SIGSTOP');
+  async pause(): Promise<void> {
+    if (this.#child?.pid !== undefined) await freeze(this.#child.pid);
   }
 
   resume(): void {

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 interface Proc {
   readonly pid: number;
@@ -35,6 +36,21 @@ export function descendants(pid: number | undefined, inclusive = false): number[
 export function alive(pids: readonly number[]): number[] {
   const all = new Set(processes().map(({ pid }) => pid));
   return pids.filter((pid) => all.has(pid));
+}
+
+/** Stops a process that runs, and waits until it stands still: the signal alone leaves it time for another answer. */
+export async function freeze(pid: number): Promise<void> {
+  process.kill(pid, 'SIGSTOP');
+  const tasks = `/proc/${pid}/task`;
+  const stands = (task: string): boolean => {
+    try {
+      return /^State:\tT/m.test(readFileSync(`${tasks}/${task}/status`, 'utf8'));
+    } catch {
+      // A thread that has just ended: the next look is without it.
+      return false;
+    }
+  };
+  while (!readdirSync(tasks).every(stands)) await sleep(5);
 }
 
 /** Kills one runner of an agent without warning. @returns whether there was one */

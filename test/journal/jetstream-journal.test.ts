@@ -142,7 +142,7 @@ test('an append whose answer is late is stored once and succeeds', async (t) => 
   const [server] = nats.servers;
   const { journal } = await nats.open({ timeoutMillis: 60_000 });
   await journal.append('s', 0, events(1), meta);
-  server?.pause();
+  await server?.pause();
   const appending = journal.append('s', 1, events(2), meta);
   // Longer than one attempt waits for its answer.
   await sleep(2500);
@@ -157,7 +157,7 @@ test('an append that was given up and stored all the same makes the next one con
   const [server] = nats.servers;
   const { journal } = await nats.open({ timeoutMillis: 600 });
   await insist(journal, 's', 0, events(1));
-  server?.pause();
+  await server?.pause();
   await assert.rejects(journal.append('s', 1, events(2), meta), { code: 'unavailable', message: /no answer in time/ });
   server?.resume();
   await assert.rejects(
