@@ -15,7 +15,6 @@ import { wantedReplicas } from './open-jetstream-journal.ts';
 export interface NatsCheckOptions extends Omit<NatsOptions, 'log'> {
   readonly prefix: string;
   readonly replicas?: number;
-  readonly monitors?: readonly string[];
 }
 
 /** Answers slower than this make every event slow. */

@@ -5,7 +5,8 @@ import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
 import { type ConnectionOptions, connect, credsAuthenticator, Events, type NatsConnection } from 'nats';
 import type { JournalTrouble, JournalTroubleKind } from './journal-trouble.ts';
-import { NatsReports } from './nats-reports.ts';
+import { closingReason, type NatsClient } from './nats-closings.ts';
+import { NatsReports, type ReportParts } from './nats-reports.ts';
 import { pause } from './pause.ts';
 
 /** How to reach and authenticate to NATS. */
@@ -16,6 +17,8 @@ export interface NatsOptions {
   readonly credentialsFile?: string;
   /** Files in PEM format. */
   readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  /** HTTP monitoring addresses of the servers, which tell why one closed the connection. @default none */
+  readonly monitors?: readonly string[];
   /** Connect to the named servers only, once, and let the connection end with them. @default false */
   readonly only?: boolean;
   /** Called when something begins to keep the journal from working. */
@@ -68,7 +71,9 @@ export async function connectNats(options: NatsOptions): Promise<NatsLink> {
     ...(options.tls === undefined ? {} : { tls: tlsOf(options.tls) }),
   };
   try {
-    return new Link(await connect(settings), clock, log, options.onTrouble ?? (() => {}));
+    const { monitors = [], onTrouble: began = () => {} } = options;
+    const whyClosed = (client: NatsClient) => closingReason(monitors, client);
+    return new Link(await connect(settings), { clock, log, began, whyClosed });
   } catch (error) {
     throw connectError(error, servers);
   }
@@ -81,11 +86,11 @@ class Link implements NatsLink {
   /** Aborted while the connection is there. */
   #up = new AbortController();
 
-  constructor(connection: NatsConnection, clock: Clock, log: Logger, began: (kind: JournalTroubleKind) => void) {
+  constructor(connection: NatsConnection, parts: ReportParts) {
     this.connection = connection;
-    this.#clock = clock;
+    this.#clock = parts.clock;
     this.#up.abort();
-    this.#reports = new NatsReports(clock, log, began);
+    this.#reports = new NatsReports(parts, connection);
     void this.#follow();
   }
 

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { ManualClock } from '@clipfarm/shared/clock';
 import { createLogger } from '@clipfarm/shared/log';
 import { Events, type NatsConnection, type Status } from 'nats';
+import type { NatsClient } from './nats-closings.ts';
 import { NatsReports } from './nats-reports.ts';
 
 /** Reports that write down what they log, level and what it is about, and which troubles begin. */
@@ -15,8 +17,9 @@ function newReports() {
   const begun: string[] = [];
   const clock = new ManualClock();
   const log = createLogger({ name: 'test', destination: { write } });
-  const reports = new NatsReports(clock, log, (kind) => begun.push(kind));
-  const connection = { info: { version: '2.10.27' } } as NatsConnection;
+  const connection = { info: { version: '2.10.27', server_id: 'N1', client_id: 7 } } as NatsConnection;
+  const whyClosed = async ({ serverId, clientId }: NatsClient) => `${serverId} ${clientId} was too slow`;
+  const reports = new NatsReports({ clock, log, began: (kind) => begun.push(kind), whyClosed }, connection);
   const hear = (status: Status) => reports.hear(status, connection);
   return { reports, lines, begun, clock, hear, words: () => reports.troubles.map(({ words }) => words) };
 }
@@ -51,7 +54,7 @@ test('what is not allowed is named by operation and subject, each by itself, for
   assert.deepEqual(reports.troubles, []);
 });
 
-test('a lost connection is said once, with its time, until there is one again', () => {
+test('a lost connection is said once, with its time, until there is one again; then why, as its server knows it', async () => {
   const { reports, lines, begun, clock, hear } = newReports();
   hear(slow);
   for (let attempt = 0; attempt < 5; attempt++) {
@@ -65,6 +68,8 @@ test('a lost connection is said once, with its time, until there is one again', 
   hear({ type: Events.Reconnect, data: 'n2:4222' });
   assert.equal(lines.length, 3);
   assert.match(lines[2] ?? '', /^30 connected to NATS again/);
+  await setImmediate();
+  assert.equal(lines[3], '40 N1 7 was too slow');
 });
 
 test('errors that are ever new do not fill the memory', () => {

@@ -2,6 +2,7 @@ import type { Clock } from '@clipfarm/shared/clock';
 import type { Logger } from '@clipfarm/shared/log';
 import { Events, type NatsConnection, type Status } from 'nats';
 import type { JournalTrouble, JournalTroubleKind } from './journal-trouble.ts';
+import type { NatsClient } from './nats-closings.ts';
 import { inspectVersion } from './nats-inspect.ts';
 
 /** What was reported this long ago and not again is over. */
@@ -9,6 +10,16 @@ const CURRENT_MILLIS = 60_000;
 
 /** Kinds of errors that are remembered; beyond, something makes up ever new ones. */
 const MAX_ERRORS = 100;
+
+/** What reports are made with. */
+export interface ReportParts {
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Called with each log line that says that something keeps the journal from working. */
+  readonly began: (kind: JournalTroubleKind) => void;
+  /** Asks a server why it closed a connection; null when nobody knows. */
+  readonly whyClosed: (client: NatsClient) => Promise<string | null>;
+}
 
 /**
  * What NATS says about a connection without being asked: that it broke, that an operation is not allowed, that this process
@@ -18,15 +29,19 @@ export class NatsReports {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #began: (kind: JournalTroubleKind) => void;
+  readonly #whyClosed: ReportParts['whyClosed'];
+  /** The connection that is there, or was until it broke, as its server knows it. */
+  #client: NatsClient | null;
   #disconnectedAt: number | null = null;
   /** What was reported, when last, by the monotonic clock, and whether it keeps the journal from working. */
   readonly #errors = new Map<string, { readonly last: number; readonly grave: boolean }>();
 
-  /** @param began called with each log line that says that something keeps the journal from working */
-  constructor(clock: Clock, log: Logger, began: (kind: JournalTroubleKind) => void) {
+  constructor({ clock, log, began, whyClosed }: ReportParts, connection: Pick<NatsConnection, 'info'>) {
     this.#clock = clock;
     this.#log = log;
     this.#began = began;
+    this.#whyClosed = whyClosed;
+    this.#client = clientOf(connection);
   }
 
   /** What keeps the connection from doing its work now. A reader that is slow catches up by itself. */
@@ -90,7 +105,19 @@ export class NatsReports {
     const fields = { server, version: detail, seconds: (this.#clock.now() - at) / 1000 };
     if (level === 'error') this.#log.error({ ...fields, hint: fix }, 'connected to a NATS server that is too old');
     else this.#log.info(fields, 'connected to NATS again');
+    const before = this.#client;
+    this.#client = clientOf(connection);
+    if (before !== null) void this.#tellWhy(before);
   }
+
+  async #tellWhy(client: NatsClient): Promise<void> {
+    const reason = await this.#whyClosed(client);
+    if (reason !== null) this.#log.warn({ reason, hint: hintOf(reason) }, 'NATS had closed the connection');
+  }
+}
+
+function clientOf({ info }: Pick<NatsConnection, 'info'>): NatsClient | null {
+  return info === undefined ? null : { serverId: info.server_id, clientId: info.client_id };
 }
 
 function hintOf(problem: string): string {

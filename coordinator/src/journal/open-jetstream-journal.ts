@@ -24,8 +24,6 @@ export interface JetStreamJournalOptions extends Omit<NatsOptions, 'clock'> {
   readonly replicas?: number;
   /** Go on with a warning where acknowledged events could be lost. @default false */
   readonly allowUnsafe?: boolean;
-  /** HTTP monitoring addresses of the servers: with them it is checked that every write is synced. @default none */
-  readonly monitors?: readonly string[];
   /**
    * Lifetime of the leader's lease in milliseconds, used when the farm is first opened.
    * @default 4000: with what a follower needs to notice that it ran out, a killed leader is replaced within five seconds
