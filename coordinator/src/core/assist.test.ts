@@ -14,26 +14,37 @@ test('a slot whose host holds only short calls takes as much of a long lease as 
   assert.deepEqual(actions.map(inWords), ['long -> 81', 'b/0: 81-100']);
 });
 
-/** What a free slot does beside a lease of 100 clips that can't be shortened and has stood still for an hour at clip 30. */
-function besideStuck(clipsOfCall: number) {
+/**
+ * What a free slot does beside a lease of 100 clips that can't be shortened and is at clip 30.
+ *
+ * @param pace of the lease in seconds per clip; the free slot needs one
+ * @param still seconds that it has stood there
+ */
+function besideLong(clipsOfCall: number, pace: number, still: number) {
   const job = submitJob({ clips: 100 });
-  const lease = { leaseId: 'stuck', nodeId: 'a', slotId: '0', profile: 'p', start: 0, end: 100, preRoll: 0 };
+  const lease = { leaseId: 'long', nodeId: 'a', slotId: '0', profile: 'p', start: 0, end: 100, preRoll: 0 };
   execute(job, { type: 'grant', lease: { ...lease, speculative: false, fixedEnd: true }, reason: '' });
   const input = scheduleInput({
     jobs: [job],
-    paces: { 'a/0': 1, 'b/0': 1 },
+    paces: { 'a/0': pace, 'b/0': 1 },
     slots: [freeSlot('a/0', { fixedEnd: true }), freeSlot('b/0')],
-    progress: { stuck: { clip: 30, fraction: 0, movedAt: 0 } },
-    now: 3_600_000,
+    progress: { long: { clip: 30, fraction: 0, movedAt: 0 } },
+    now: 1000 * still,
   });
   const leaseLimit = (slot: ScheduledSlot) => (slot.key === 'b/0' ? clipsOfCall : Number.POSITIVE_INFINITY);
   return schedule({ ...input, leaseLimit }).map(inWords);
 }
 
 test('of a stuck lease that is too long for one call of a free slot, the end that fits is duplicated', () => {
+  const besideStuck = (clipsOfCall: number) => besideLong(clipsOfCall, 1, 3600);
   assert.deepEqual(besideStuck(71), ['b/0: 30-100 again'], 'all that is left, with its pre-roll');
   assert.deepEqual(besideStuck(70), ['b/0: 31-100 again']);
   assert.deepEqual(besideStuck(20), ['b/0: 81-100 again']);
   assert.deepEqual(besideStuck(2), ['b/0: 99-100 again']);
   assert.deepEqual(besideStuck(1), [], 'a call of pre-roll alone renders nothing');
+});
+
+test('a lease that is too long for one call of a free slot is duplicated because it is slow, not because it is long', () => {
+  assert.deepEqual(besideLong(20, 1, 0), []);
+  assert.deepEqual(besideLong(20, 10, 0), ['b/0: 81-100 again']);
 });

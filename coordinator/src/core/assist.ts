@@ -138,13 +138,16 @@ export const speculate: Assist = (round, job, slot, targets) => {
   for (const { lease, victim } of targets.leases) {
     const left = withoutSet(clipSet(Math.max(lease.start, victim.current), lease.end), job.committedSet)[0];
     const range = left && endThatFits(left, round.policy.preRoll, longestCall(round, job, slot));
-    if (!range || isWorseFor(round, job, slot, lease, range)) continue;
+    if (!left || !range || isWorseFor(round, job, slot, lease, range)) continue;
     const preRoll = Math.min(round.policy.preRoll, range.start);
     const duplicate = freeParticipant(round, job, slot, preRoll);
     const needed = duplicate.readyIn + (range.end - range.start) * duplicate.secondsPerClip;
-    const alone = secondsLeft(victim) + secondsOverdue(round, lease, victim);
+    const own = secondsLeft(victim);
+    const overdue = secondsOverdue(round, lease, victim);
+    // Of an end only what that takes: a lease is neither slow nor stuck because it has many clips before.
+    const alone = (range.start === left.start ? own : (range.end - range.start) * victim.secondsPerClip) + overdue;
     if (alone > round.policy.speculationFactor * needed && alone - needed > round.policy.minStealSaving) {
-      const reason = `duplicate of lease ${lease.leaseId}, which needs ${alone.toFixed(1)} s more`;
+      const reason = `duplicate of lease ${lease.leaseId}, which needs ${(own + overdue).toFixed(1)} s more`;
       return { lease, actions: [grantAction(job, slot, range, { preRoll, speculative: true, reason })] };
     }
   }
