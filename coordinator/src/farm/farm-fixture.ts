@@ -66,6 +66,17 @@ export class MemoryJournal implements Journal {
   async close() {}
 }
 
+/** The journal as a coordinator has it that hears of nothing: it stood still. */
+export function deaf(journal: Journal): Journal {
+  return new Proxy(journal, {
+    get(target, property) {
+      if (property === 'watch') return () => () => {};
+      const value: unknown = Reflect.get(target, property);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
 /** What a coordinator knows, without its links, timers and disks. */
 export interface MemoryFarm {
   readonly clock: Clock;

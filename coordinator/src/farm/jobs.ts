@@ -46,7 +46,8 @@ export class Jobs {
   readonly #snapshots: SnapshotKeeper;
   readonly #departed: DepartedJobs;
   readonly #entries = new Map<string, Entry>();
-  readonly #byKey = new Map<string, string>();
+  /** Jobs by owner and idempotency key: more than one when some have expired, or two leaders accepted one each. */
+  readonly #byKey = new Map<string, Set<string>>();
   readonly #listeners: JobListener[] = [];
   readonly #submitting = new Mutex();
 
@@ -96,19 +97,28 @@ export class Jobs {
   async takeOver(): Promise<void> {
     await this.#departed.takeOver();
     await this.#readAll((stream) => stream.catchUp());
-    const term = this.#office.term;
-    await Promise.all(
-      this.live().map((job) => this.#append(job.definition.jobId, () => [{ type: 'TermOpened', term }])),
-    );
+    await Promise.all(this.live().map((job) => this.#openTerm(job.definition.jobId)));
+  }
+
+  /** Keeps earlier leaders from appending to a job; once in a term is enough. */
+  #openTerm(jobId: string): Promise<unknown> {
+    const { stream } = this.#entry(jobId);
+    return this.#append(jobId, () => {
+      const { term } = this.#office;
+      return stream.term < term ? [{ type: 'TermOpened', term }] : [];
+    });
   }
 
   #heard(event: StoredEvent): void {
     if (event.stream === DepartedJobs.stream) this.#departed.heard(event);
     const jobId = event.stream.slice(STREAM_PREFIX.length);
     if (!event.stream.startsWith(STREAM_PREFIX) || this.#departed.has(jobId)) return;
-    const { stream } = this.#entry(jobId);
+    const entry = this.#entry(jobId);
     // A gap is closed by the next command or take-over at the latest; reading it here would race with them.
-    if (!stream.take(event)) void stream.catchUp().catch(() => undefined);
+    if (!entry.stream.take(event)) void entry.stream.catchUp().catch(() => undefined);
+    const isLate = this.#office.leads && event.term < this.#office.term;
+    // A deposed leader accepted or retried it: when the farm was taken over there was no live job to take over.
+    if (isLate && entry.state && !isOver(entry.state)) void this.#openTerm(jobId).catch(() => undefined);
   }
 
   #entry(jobId: string): Entry {
@@ -148,7 +158,9 @@ export class Jobs {
   }
 
   #noteKey({ owner, idempotencyKey, jobId }: JobDefinition): void {
-    if (idempotencyKey !== undefined) this.#byKey.set(keyOf(owner, idempotencyKey), jobId);
+    if (idempotencyKey === undefined) return;
+    const key = keyOf(owner, idempotencyKey);
+    this.#byKey.set(key, (this.#byKey.get(key) ?? new Set()).add(jobId));
   }
 
   /** Hears of every event of every job, whoever appended it. */
@@ -245,7 +257,9 @@ export class Jobs {
     this.#entries.delete(jobId);
     if (definition?.idempotencyKey === undefined) return;
     const key = keyOf(definition.owner, definition.idempotencyKey);
-    if (this.#byKey.get(key) === jobId) this.#byKey.delete(key);
+    const jobs = this.#byKey.get(key);
+    jobs?.delete(jobId);
+    if (jobs?.size === 0) this.#byKey.delete(key);
   }
 
   /** A job by its identity, if there is one. */
@@ -253,11 +267,11 @@ export class Jobs {
     return this.#entries.get(jobId)?.state ?? undefined;
   }
 
-  /** The job that an owner submitted under this key, if there is one that has not expired. */
+  /** The first job that an owner submitted under this key, of those that have not expired. */
   byIdempotencyKey(owner: string, key: string | undefined): JobState | undefined {
     if (key === undefined) return undefined;
-    const job = this.get(this.#byKey.get(keyOf(owner, key)) ?? '');
-    return job?.expiredAt === null ? job : undefined;
+    const jobs = [...(this.#byKey.get(keyOf(owner, key)) ?? [])].flatMap((jobId) => this.get(jobId) ?? []);
+    return jobs.filter((job) => job.expiredAt === null).sort(bySubmission)[0];
   }
 
   /**
@@ -283,7 +297,7 @@ export class Jobs {
   all(): JobState[] {
     return this.#states()
       .filter((job) => job.expiredAt === null)
-      .sort((a, b) => a.submittedAt - b.submittedAt);
+      .sort(bySubmission);
   }
 
   /** Jobs that have expired and are not removed yet. */
@@ -306,6 +320,11 @@ function present(job: JobState): JobState {
   const { expiredAt, finishedAt } = job;
   if (expiredAt === null || finishedAt === null) return job;
   throw expiredError({ jobId: job.definition.jobId, finishedAt, expiredAt });
+}
+
+/** In whatever order they were read. */
+function bySubmission(a: JobState, b: JobState): number {
+  return a.submittedAt - b.submittedAt || (a.definition.jobId < b.definition.jobId ? -1 : 1);
 }
 
 function keyOf(owner: string, key: string): string {

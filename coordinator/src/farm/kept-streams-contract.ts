@@ -5,7 +5,7 @@ import { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import type { Journal } from '../journal/journal.ts';
 import { readAll } from '../journal/journal-contract.ts';
 import { DepartedJobs } from './departed-jobs.ts';
-import { quietSnapshots } from './farm-fixture.ts';
+import { deaf, quietSnapshots } from './farm-fixture.ts';
 import { Nodes } from './nodes.ts';
 import { Office } from './office.ts';
 
@@ -83,17 +83,6 @@ function leaderOf(journal: Journal, term: number) {
   const office = new Office(() => null);
   office.enter(term);
   return { journal, clock: new ManualClock(), office, snapshots: quietSnapshots() };
-}
-
-/** The journal as somebody has it who hears of nothing. */
-function deaf(journal: Journal): Journal {
-  return new Proxy(journal, {
-    get(target, property) {
-      if (property === 'watch') return () => () => {};
-      const value: unknown = Reflect.get(target, property);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
 }
 
 /** The beginning is gone, and what remains are fewer events than `most`. */

@@ -8,7 +8,7 @@ import { JOB_SNAPSHOT_VERSION } from '../core/job-snapshot.ts';
 import { contentRef, jobDefinition } from '../core/test-jobs.ts';
 import type { Journal } from '../journal/journal.ts';
 import { openSqliteJournal } from '../journal/sqlite-journal.ts';
-import { quietSnapshots } from './farm-fixture.ts';
+import { deaf, quietSnapshots } from './farm-fixture.ts';
 import { Jobs } from './jobs.ts';
 import { Nodes } from './nodes.ts';
 import { Office } from './office.ts';
@@ -130,4 +130,60 @@ test('nodes, operators’ commands and the farm’s identity are restored from a
       { name: 'b', pool: 'p', drainReason: null },
     ],
   );
+});
+
+test('a job that a deposed leader just accepted or retried is the new one’s from there on', {
+  timeout: 60_000,
+}, async (t) => {
+  const journal = await journalFor(t);
+  const deposed = await coordinator(deaf(journal), 1);
+  await render(deposed, 'over', 10);
+  await deposed.jobs.execute('over', { type: 'cancel', reason: 'test' });
+  const leader = await coordinator(journal, 2);
+  await leader.jobs.takeOver();
+  const opened = (jobId: string) =>
+    new Promise<void>((resolve) => {
+      journal.watch((events) => {
+        if (events.some(({ stream, type, term }) => stream === `jobs/${jobId}` && type === 'TermOpened' && term === 2))
+          resolve();
+      });
+    });
+  const both = Promise.all(['new', 'over'].map(opened));
+  await deposed.jobs.submit(jobDefinition({ jobId: 'new' }), 0);
+  await deposed.jobs.execute('over', { type: 'retry' });
+  await both;
+  assert.deepEqual(
+    leader.jobs.live().map(({ definition }) => definition.jobId),
+    ['over', 'new'],
+  );
+  for (const jobId of ['new', 'over']) {
+    await assert.rejects(deposed.jobs.execute(jobId, { type: 'cancel', reason: 'x' }), { message: /term 2 took over/ });
+    await leader.jobs.execute(jobId, { type: 'cancel', reason: 'x' });
+  }
+});
+
+test('of two jobs that two leaders accepted for one idempotency key the first one counts, in whatever order they are read', async (t) => {
+  const journal = await journalFor(t);
+  const deposed = await coordinator(deaf(journal), 1);
+  const leader = await coordinator(journal, 2);
+  const definition = (jobId: string) => jobDefinition({ jobId, idempotencyKey: 'key' });
+  await leader.jobs.submit(definition('a'), 0);
+  await deposed.jobs.submit(definition('b'), 0);
+  for (const { jobs } of [leader, await coordinator(journal, null)]) {
+    assert.equal(jobs.byIdempotencyKey('ann', 'key')?.definition.jobId, 'a');
+  }
+});
+
+test('the idempotency key of a job outlives a restart beside an expired job that had it before', async (t) => {
+  const journal = await journalFor(t);
+  const { jobs } = await coordinator(journal, 1);
+  const submit = (jobId: string, idempotencyKey: string) => jobs.submit(jobDefinition({ jobId, idempotencyKey }), 0);
+  await submit('a', 'key');
+  await jobs.execute('a', { type: 'cancel', reason: 'x' });
+  await jobs.execute('a', { type: 'expire', keepMillis: 0 });
+  await submit('z', 'key');
+  // So many that the streams of the two are not read at the same time.
+  for (let n = 10; n < 50; n++) await submit(`other-${n}`, `key-${n}`);
+  const again = await coordinator(journal, null);
+  assert.equal(again.jobs.byIdempotencyKey('ann', 'key')?.definition.jobId, 'z');
 });

@@ -65,6 +65,11 @@ export class Stream<E extends { readonly type: string }> {
     return this.#position;
   }
 
+  /** Highest term of its events; 0 without any. */
+  get term(): number {
+    return this.#term;
+  }
+
   /** Position that the last snapshot reaches, as far as this process knows; 0 when there is none. */
   get snapshotPosition(): number {
     return this.#snapshotPosition;
