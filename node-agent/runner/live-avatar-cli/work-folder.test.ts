@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
@@ -73,6 +73,31 @@ test('runners that begin at once, each removing leftovers, all get a folder of t
     made.map(({ path }) => path).sort(),
   );
   await Promise.all(made.map((folder) => folder[Symbol.asyncDispose]()));
+  assert.deepEqual(readdirSync(root), []);
+});
+
+test('a folder of a version that had no locks goes when nothing happened in it for a day', async (t) => {
+  const root = temporaryDirectory(t);
+  const [old, young] = ['clipfarm-cli-17-aB3xY9', 'clipfarm-cli-18-aB3xY9'].map((name) => join(root, name));
+  assert.ok(old && young);
+  for (const path of [old, young]) mkdirSync(path);
+  writeFileSync(join(old, 'video.mp4'), 'half of it');
+  const yesterday = Date.now() / 1000 - 25 * 3600;
+  utimesSync(old, yesterday, yesterday);
+  await using own = await makeWorkFolder(root, picture, 1);
+  assert.deepEqual(
+    readdirSync(root)
+      .map((name) => join(root, name))
+      .sort(),
+    [own.path, young].sort(),
+  );
+});
+
+test('where no file can be locked that is said, and nothing is left behind', async (t) => {
+  const root = temporaryDirectory(t);
+  // What SQLite makes of a network file system without a lock service.
+  const held = () => null;
+  await assert.rejects(makeWorkFolder(root, picture, 1, held), { code: 'failed_precondition', field: '--work-dir' });
   assert.deepEqual(readdirSync(root), []);
 });
 
