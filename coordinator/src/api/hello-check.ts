@@ -11,6 +11,8 @@ const PROTOCOL = 1;
 /** Field of the error of {@link checkTerm}; agents count by it. */
 const TERM_FIELD = 'hello.term';
 
+const PROTOCOL_FIELD = 'hello.protocol';
+
 /** A name that appears in keys, logs and metric labels. */
 const name = z
   .string()
@@ -62,7 +64,10 @@ const schema = z.object({
 export function checkHello(hello: Hello): void {
   if (hello.protocol !== PROTOCOL) {
     const message = `the agent speaks protocol ${hello.protocol}, this coordinator ${PROTOCOL}`;
-    throw new FarmError('failed_precondition', message, { hint: 'Run agent and coordinator from the same release.' });
+    throw new FarmError('failed_precondition', message, {
+      field: PROTOCOL_FIELD,
+      hint: 'Run agent and coordinator from the same release.',
+    });
   }
   refuse(schema.safeParse(hello).error?.issues[0], hello, 'hello');
 }
@@ -102,6 +107,6 @@ export function checkTerm(hello: Pick<Hello, 'farmId' | 'term'>, farmId: string,
 export function refusalOf(error: unknown): AgentRefusal | null {
   if (!(error instanceof FarmError)) return null;
   if (error.field === TERM_FIELD) return 'term';
-  if (error.code === 'failed_precondition') return 'protocol';
+  if (error.field === PROTOCOL_FIELD) return 'protocol';
   return error.code === 'invalid_argument' ? 'hello' : null;
 }
