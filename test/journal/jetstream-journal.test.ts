@@ -59,6 +59,21 @@ test('a snapshot of a journal that was lost is not taken for one of its successo
   assert.deepEqual(await journal.loadSnapshot('farm'), { position: 1, data: 'of the new one' });
 });
 
+test('a snapshot that alone has the beginning of a stream outlives events that were lost', async (t) => {
+  const nats = await natsFor(t);
+  const { journal, connection } = await nats.open({ timeoutMillis: 3000 });
+  for (let position = 0; position < 4; position++) await journal.append('farm', position, events(position), meta);
+  await journal.saveSnapshot('farm', 2, 'of two');
+  await journal.trim('farm', 2);
+  await journal.saveSnapshot('farm', 4, 'of four');
+  const { streams } = await connection.jetstreamManager();
+  const { seq } = await streams.getMessage('CLIPFARM_EVENTS', { last_by_subj: 'clipfarm.events.farm' });
+  await streams.deleteMessage('CLIPFARM_EVENTS', seq);
+  assert.equal(await journal.loadSnapshot('farm'), null, 'it is ahead of what can be appended to');
+  const { data } = await streams.getMessage('KV_CLIPFARM_SNAPSHOTS', { last_by_subj: '$KV.CLIPFARM_SNAPSHOTS.farm' });
+  assert.equal(JSON.parse(new TextDecoder().decode(data)).position, 4, 'for whoever restores the events');
+});
+
 test('two coordinators that race for one stream store every event once', async (t) => {
   const [one, two] = await twoCoordinators(t);
   const odd = upTo(200).filter((n) => n % 2 === 1);

@@ -3,7 +3,7 @@ import type { Logger } from '@clipfarm/shared/log';
 import { feed } from './jetstream-feed.ts';
 import { type Head, positionOf, readHead } from './jetstream-heads.ts';
 import { Lane, largestAppend } from './jetstream-lane.ts';
-import { appendText } from './jetstream-message.ts';
+import { appendText, storedAppends } from './jetstream-message.ts';
 import { publishOnce } from './jetstream-publish.ts';
 import { listStreams, type ReaderParts, readEvents } from './jetstream-reader.ts';
 import type { JetStreamSnapshots } from './jetstream-snapshots.ts';
@@ -127,6 +127,11 @@ export class JetStreamJournal implements Journal {
     if (found === null) return null;
     const { position, sequence, data } = found;
     if (!(await this.#reaches(stream, position))) {
+      if (await this.#isTrimmed(stream)) {
+        const hint = 'restore the events and the snapshots of one backup';
+        this.#parts.log.error({ stream, position, hint }, 'a snapshot is of events that are not in the journal');
+        return null;
+      }
       this.#parts.log.warn({ stream, position }, 'a snapshot is of events that are not in the journal: it is removed');
       await this.#parts.snapshots.remove(stream);
       return null;
@@ -220,6 +225,17 @@ export class JetStreamJournal implements Journal {
       await pause(clock, AGAIN_MILLIS);
     }
     return true;
+  }
+
+  /** Whether the beginning of a stream was removed: then only its snapshot can be restored to what it was. */
+  async #isTrimmed(stream: string): Promise<boolean> {
+    const { names, patienceMillis } = this.#parts;
+    if ((await this.#head(stream)).sequence === 0) return false;
+    const range = { subject: names.subjectOf(stream), from: 1, patienceMillis };
+    for await (const { seq, data } of feed(this.#parts, range)) {
+      return (storedAppends(stream, seq, data)[0]?.[0]?.position ?? 1) > 1;
+    }
+    return false;
   }
 
   #head(stream: string) {

@@ -68,7 +68,7 @@ export class JetStreamSnapshots {
     if (superfluous !== undefined) await this.#removePieces(key, superfluous);
   }
 
-  /** The stored snapshot; null when there is none, or it is damaged: it can be made again from the events. */
+  /** The stored snapshot; null when there is none, or it is damaged: what can't be made again from the events, reading says. */
   async load(stream: string): Promise<PlacedSnapshot | null> {
     const key = encodeToken(stream);
     for (let known: string | undefined; ; ) {

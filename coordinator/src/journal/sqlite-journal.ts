@@ -188,7 +188,7 @@ class OpenSqliteJournal implements SqliteJournal {
     const row = this.#query(() => this.#sql.getSnapshot.get(stream));
     if (row === undefined) return null;
     const [position, text] = [Number(row.position), String(row.data)];
-    // It can be made again from the events, so a damaged one is as good as none.
+    // A damaged one is as good as none: it can be made again from the events, or reading says that they are gone.
     if (crc32(`${position} ${text}`) !== row.check_sum) return null;
     return { position, data: JSON.parse(text) };
   }
