@@ -26,7 +26,7 @@ type DepartureEvent =
 /** Removed jobs that are remembered, the last ones; about a hundred bytes each. */
 const REMEMBERED = 5000;
 
-/** Raised whenever the form of the snapshot changes. */
+/** Raised whenever the form changes. Whoever raises it goes on reading the forms before: the events that they cover are gone. */
 const SNAPSHOT_VERSION = 1;
 
 /** Jobs that were removed after their time, remembered so that whoever asks for one learns what became of it. */

@@ -68,7 +68,10 @@ interface NodesSnapshot {
   >[];
 }
 
-/** Raised whenever the form of the snapshot or the meaning of an event changes; others are left alone. */
+/**
+ * Raised whenever the form of the snapshot or the meaning of an event changes. Whoever raises it goes on reading the forms before,
+ * because the events that they cover are gone.
+ */
 const SNAPSHOT_VERSION = 1;
 
 /** Agents wait up to three seconds between attempts to attach; a new leader gives them this much on top of a lease. */
