@@ -309,7 +309,7 @@ export class Agent {
     const { spool, log } = this.#options;
     spool.serve(farmId, (entry) => {
       const fields = { ...fieldsOf(entry), farm_id: entry.manifest.farmId };
-      log.warn(fields, `${entry.manifest.kind} of another farm deleted: the spool is full`);
+      log.warn(fields, `${entry.manifest.kind} of another farm deleted: its room is needed`);
       if (entry.manifest.kind === 'chunk') this.metrics.judged.inc({ verdict: 'displaced' });
     });
     const chunks = spool.foreignChunkCount;

@@ -12,7 +12,12 @@ test('a full disk keeps the slot away until there is room, whatever the checks m
     async () => 2 ** 30,
   ];
   const log = createLogger({ name: 'test', level: 'silent' });
-  const guard = new DiskGuard({ clock, log, freeBytes: () => (answers.shift() ?? (async () => 0))() });
+  const asked: number[] = [];
+  const makeRoom = (bytes: number) => {
+    asked.push(bytes);
+    return (answers.shift() ?? (async () => 0))();
+  };
+  const guard = new DiskGuard({ clock, log, makeRoom });
   assert.equal(guard.reason, null);
   guard.full('No space left on device');
   for (const full of [true, true, false]) {
@@ -21,13 +26,14 @@ test('a full disk keeps the slot away until there is room, whatever the checks m
     assert.equal(guard.reason !== null, full);
   }
   assert.equal(clock.pending, 0);
+  assert.deepEqual(asked, [2 ** 28, 2 ** 28, 2 ** 28]);
 });
 
 test('what a look under way finds is void once the guard is closed or the disk was full again', async () => {
   const clock = new ManualClock();
   const looks: ((free: number) => void)[] = [];
   const log = createLogger({ name: 'test', level: 'silent' });
-  const guard = new DiskGuard({ clock, log, freeBytes: () => new Promise((resolve) => looks.push(resolve)) });
+  const guard = new DiskGuard({ clock, log, makeRoom: () => new Promise((resolve) => looks.push(resolve)) });
   const found = async (look: number, free: number) => {
     looks[look]?.(free);
     await new Promise((resolve) => setImmediate(resolve));

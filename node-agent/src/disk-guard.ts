@@ -3,8 +3,8 @@ import type { Logger } from '@clipfarm/shared/log';
 
 /** What a {@link DiskGuard} works with. */
 export interface DiskGuardOptions {
-  /** Bytes that are free on the disk. */
-  readonly freeBytes: () => Promise<number>;
+  /** Frees so many bytes on the disk, as far as that can be; returns those that are free then. */
+  readonly makeRoom: (bytes: number) => Promise<number>;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -47,13 +47,13 @@ export class DiskGuard {
   }
 
   #watch(): void {
-    const { clock, freeBytes, log } = this.#options;
+    const { clock, makeRoom, log } = this.#options;
     if (this.#closed) return;
     this.#timer?.cancel();
     this.#looks += 1;
     const look = this.#looks;
     this.#timer = clock.setTimeout(async () => {
-      const free = await freeBytes().catch(() => 0);
+      const free = await makeRoom(ENOUGH_BYTES).catch(() => 0);
       if (this.#closed || look !== this.#looks) return;
       if (free < ENOUGH_BYTES) {
         this.#watch();

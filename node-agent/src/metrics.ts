@@ -11,7 +11,7 @@ const ENCODE_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30];
 
 const linkRefusals = ['coordinator_term', 'agent_term', 'hello'] as const;
 const slotStates = ['idle', 'loading', 'rendering', 'recovering', 'draining'] as const;
-/** `displaced`: made for a farm that did not lead, and deleted because the spool was full. */
+/** `displaced`: made for a farm that did not lead, and deleted because its room was needed. */
 const verdicts: readonly (OutboxVerdict | 'displaced')[] = [
   ...(['committed', 'not_wanted', 'rejected', 'corrupt'] as const),
   'displaced',

@@ -95,7 +95,7 @@ export class Slot {
     this.#options = options;
     const { profile, gate, socketDir, clock, log, spool } = options;
     this.#capabilities = profile.capabilities;
-    this.#disk = new DiskGuard({ clock, log, freeBytes: () => spool.freeBytes() });
+    this.#disk = new DiskGuard({ clock, log, makeRoom: (bytes) => spool.makeRoom(bytes) });
     this.#runner = new RunnerHost({
       ...{ profile, gate, socketDir, clock, log },
       onMessage: (message, payload) => this.#take(message, payload),

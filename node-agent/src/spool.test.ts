@@ -140,6 +140,18 @@ test('files of other farms stay until the room is needed, then the oldest go fir
   assert.deepEqual(clips(await open(dir, 40)), [1, 3, 4, 5]);
 });
 
+test('where the disk is full files of other farms go, as long as too little is free', async (t) => {
+  const spool = await open(temporaryDirectory(t), 2 ** 30);
+  for (const [clip, farmId] of ['farm-1', 'farm-2', 'farm-1'].entries()) await add(spool, clip, 'ten bytes!', farmId);
+  const displaced: string[] = [];
+  spool.serve('farm-2', ({ manifest }) => void displaced.push(manifest.farmId));
+  assert.ok((await spool.makeRoom(1)) > 0);
+  assert.deepEqual([displaced, clips(spool)], [[], [0, 1, 2]]);
+  const free = await spool.makeRoom(Number.POSITIVE_INFINITY);
+  assert.ok(Number.isFinite(free));
+  assert.deepEqual([displaced, clips(spool)], [['farm-1', 'farm-1'], [1]]);
+});
+
 test('a manifest of an agent that knew no farms is of any', async (t) => {
   const dir = temporaryDirectory(t);
   const entry = await add(await open(dir), 0);

@@ -149,11 +149,9 @@ export class Spool {
   async whenRoom(signal: AbortSignal): Promise<void> {
     while (this.#bytes >= this.#options.maxBytes) {
       signal.throwIfAborted();
-      const oldest = this.entries.find((entry) => this.isForeign(entry));
-      if (oldest !== undefined) {
-        const removed = this.remove(oldest);
-        this.#onDisplaced(oldest);
-        await removed;
+      const displaced = this.#displaceOldest();
+      if (displaced !== null) {
+        await displaced;
         continue;
       }
       await new Promise<void>((resolve) => {
@@ -165,6 +163,20 @@ export class Spool {
         this.#waiting.add(wake);
         signal.addEventListener('abort', wake);
       });
+    }
+  }
+
+  /**
+   * Deletes files of other farms, the oldest first, until so many bytes are free on the disk or none of them is left.
+   *
+   * @returns bytes that are free then
+   */
+  async makeRoom(bytes: number): Promise<number> {
+    for (;;) {
+      const free = await this.freeBytes();
+      const displaced = free < bytes ? this.#displaceOldest() : null;
+      if (displaced === null) return free;
+      await displaced;
     }
   }
 
@@ -203,6 +215,15 @@ export class Spool {
   /** Whether the file still has the content that its manifest names. */
   async intact({ path, manifest }: SpoolEntry): Promise<boolean> {
     return matches(path, manifest);
+  }
+
+  /** Null when there is no file of another farm. */
+  #displaceOldest(): Promise<void> | null {
+    const oldest = this.entries.find((entry) => this.isForeign(entry));
+    if (oldest === undefined) return null;
+    const removed = this.remove(oldest);
+    this.#onDisplaced(oldest);
+    return removed;
   }
 
   #wakeWaiting(): void {
