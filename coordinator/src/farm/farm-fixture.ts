@@ -9,6 +9,7 @@ import {
   type AppendMeta,
   type Journal,
   JournalConflict,
+  type JournalWatcher,
   type NewEvent,
   type Snapshot,
   type StoredEvent,
@@ -66,11 +67,13 @@ export class MemoryJournal implements Journal {
   async close() {}
 }
 
-/** The journal as a coordinator has it that hears of nothing: it stood still. */
-export function deaf(journal: Journal): Journal {
+/** The journal as a coordinator has it that stands still: it hears of nothing, or of what comes while `hears` says so. */
+export function deaf(journal: Journal, hears = () => false): Journal {
   return new Proxy(journal, {
     get(target, property) {
-      if (property === 'watch') return () => () => {};
+      if (property === 'watch') {
+        return (watcher: JournalWatcher) => target.watch((events) => (hears() ? watcher(events) : undefined));
+      }
       const value: unknown = Reflect.get(target, property);
       return typeof value === 'function' ? value.bind(target) : value;
     },

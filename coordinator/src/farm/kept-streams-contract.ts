@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ManualClock } from '@clipfarm/shared/clock';
 import { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import type { Journal } from '../journal/journal.ts';
@@ -11,6 +12,9 @@ import { Office } from './office.ts';
 
 /** Two events each: enough for a snapshot that a follower misses. */
 const ROUNDS = 150;
+
+/** Far more than anything takes on a busy machine. */
+const PATIENCE_MILLIS = 60_000;
 
 /** What the streams of a farm must do that last as long as the farm, with any journal. `create` opens a fresh, empty one. */
 export function keptStreamsContract(name: string, create: (t: TestContext) => Promise<Journal>): void {
@@ -47,6 +51,35 @@ export function keptStreamsContract(name: string, create: (t: TestContext) => Pr
         );
       }
       await assert.rejects(nodes.drain('b', 'by a deposed leader'), { code: 'unavailable', message: /term 2/ });
+    });
+
+    test('a follower that missed what was removed meanwhile goes on with the next event that it hears of', async (t) => {
+      const journal = await create(t);
+      const leader = leaderOf(journal, 1);
+      const nodes = await Nodes.load(leader);
+      await nodes.takeOver();
+      const register = (nodeId: string) => nodes.register(Hello.fromPartial({ nodeId, name: nodeId }));
+      await register('a');
+      let hears = false;
+      const follower = await Nodes.load(
+        leaderOf(
+          deaf(journal, () => hears),
+          2,
+        ),
+      );
+      for (let round = 0; round < ROUNDS; round++) {
+        await nodes.drain('a', `round ${round}`);
+        await nodes.undrain('a');
+      }
+      await nodes.drain('a', 'a new card');
+      await leader.snapshots.settled();
+      await assertTrimmed(journal, 'farm', 2 * ROUNDS);
+      hears = true;
+      await register('b');
+      for (const deadline = Date.now() + PATIENCE_MILLIS; !follower.get('b'); await sleep(10)) {
+        assert.ok(Date.now() < deadline, 'the follower has not heard of the new node');
+      }
+      assert.equal(follower.get('a')?.drainReason, 'a new card');
     });
 
     test('whoever asks for a removed job is told so, though the history of removals is gone', async (t) => {

@@ -4,7 +4,7 @@ import { FarmError } from '@clipfarm/shared/errors';
 import type { Hello, SlotStatus } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import type { Gpu, SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { type NodeFailure, quarantineUntil } from '../core/failure-policy.ts';
-import type { Journal } from '../journal/journal.ts';
+import type { Journal, StoredEvent } from '../journal/journal.ts';
 import { Mutex } from './mutex.ts';
 import type { Office } from './office.ts';
 import type { SnapshotKeeper } from './snapshot-keeper.ts';
@@ -113,7 +113,7 @@ export class Nodes {
   static async load(parts: NodesParts): Promise<Nodes> {
     const nodes = new Nodes(parts);
     parts.journal.watch((events) => {
-      for (const event of events) if (event.stream === STREAM) nodes.#stream.take(event);
+      for (const event of events) if (event.stream === STREAM) nodes.#heard(event);
     });
     await nodes.#stream.load();
     // An event that came while it loaded is no reason to miss it until the next take-over.
@@ -130,6 +130,11 @@ export class Nodes {
     await this.#append(() => [{ type: 'TermOpened', term: this.#office.term, farmId: this.#farmId || randomUUID() }]);
     // Last: no agent is welcomed before, however long the rest takes.
     for (const node of this.#records.values()) this.#arm(node);
+  }
+
+  #heard(event: StoredEvent): void {
+    // What was missed may be gone, and then no later event would do either. The next take-over closes a gap at the latest.
+    if (!this.#stream.take(event)) void this.#stream.catchUp().catch(() => undefined);
   }
 
   /** Identity of the farm, as old as its journal; empty before anybody has led. */
