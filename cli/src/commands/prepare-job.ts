@@ -1,6 +1,6 @@
 import type { JobSpec } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import type { Context } from '../context.ts';
-import type { Connection } from '../farm/connection.ts';
+import { type Connection, isSilence } from '../farm/connection.ts';
 import { retry, shortOutage } from '../farm/retry.ts';
 import { uploadInput } from '../farm/upload.ts';
 import type { JobRequest } from '../job-request.ts';
@@ -12,10 +12,18 @@ export const PREPARE_MS = 15 * 60_000;
 
 /** Brings a job's inputs to the coordinator; those that it has already are not sent again. */
 export async function sendInputs(context: Context, farm: Connection, request: JobRequest): Promise<void> {
-  for (const [index, input] of request.inputs.entries()) {
-    // The very first call tells at once when nobody is there; later ones outlast a restart.
-    const options = index === 0 ? { ...shortOutage, attempts: 1 } : shortOutage;
-    const sent = await retry(() => uploadInput(farm, input), { ...options, ...onRetry(context, farm) });
+  let reached = false;
+  for (const input of request.inputs) {
+    const sent = await retry(() => uploadInput(farm, input), {
+      ...shortOutage,
+      ...onRetry(context, farm),
+      // Where nobody answers from the beginning, that is told at once; a restart and a change of the leader are outlasted.
+      worthwhile: (error) => {
+        reached ||= !isSilence(error);
+        return reached;
+      },
+    });
+    reached = true;
     if (sent && !context.json) context.note(`uploaded ${input.path} (${bytes(input.bytes)})`);
   }
 }

@@ -31,6 +31,12 @@ export interface Connection {
    */
   call<Req, Res>(method: UnaryMethod<Req, Res>, request: Req, timeoutMs?: number): Promise<Res>;
   /**
+   * Anything that may be done twice: `attempt` gets the client of one coordinator after the other, until one does it.
+   *
+   * @throws FarmError as {@link call} does; where coordinators answer and nobody leads, that they do.
+   */
+  ask<Res>(attempt: (client: FarmServiceClient) => Promise<Res>): Promise<Res>;
+  /**
    * The same error, saying what to do when nobody answers at all. Where it names the leader, or nobody answers, later
    * calls go to the next coordinator.
    */
@@ -64,29 +70,59 @@ export function connect(options: ConnectOptions): Connection {
     else if (isDead(error)) current = addresses[(addresses.indexOf(current) + 1) % addresses.length] ?? current;
     return said;
   };
+  const ask = async <Res>(attempt: (client: FarmServiceClient) => Promise<Res>): Promise<Res> => {
+    const silent = new Set<string>();
+    // What a coordinator answers says more than that another one does not.
+    let refusal: FarmError | undefined;
+    // Every coordinator once, and the leader that the last of them names.
+    for (let left = addresses.length; ; left -= 1) {
+      const asked = current;
+      try {
+        return await attempt(dial(asked));
+      } catch (error) {
+        const said = explain(error);
+        if (isSilence(said)) silent.add(asked);
+        else refusal = said;
+        if (current !== asked && left > 0) continue;
+        if (refusal?.leader === undefined || !silent.has(refusal.leader)) throw refusal ?? said;
+        throw leaderIsGone(refusal.leader, refusal);
+      }
+    }
+  };
   return {
     get client() {
       return dial(current);
     },
     signal: options.signal,
-    async call(method, request, timeoutMs) {
+    call(method, request, timeoutMs) {
       const limits = timeoutMs === undefined ? {} : { timeoutMs };
-      // Every coordinator once, and the leader that the last of them names.
-      for (let left = addresses.length; ; left -= 1) {
-        const asked = current;
-        try {
-          return await callUnary(dial(asked), method, request, { signal: options.signal, ...limits });
-        } catch (error) {
-          const said = explain(error);
-          if (current === asked || left === 0) throw said;
-        }
-      }
+      return ask((client) => callUnary(client, method, request, { signal: options.signal, ...limits }));
     },
+    ask,
     explain,
     close: () => {
       for (const client of clients.values()) client.close();
     },
   };
+}
+
+/** How an error begins that says that nobody answered. */
+const NOBODY = 'no coordinator answers at ';
+
+/** Whether an error of a {@link Connection} says that nobody answered at all. */
+export function isSilence(error: FarmError): boolean {
+  return error.code === 'unavailable' && error.message.startsWith(NOBODY);
+}
+
+function leaderIsGone(leader: string, cause: FarmError): FarmError {
+  return new FarmError(
+    'unavailable',
+    `no coordinator leads just now: the one that led, at ${leader}, does not answer`,
+    {
+      hint: 'Another one takes over in a few seconds; then run this again.',
+      cause,
+    },
+  );
 }
 
 function channelOf(options: ConnectOptions): ClientChannel {
@@ -123,7 +159,7 @@ function isDead(error: FarmError): boolean {
 
 function withHint(error: FarmError, address: string): FarmError {
   if (noGrpc.test(error.message)) {
-    return new FarmError('unavailable', `no coordinator answers at ${address}: ${error.message}`, {
+    return new FarmError('unavailable', `${NOBODY}${address}: ${error.message}`, {
       hint: 'Another service or a proxy answers there; no_proxy keeps a host from the proxy of https_proxy.',
       cause: error,
     });
@@ -138,7 +174,7 @@ function withHint(error: FarmError, address: string): FarmError {
       cause: error,
     });
   }
-  return new FarmError('unavailable', `no coordinator answers at ${address}: ${reason}`, {
+  return new FarmError('unavailable', `${NOBODY}${address}: ${reason}`, {
     hint: reason.includes('ECONNREFUSED')
       ? 'Start one with `clipfarm up`, or name the right one with --coordinator HOST:PORT.'
       : 'Check --coordinator HOST:PORT; a coordinator with TLS needs --tls-ca here, one without must not get it.',

@@ -7,6 +7,8 @@ export interface RetryOptions {
   readonly attempts: number;
   readonly backoff: Backoff;
   readonly signal: AbortSignal;
+  /** Whether to go on after this error; left out, always. */
+  readonly worthwhile?: (error: FarmError) => boolean;
   /** Told before each wait. */
   readonly onRetry: (error: FarmError, delayMillis: number) => void;
 }
@@ -26,6 +28,7 @@ export async function retry<T>(attempt: () => Promise<T>, options: RetryOptions)
     } catch (thrown) {
       const error = FarmError.from(thrown);
       if (error.code !== 'unavailable' || failures >= options.attempts || options.signal.aborted) throw error;
+      if (options.worthwhile?.(error) === false) throw error;
       const delay = backoffDelay(options.backoff, failures);
       options.onRetry(error, delay);
       // An abort ends the wait; the next attempt then reports it.
