@@ -3159,7 +3159,10 @@ export const UndrainNodeResponse: MessageFns<UndrainNodeResponse> = {
 /** What users and operators call. */
 export type FarmServiceService = typeof FarmServiceService;
 export const FarmServiceService = {
-  /** Stores an input file under its SHA-256. The first message carries the header, the others data. */
+  /**
+   * Stores an input file under its SHA-256. The first message carries the header, the others data. RESOURCE_EXHAUSTED before any
+   * of it is taken in when it does not fit; DEADLINE_EXCEEDED when no message came for 60 s.
+   */
   uploadInput: {
     path: "/clipfarm.v1.FarmService/UploadInput" as const,
     requestStream: true as const,
@@ -3341,7 +3344,10 @@ export const FarmServiceService = {
 } as const;
 
 export interface FarmServiceServer extends UntypedServiceImplementation {
-  /** Stores an input file under its SHA-256. The first message carries the header, the others data. */
+  /**
+   * Stores an input file under its SHA-256. The first message carries the header, the others data. RESOURCE_EXHAUSTED before any
+   * of it is taken in when it does not fit; DEADLINE_EXCEEDED when no message came for 60 s.
+   */
   uploadInput: handleClientStreamingCall<UploadInputRequest, UploadInputResponse>;
   /** Says whether an input is stored already. */
   statInput: handleUnaryCall<StatInputRequest, StatInputResponse>;
@@ -3381,7 +3387,10 @@ export interface FarmServiceServer extends UntypedServiceImplementation {
 }
 
 export interface FarmServiceClient extends Client {
-  /** Stores an input file under its SHA-256. The first message carries the header, the others data. */
+  /**
+   * Stores an input file under its SHA-256. The first message carries the header, the others data. RESOURCE_EXHAUSTED before any
+   * of it is taken in when it does not fit; DEADLINE_EXCEEDED when no message came for 60 s.
+   */
   uploadInput(
     callback: (error: ServiceError | null, response: UploadInputResponse) => void,
   ): ClientWritableStream<UploadInputRequest>;
