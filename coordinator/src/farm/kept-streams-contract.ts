@@ -10,8 +10,8 @@ import { deaf, quietSnapshots } from './farm-fixture.ts';
 import { Nodes } from './nodes.ts';
 import { Office } from './office.ts';
 
-/** Two events each: enough for a snapshot that a follower misses. */
-const ROUNDS = 150;
+/** Two events each: enough for two snapshots that a follower misses, the second of which removes what the first covers. */
+const ROUNDS = 280;
 
 /** Far more than anything takes on a busy machine. */
 const PATIENCE_MILLIS = 60_000;

@@ -6,7 +6,7 @@ import { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { JOB_SNAPSHOT_VERSION } from '../core/job-snapshot.ts';
 import { contentRef, jobDefinition } from '../core/test-jobs.ts';
-import type { Journal } from '../journal/journal.ts';
+import type { Journal, Snapshot } from '../journal/journal.ts';
 import { openSqliteJournal } from '../journal/sqlite-journal.ts';
 import { deaf, quietSnapshots } from './farm-fixture.ts';
 import { Jobs } from './jobs.ts';
@@ -130,6 +130,30 @@ test('nodes, operators’ commands and the farm’s identity are restored from a
       { name: 'b', pool: 'p', drainReason: null },
     ],
   );
+});
+
+test('when a power cut takes the last snapshot of the nodes, the one before and what came after it are still there', async (t) => {
+  const journal = await journalFor(t);
+  const first = await coordinator(journal, 1);
+  const saved: Snapshot[] = [];
+  const save = journal.saveSnapshot.bind(journal);
+  t.mock.method(journal, 'saveSnapshot', async (stream: string, position: number, data: unknown) => {
+    saved.push({ position, data: structuredClone(data) });
+    await save(stream, position, data);
+  });
+  await first.nodes.takeOver();
+  await first.nodes.register(Hello.fromPartial({ nodeId: 'a', name: 'a' }));
+  while (saved.length < 3) {
+    await first.nodes.drain('a', `after ${saved.length} snapshots`);
+    await first.nodes.undrain('a');
+  }
+  await first.nodes.drain('a', 'a new card');
+  await first.snapshots.settled();
+  await assert.rejects(Array.fromAsync(journal.read('farm', 1)), /are gone/);
+  t.mock.method(journal, 'loadSnapshot', async (stream: string) => (stream === 'farm' ? saved.at(-2) : null));
+  const second = await coordinator(journal, null);
+  assert.equal(second.nodes.find('a').drainReason, 'a new card');
+  assert.equal(second.nodes.farmId, first.nodes.farmId);
 });
 
 test('a job that a deposed leader just accepted or retried is the new one’s from there on', {

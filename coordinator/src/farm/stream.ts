@@ -12,7 +12,7 @@ export interface Folded {
   unpack(data: unknown): boolean;
   /** Its size, counted in what costs about as much to read as one event. */
   weight(): number;
-  /** Whether events that a snapshot covers are removed: the stream is as old as the farm, and nobody asks for them again. */
+  /** Whether events that snapshots cover are removed: the stream is as old as the farm, and nobody asks for them again. */
   readonly trims?: boolean;
 }
 
@@ -84,8 +84,8 @@ export class Stream<E extends { readonly type: string }> {
   }
 
   /**
-   * Keeps what is folded now, so that a restart reads only what comes after it, and removes the events before it where
-   * that is wanted. A deposed leader may do so too: what it has folded is what the journal has up to there, the journal
+   * Keeps what is folded now, so that a restart reads only what comes after it, and removes the events that the snapshot
+   * before it covers where that is wanted. A deposed leader may do so too: what it has folded is what the journal has up to there, the journal
    * keeps the newer one of two snapshots, and removes nothing that it does not cover.
    *
    * @throws what the journal throws when it can't be written
@@ -93,9 +93,11 @@ export class Stream<E extends { readonly type: string }> {
   async saveSnapshot(): Promise<void> {
     const position = this.#position;
     const snapshot: StreamSnapshot = { term: this.#term, state: this.#folded.pack() };
+    const before = this.#snapshotPosition;
     await this.#journal.saveSnapshot(this.name, position, snapshot);
-    this.#snapshotPosition = Math.max(this.#snapshotPosition, position);
-    if (this.#folded.trims) await this.#journal.trim(this.name, position);
+    this.#snapshotPosition = Math.max(before, position);
+    // Not what only the new one covers: a store that does not sync may lose it in a power cut, and then has the one before.
+    if (this.#folded.trims && before > 0) await this.#journal.trim(this.name, before);
   }
 
   /**
