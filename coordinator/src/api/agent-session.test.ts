@@ -76,6 +76,22 @@ test('an agent that waits to be welcomed is turned away when the coordinator doe
   await assert.rejects(welcomed, { code: 'unavailable' });
 });
 
+test('an agent that comes from another farm is given time to hand in what it has not counted', async (t) => {
+  const farm = await memoryFarm(new ManualClock());
+  await farm.nodes.takeOver();
+  await attach(farm, 'n');
+  const job = await submit(farm);
+  await grant(farm, job, { nodeId: 'n', slotId: '0', start: 0, end: 10 });
+  const hello = Hello.fromPartial({ nodeId: 'n', name: 'n', farmId: 'another', spooledChunks: 0 });
+  const { welcomed } = await attached(t, farm, hello);
+  await welcomed;
+  for (let turn = 0; turn < 20; turn++) await nextTurn();
+  assert.deepEqual([job.leases.size, farm.nodes.get('n')?.handingIn], [1, true]);
+  farm.clock.advance(3000);
+  while (farm.nodes.get('n')?.handingIn) await nextTurn();
+  assert.equal(job.leases.size, 0);
+});
+
 test('a heartbeat tells of the slots and GPUs of its node, and of nothing beyond what a host can have', async (t) => {
   const farm = await memoryFarm(new ManualClock());
   const hello = Hello.fromPartial({ nodeId: 'n', name: 'n', slots: [{ slotId: '0' }] });

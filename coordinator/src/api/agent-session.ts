@@ -106,7 +106,10 @@ export class AgentSession {
     await office.whenTaken();
     const { term } = office;
     checkTerm(hello, nodes.farmId, term);
-    await nodes.register(hello);
+    // Who comes from another farm counted the chunks of that one; how many are this one's nobody has said.
+    const isAnothers = hello.farmId !== '' && hello.farmId !== nodes.farmId;
+    const spooledChunks = isAnothers ? Number.POSITIVE_INFINITY : hello.spooledChunks;
+    await nodes.register({ ...hello, spooledChunks });
     const held = new Map(hello.leases.map((lease) => [lease.leaseId, lease.currentClip]));
     const inForce = this.#leasesInForce();
     const valid = inForce.filter((lease) => held.has(lease.leaseId));
@@ -129,7 +132,7 @@ export class AgentSession {
     for (const { leaseId, end } of valid) this.#send({ $case: 'shrink', value: { term, leaseId, end } });
     const counts = { slots: hello.slots.length, held: held.size, lost: this.#orphaned.size };
     this.#log.info({ version: hello.version, spooled: hello.spooledChunks, ...counts }, 'node attached');
-    this.#spoolLeft = hello.spooledChunks;
+    this.#spoolLeft = spooledChunks;
     this.#awaitSpool();
   }
 

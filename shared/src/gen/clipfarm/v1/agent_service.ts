@@ -442,7 +442,10 @@ export interface Hello {
   gpus: Gpu[];
   /** Leases that it still renders. */
   leases: HeldLease[];
-  /** Chunks in its spool, not acknowledged yet. Each is followed by its own ChunkReady. */
+  /**
+   * Chunks in its spool that were made for the farm of farm_id or for an unknown one, not acknowledged yet. Where that farm
+   * answers, each is followed by its own ChunkReady.
+   */
   spooledChunks: number;
   /** Version of this protocol; 1. */
   protocol: number;
@@ -468,7 +471,7 @@ export interface HeldLease {
 export interface Heartbeat {
   /** State of every slot. */
   slots: SlotStatus[];
-  /** Chunks in the spool. */
+  /** Chunks in the spool that are for this farm. */
   spooledChunks: number;
   /** Free bytes where the spool lies. */
   spoolFreeBytes: number;
