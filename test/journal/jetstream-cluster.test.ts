@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { FarmError } from '@clipfarm/shared/errors';
 import { JournalConflict } from '../../coordinator/src/journal/journal.ts';
 import { readAll } from '../../coordinator/src/journal/journal-contract.ts';
 import { patiently, until } from '../harness/farm.ts';
 import type { NatsServer } from '../harness/nats.ts';
 import { events, insist, meta, type Nats, natsFor, numbersOf, type Opened, upTo } from './nats-fixture.ts';
+import { openQuietly } from './open-quietly.ts';
 
 /** The server that leads the stream of events. While one is elected there is none. */
 async function streamLeader(nats: Nats, { connection }: Opened): Promise<NatsServer> {
@@ -78,4 +80,33 @@ test('a cluster that loses its leader, by a crash or kindly, keeps every event a
     await until(() => (watched.get(stream)?.length ?? 0) >= position, `${stream} is watched to its end`);
     assert.deepEqual(watched.get(stream), upTo(position), `${stream} as watched`);
   }
+});
+
+test('an append that only the leading server has is not acknowledged, however often that server is asked', async (t) => {
+  const nats = await natsFor(t, { size: 3 });
+  const opened = await nats.open();
+  await insist(opened.journal, 'a', 0, events(1));
+  const leader = await streamLeader(nats, opened);
+  const { journal, election } = await openQuietly({ servers: [leader.url], timeoutMillis: 60_000 });
+  t.after(async () => {
+    await election.close();
+    await journal.close();
+  });
+  await insist(journal, 'b', 0, events(1));
+  const others = nats.servers.filter((server) => server !== leader);
+  await Promise.all(others.map((server) => server.pause()));
+  let acknowledged = false;
+  const appending = journal.append('a', 1, events(2), meta).then(
+    () => {
+      acknowledged = true;
+    },
+    (error: unknown) => assert.equal(FarmError.from(error).code, 'unavailable'),
+  );
+  // Long enough for the second attempt, which the leader answers itself.
+  await sleep(5000);
+  assert.equal(acknowledged, false, 'two of three servers have not seen it');
+  for (const server of others) server.resume();
+  await appending;
+  const stored = numbersOf(await patiently(() => readAll(opened.journal, 'a')));
+  assert.deepEqual(stored, upTo(acknowledged ? 2 : stored.length), 'what was acknowledged is there');
 });

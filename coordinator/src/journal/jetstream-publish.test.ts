@@ -5,7 +5,14 @@ import { ErrorCode, headers, NatsError, type PubAck, type StoredMsg } from 'nats
 import { publishOnce } from './jetstream-publish.ts';
 
 /** What becomes of an attempt: it is stored or not, its answer arrives or not. */
-type Fate = 'stored' | 'stored, answer lost' | 'lost' | 'no leader' | 'no room';
+type Fate =
+  | 'stored'
+  | 'stored, answer lost'
+  | 'lost'
+  | 'no leader'
+  | 'no room'
+  | 'in process'
+  | 'in process, as an error';
 
 /** How long a publication is tried. */
 const PATIENCE_MILLIS = 60_000;
@@ -46,6 +53,9 @@ class FakeSubject {
     if (fate === 'lost') throw NatsError.errorForCode(ErrorCode.Timeout);
     if (fate === 'no leader') throw NatsError.errorForCode(ErrorCode.NoResponders);
     if (fate === 'no room') throw apiError(503, 10077, 'maximum bytes exceeded');
+    // What a leader answers to a repeat of a message that it has proposed: nats-server 2.10, and from 2.11 on.
+    if (fate === 'in process') return { stream: 'S', seq: 0, duplicate: true };
+    if (fate === 'in process, as an error') throw apiError(409, 10158, 'duplicate message id is in process');
     const repeated = this.messages.find(({ id }) => id === msgID);
     if (repeated && this.#recognisesRepeats) return { stream: 'S', seq: repeated.seq, duplicate: true };
     const last = this.messages.at(-1)?.seq ?? 0;
@@ -90,6 +100,19 @@ for (const recognises of [true, false]) {
     }
   });
 }
+
+test('a message that a leader has only proposed is not taken for stored, whether it is in the end or not', async () => {
+  for (const saying of ['in process', 'in process, as an error'] as const) {
+    for (const before of ['lost', 'stored, answer lost'] as const) {
+      const subject = new FakeSubject([before, saying, saying]);
+      assert.equal(await subject.publish(), 1);
+      assert.equal(subject.messages.length, 1);
+    }
+    const overtaken = new FakeSubject(['lost', saying]);
+    overtaken.messages.push({ seq: 1, id: 'of another writer' });
+    assert.equal(await overtaken.publish(), 'conflict');
+  }
+});
 
 test('another writer’s message is a conflict, also after an answer was lost', async () => {
   for (const fates of [[], ['lost'], ['no leader', 'lost']] as const) {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '@clipfarm/shared/clock';
-import { headers, type JetStreamClient, type StreamAPI } from 'nats';
+import { ErrorCode, headers, type JetStreamClient, NatsError, type StreamAPI } from 'nats';
 import { isTemporary, jetStreamCode, jetStreamError, natsFarmError, notAnswered } from './nats-error.ts';
 import type { NatsLink } from './nats-link.ts';
 import { pause } from './pause.ts';
@@ -36,7 +36,7 @@ const MESSAGE_ID = 'Nats-Msg-Id';
 
 /**
  * Publishes a message so that it is stored once, however often it has to be sent: JetStream drops repeats of its identity, and
- * where an answer was lost the stream itself is read.
+ * where an answer was lost the stream itself is read. When this resolves, most of the servers have stored it.
  *
  * @returns the message's sequence, or `conflict` when another message was first.
  * @throws FarmError `unavailable` after the deadline, when it is not known whether it was stored or still will be;
@@ -63,7 +63,10 @@ export async function publishOnce(parts: PublishParts, publication: Publication)
           ...(expectedSequence === undefined ? {} : { lastSubjectSequence: expectedSequence }),
         },
       });
-      return ack.seq;
+      // A leader that has proposed the message and waits for the others answers a repeat from 2.10 on with sequence 0, from
+      // 2.11 on with an error. Neither means that it is stored: if the leader is lost, so is the message.
+      if (ack.seq > 0) return ack.seq;
+      unanswered = inProcess();
     } catch (error) {
       if (jetStreamCode(error) === jetStreamError.wrongLastSequence && expectedSequence !== undefined) {
         if (unanswered === undefined) return 'conflict';
@@ -73,9 +76,16 @@ export async function publishOnce(parts: PublishParts, publication: Publication)
         throw natsFarmError(error, `writing to ${subject}`);
       }
       unanswered = error;
-      await pause(clock, Math.min(AGAIN_MILLIS, left));
     }
+    await pause(clock, Math.min(AGAIN_MILLIS, left));
   }
+}
+
+function inProcess(): NatsError {
+  const description = 'most of the servers have not stored the message yet';
+  const error = new NatsError(description, ErrorCode.JetStreamInvalidAck);
+  error.api_error = { code: 409, err_code: jetStreamError.messageInProcess, description };
+  return error;
 }
 
 /** Whether the message that follows `after` on the subject is the one with this identity. */

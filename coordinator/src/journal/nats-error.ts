@@ -16,6 +16,7 @@ export const jetStreamError = {
   replicasWithoutCluster: 10074,
   notEnabled: 10076,
   storeFailed: 10077,
+  messageInProcess: 10158,
 } as const;
 
 const outOfSpace: ReadonlySet<number | undefined> = new Set([
@@ -42,6 +43,7 @@ export function jetStreamCode(error: unknown): number | undefined {
 /** Whether trying again may help: no answer, no leader at the moment, connection lost. It may also have been done. */
 export function isTemporary(error: unknown): boolean {
   if (!(error instanceof NatsError) || outOfSpace.has(jetStreamCode(error))) return false;
+  if (jetStreamCode(error) === jetStreamError.messageInProcess) return true;
   return error.api_error ? error.api_error.code === 503 : temporaryCodes.has(error.code);
 }
 
