@@ -3,11 +3,12 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ManualClock } from '@clipfarm/shared/clock';
-import { type AttachResponse, Heartbeat, Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import { type AttachResponse, Heartbeat, Hello, LeaseEnded } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { createLogger } from '@clipfarm/shared/log';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { createMetrics } from '../admin/metrics.ts';
 import { openDirectoryStore } from '../artifacts/directory-store.ts';
+import type { JobEvent } from '../core/job-events.ts';
 import { DEFAULT_POLICY } from '../core/schedule-model.ts';
 import { AnchorKeeper } from '../farm/anchor-keeper.ts';
 import { ChunkCommitter } from '../farm/chunk-committer.ts';
@@ -17,6 +18,7 @@ import { Jobs } from '../farm/jobs.ts';
 import { Nodes } from '../farm/nodes.ts';
 import { Office } from '../farm/office.ts';
 import { StorageHealth } from '../farm/storage-health.ts';
+import { readAll } from '../journal/journal-contract.ts';
 import { AgentSession } from './agent-session.ts';
 
 const log = createLogger({ name: 'test', level: 'silent' });
@@ -90,6 +92,24 @@ test('an agent that comes from another farm is given time to hand in what it has
   farm.clock.advance(3000);
   while (farm.nodes.get('n')?.handingIn) await nextTurn();
   assert.equal(job.leases.size, 0);
+});
+
+test('a lease that its agent is done with, and the farm is not, ends with a reason', async (t) => {
+  const farm = await memoryFarm(new ManualClock());
+  await farm.nodes.takeOver();
+  await attach(farm, 'n');
+  const job = await submit(farm);
+  const leaseId = await grant(farm, job, { nodeId: 'n', slotId: '0', start: 0, end: 10 });
+  const leases = [{ leaseId, jobId: job.definition.jobId, slotId: '0', currentClip: 9 }];
+  const { session, welcomed } = await attached(t, farm, Hello.fromPartial({ nodeId: 'n', name: 'n', leases }));
+  await welcomed;
+  const ended = { leaseId, jobId: job.definition.jobId, reason: 'LEASE_END_REASON_COMPLETED' as const, clip: 10 };
+  session.handle({ $case: 'leaseEnded', value: LeaseEnded.fromPartial(ended) });
+  while (job.leases.size > 0) await nextTurn();
+  const events = await readAll(farm.journal, `jobs/${job.definition.jobId}`);
+  const last = events.at(-1)?.data as JobEvent;
+  assert.ok(last.type === 'LeaseEnded' && last.cause === 'returned');
+  assert.equal(last.reason, 'the agent is done with it, and not every clip of it is committed');
 });
 
 test('a heartbeat tells of the slots and GPUs of its node, and of nothing beyond what a host can have', async (t) => {

@@ -262,7 +262,8 @@ export class AgentSession {
         const held = this.#held(leaseId);
         if (!held) return;
         const { jobId } = held;
-        await this.#parts.jobs.execute(jobId, { type: 'endLease', leaseId, cause: 'returned', reason: message });
+        const said = message === '' ? 'the agent is done with it, and not every clip of it is committed' : message;
+        await this.#parts.jobs.execute(jobId, { type: 'endLease', leaseId, cause: 'returned', reason: said });
       }
     }
   }
