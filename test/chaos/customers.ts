@@ -42,6 +42,8 @@ export class Customers {
   readonly #audios: readonly string[];
   readonly #looked = new Set<string>();
   readonly #stopping = new AbortController();
+  /** Nobody waits for another video. */
+  #over = false;
   #ordering: Promise<void> = Promise.resolve();
   #looking: Promise<void> = Promise.resolve();
 
@@ -73,6 +75,7 @@ export class Customers {
     while (this.underWay.length > 0 && Date.now() < deadline) await sleep(250);
     for (const { jobId } of this.underWay)
       this.complaints.push(`job ${jobId} is not completed: ${await this.#state(jobId)}`);
+    this.#over = true;
     await this.#looking;
     for (const order of this.orders) await this.#askAgain(order);
   }
@@ -132,7 +135,7 @@ export class Customers {
         await this.#look(next.jobId).catch((error: unknown) => {
           this.complaints.push(`job ${next.jobId}: ${error instanceof Error ? error.message : String(error)}`);
         });
-      } else if (this.#stopping.signal.aborted && this.underWay.length === 0) {
+      } else if (this.#over) {
         return;
       } else {
         await sleep(250);
