@@ -21,7 +21,7 @@ export async function whenAvailable<T>(start: () => Promise<T>, log: Logger, bac
     } catch (error) {
       const { code, message } = FarmError.from(error);
       if (code !== 'unavailable' || failures === MAX_STARTS) throw error;
-      log.warn({ reason: message, failures }, 'the coordinator can not start yet');
+      log.warn({ reason: message, failures }, 'the coordinator cannot start yet');
       await sleep(backoffDelay(backoff, failures));
     }
   }

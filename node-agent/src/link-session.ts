@@ -9,6 +9,7 @@ import type {
   Welcome,
 } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { responsesOf } from '@clipfarm/shared/rpc/client-call';
+import { connectionFault } from '@clipfarm/shared/rpc/client-error';
 import { createSink, type MessageSink } from '@clipfarm/shared/rpc/sink';
 import type { ClientDuplexStream } from '@grpc/grpc-js';
 import type { LinkRefusal } from './metrics.ts';
@@ -53,7 +54,8 @@ const HEARTBEAT_MAX = 60_000;
 
 /** An error as the reason why there is no link, with what can be done about it. */
 export function reasonOf({ message, hint }: FarmError): string {
-  return hint === undefined ? message : `${message} (${hint})`;
+  const fault = connectionFault(message);
+  return hint === undefined ? fault : `${fault} (${hint})`;
 }
 
 /** What a coordinator had against this agent, as far as its error tells. */

@@ -1,6 +1,7 @@
 import { FarmError } from '@clipfarm/shared/errors';
 import { FarmServiceClient } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
 import { callUnary, type UnaryMethod } from '@clipfarm/shared/rpc/client-call';
+import { connectionFault } from '@clipfarm/shared/rpc/client-error';
 import { type ClientChannel, clientChannel } from '@clipfarm/shared/rpc/credentials';
 
 /** Where the coordinator is, and how to get in. Paths name files. */
@@ -165,9 +166,7 @@ function withHint(error: FarmError, address: string): FarmError {
     });
   }
   if (!isDead(error)) return error;
-  const said = /Last error: (?:Error: )?(.*?)\.? *(?:Resolution note:.*)?$/.exec(error.message)?.[1] ?? error.message;
-  // The time of the attempt, which grpc-js adds, says nothing here.
-  const reason = said.replace(/^Error /, '').replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)$/, '');
+  const reason = connectionFault(error.message);
   if (badCertificate.test(reason)) {
     return new FarmError('unauthenticated', `no trust between this program and ${address}: ${reason}`, {
       hint: 'Give the authority that signed its certificate with --tls-ca, and dial a name or address that is in it.',

@@ -125,14 +125,19 @@ test('a coordinator that cannot start ends up with its own words, not with those
   assert.equal(token.code, 2);
   assert.match(
     token.text,
-    /error: coordinator ended with status 2; it did not start: --token-file: .*\ntry: .*The whole log is /,
+    /error: coordinator ended with status 2; it did not start: --token-file: .*\ntry: The whole log is /,
   );
   const open = await failing('--listen', '0.0.0.0:0');
-  assert.match(open.text, /it did not start: --listen: .*\ntry: Add what is missing/);
+  assert.match(
+    open.text,
+    /it did not start: --listen: .*\ntry: Add what is missing, or listen on 127\.0\.0\.1; the whole log is /,
+  );
   const hours = await failing('--listen', '127.0.0.1:0', '--retain-hours', '0.5', '--retain-inputs-hours', 'soon');
   assert.equal(hours.code, 2);
   assert.match(hours.text, /it did not start: --retain-inputs-hours: .*a number of hours above 0, or "never"/);
   assert.doesNotMatch(hours.text, /--retain-hours/, 'that one is taken');
+  const negative = await failing('--listen', '127.0.0.1:0', '--retain-hours', '-1');
+  assert.match(negative.text, /it did not start: --retain-hours: "-1": must be a number of hours above 0, or "never"/);
   const listen = await failing('--listen', 'foo');
   assert.equal(listen.code, 2);
   assert.match(listen.text, /it did not start: --listen: "foo".*\ntry: The whole log is /);

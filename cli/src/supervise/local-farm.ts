@@ -156,9 +156,9 @@ function agentArgv(agent: LocalAgent, dataDir: string, coordinator: string): str
   ];
 }
 
-/** A flag with its value, where there is one. */
+/** A flag with its value, where there is one; in one word, because a value may begin with a dash. */
 function flag(name: string, value: string | undefined): string[] {
-  return value === undefined ? [] : [name, value];
+  return value === undefined ? [] : [`${name}=${value}`];
 }
 
 function withLog<T>(path: string, use: (output: number) => T): T {
@@ -175,7 +175,8 @@ function startFailure(text: string, code: number | null, log: string, from: numb
   const tail = tailOfLog(log, 20, from);
   const last = (label: string) => tail.findLast((line) => line.startsWith(label))?.slice(label.length);
   const error = last('error: ');
-  const hint = `${error === undefined ? '' : (last('try: ') ?? '')} The whole log is ${log}`.trim();
+  const own = error === undefined ? undefined : last('try: ')?.replace(/\.$/, '');
+  const hint = own === undefined ? `The whole log is ${log}` : `${own}; the whole log is ${log}`;
   const kind = code === exitCode.usage ? 'invalid_argument' : 'failed_precondition';
   return new FarmError(kind, error === undefined ? text : `${text}: ${error}`, { hint });
 }

@@ -5,13 +5,7 @@ import { FarmError } from '@clipfarm/shared/errors';
 import type { JobSpec } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { hashFile } from '@clipfarm/shared/hash-file';
 import type { Ffmpeg } from '@clipfarm/shared/media/ffmpeg';
-import {
-  CLIP_FRAMES,
-  clipsForFrames,
-  DELIVERY_SAMPLE_RATE,
-  framesForSamples,
-  modelAudioSamples,
-} from '@clipfarm/shared/model/clip';
+import { CLIP_FRAMES, DELIVERY_SAMPLE_RATE, framesForSamples, modelAudioSamples } from '@clipfarm/shared/model/clip';
 import { promptNotes } from '@clipfarm/shared/model/prompt';
 import { resolveClips, resolveSettings } from '@clipfarm/shared/model/settings';
 import { checkImage, checkPicture, MAX_UNITS_TPP } from '@clipfarm/shared/model/size';
@@ -116,7 +110,7 @@ export class Submissions {
         },
       );
     }
-    const resolved = resolveClips(settings, clipsForFrames(audioFrames), spec.settings.numClip);
+    const resolved = resolveClips(settings, audioFrames, spec.settings.numClip);
     return {
       jobId,
       name: spec.name,

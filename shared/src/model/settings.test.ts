@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { MAX_BASE_SEED } from './clip.ts';
-import { parseSettings, resolveClips, resolveSettings, type SettingsInput } from './settings.ts';
+import { CLIP_FRAMES, MAX_BASE_SEED } from './clip.ts';
+import { parseSettings, type ResolvedSettings, resolveClips, resolveSettings, type SettingsInput } from './settings.ts';
 
 const invalid = (field: string, message: RegExp) => ({ name: 'FarmError', code: 'invalid_argument', field, message });
+
+/** {@link resolveClips} for audio that fills its clips. */
+const clipsOf = (settings: ResolvedSettings, audioClips: number, asked: number | undefined) =>
+  resolveClips(settings, audioClips * CLIP_FRAMES, asked);
 
 const settingsOf = (input: SettingsInput) => resolveSettings(input).settings;
 
@@ -102,29 +106,29 @@ test('online decode cannot be turned off above 200 clips and has no effect below
     invalid('enable_online_decode', /201 clips; accepted: true above 200/),
   );
   const off = settingsOf({ enableOnlineDecode: false });
-  assert.equal(resolveClips(off, 200, undefined).clips, 200);
-  assert.equal(resolveClips(off, 500, 200).clips, 200);
-  assert.throws(() => resolveClips(off, 201, undefined), invalid('enable_online_decode', /201 clips/));
+  assert.equal(clipsOf(off, 200, undefined).clips, 200);
+  assert.equal(clipsOf(off, 500, 200).clips, 200);
+  assert.throws(() => clipsOf(off, 201, undefined), invalid('enable_online_decode', /201 clips/));
 });
 
 test('a preset stops early with a remark that gives the numbers', () => {
   const preview = settingsOf({ preset: 'preview' });
-  assert.deepEqual(resolveClips(preview, 32, undefined), {
+  assert.deepEqual(resolveClips(preview, 1529, undefined), {
     clips: 20,
-    notes: ['Renders the first 20 of 32 clips (38.4 s of 61.44 s): preset preview stops there.'],
+    notes: ['Renders the first 20 of 32 clips (38.4 s of 61.16 s): preset preview stops there.'],
   });
-  assert.deepEqual(resolveClips(preview, 20, undefined), { clips: 20, notes: [] });
-  assert.deepEqual(resolveClips(preview, 3, undefined), { clips: 3, notes: [] });
+  assert.deepEqual(clipsOf(preview, 20, undefined), { clips: 20, notes: [] });
+  assert.deepEqual(clipsOf(preview, 3, undefined), { clips: 3, notes: [] });
 });
 
 test('a number of clips that was asked for goes before the cap of the preset', () => {
-  assert.equal(resolveClips(settingsOf({ preset: 'preview', numClip: 30 }), 32, 30).clips, 30);
+  assert.equal(clipsOf(settingsOf({ preset: 'preview', numClip: 30 }), 32, 30).clips, 30);
 });
 
 test('more clips than the audio has are refused, naming both numbers', () => {
   const settings = settingsOf({ numClip: 10_000 });
-  assert.throws(() => resolveClips(settings, 32, 10_000), {
-    ...invalid('num_clip', /10000, but the audio has 32 clips \(61\.44 s\); accepted: 1 to 32/),
+  assert.throws(() => resolveClips(settings, 1529, 10_000), {
+    ...invalid('num_clip', /10000, but the audio has 32 clips \(61\.16 s\); accepted: 1 to 32/),
     hint: /Leave num_clip out/,
   });
 });
@@ -132,9 +136,9 @@ test('more clips than the audio has are refused, naming both numbers', () => {
 test('no clips, or a part of one, are refused', () => {
   for (const numClip of [0, -1, 1.5, Number.NaN]) {
     assert.throws(() => resolveSettings({ numClip }), invalid('num_clip', /1 or more/));
-    assert.throws(() => resolveClips(settingsOf({}), 32, numClip), invalid('num_clip', /1 or more/));
+    assert.throws(() => clipsOf(settingsOf({}), 32, numClip), invalid('num_clip', /1 or more/));
   }
-  assert.throws(() => resolveClips(settingsOf({}), 0, undefined), invalid('audio', /0/));
+  assert.throws(() => clipsOf(settingsOf({}), 0, undefined), invalid('audio', /0/));
 });
 
 test('the clips of a job are never more than the audio has nor fewer than one', () => {
@@ -144,10 +148,10 @@ test('the clips of a job are never more than the audio has nor fewer than one', 
     fc.property(audio, preset, fc.option(fc.integer({ min: 1, max: 5000 }), { nil: undefined }), (has, name, asked) => {
       const settings = settingsOf({ preset: name, numClip: asked });
       if (asked !== undefined && asked > has) {
-        assert.throws(() => resolveClips(settings, has, asked), { field: 'num_clip' });
+        assert.throws(() => clipsOf(settings, has, asked), { field: 'num_clip' });
         return;
       }
-      const { clips, notes } = resolveClips(settings, has, asked);
+      const { clips, notes } = clipsOf(settings, has, asked);
       assert.equal(clips, asked ?? Math.min(has, settings.numClip ?? has));
       assert.equal(notes.length, clips < has ? 1 : 0);
     }),

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { FarmError } from '../errors.ts';
 import { requireInteger } from './check.ts';
-import { CLIP_FRAMES, CLIP_SECONDS, MAX_BASE_SEED } from './clip.ts';
+import { CLIP_FRAMES, clipsForFrames, FPS, MAX_BASE_SEED } from './clip.ts';
 import { DEFAULT_PRESET, type PresetName, presetOf } from './presets.ts';
 import { parseSize, type UpstreamSize } from './size.ts';
 
@@ -117,18 +117,20 @@ export function resolveSettings(input: SettingsInput): {
 }
 
 /**
- * How many clips a job renders of audio that has `audioClips`. A number that the submitter asked for must be there:
+ * How many clips a job renders of audio that has `audioFrames` at 25 a second. A number that the submitter asked for must be there:
  * throws `invalid_argument` on `num_clip` otherwise. A preset's cap shortens the video with a remark.
  */
 export function resolveClips(
   settings: ResolvedSettings,
-  audioClips: number,
+  audioFrames: number,
   explicitNumClip: number | undefined,
 ): { readonly clips: number; readonly notes: readonly string[] } {
-  requireInteger('audio', audioClips, 1);
+  requireInteger('audio', audioFrames, 1);
+  const audioClips = clipsForFrames(audioFrames);
+  const audioSeconds = secondsOf(audioFrames);
   if (explicitNumClip !== undefined) requireInteger('num_clip', explicitNumClip, 1);
   if (explicitNumClip !== undefined && explicitNumClip > audioClips) {
-    const message = `num_clip is ${explicitNumClip}, but the audio has ${audioClips} clips (${secondsOf(audioClips)}); accepted: 1 to ${audioClips}`;
+    const message = `num_clip is ${explicitNumClip}, but the audio has ${audioClips} clips (${audioSeconds}); accepted: 1 to ${audioClips}`;
     throw refusal('num_clip', message, 'Leave num_clip out to render the whole audio.');
   }
   const clips = Math.min(explicitNumClip ?? settings.numClip ?? audioClips, audioClips);
@@ -138,7 +140,7 @@ export function resolveClips(
   return {
     clips,
     notes: [
-      `Renders the first ${clips} of ${audioClips} clips (${secondsOf(clips)} of ${secondsOf(audioClips)}): ${because}.`,
+      `Renders the first ${clips} of ${audioClips} clips (${secondsOf(clips * CLIP_FRAMES)} of ${audioSeconds}): ${because}.`,
     ],
   };
 }
@@ -193,6 +195,6 @@ function flagName(key: string): string {
   return key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
-function secondsOf(clips: number): string {
-  return `${Number((clips * CLIP_SECONDS).toFixed(2))} s`;
+function secondsOf(frames: number): string {
+  return `${Number((frames / FPS).toFixed(2))} s`;
 }

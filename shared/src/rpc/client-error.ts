@@ -21,6 +21,16 @@ export function farmErrorOf(error: unknown): FarmError {
   });
 }
 
+/** What grpc-js says of a connection that it could not make, less its own words around that and the time of the attempt. */
+export function connectionFault(message: string): string {
+  const said = /Last error: (?:Error: )?(.*?)\.?\s*(?:Resolution note:.*)?$/s.exec(message)?.[1] ?? message;
+  // Of OpenSSL's line only the reason is for people: 40CD…:error:0A00010B:SSL routines:function:reason:file:line:
+  const fromTls = /error:[0-9A-F]+:SSL routines:[^:]*:([^:]+):/.exec(said)?.[1];
+  return fromTls === undefined
+    ? said.replace(/^Error /, '').replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)$/, '')
+    : `TLS: ${fromTls}`;
+}
+
 function hasMetadata(error: unknown): error is ServiceError {
   return error instanceof Error && 'metadata' in error && error.metadata instanceof Metadata;
 }
