@@ -322,6 +322,18 @@ test('help goes to stdout with code 0, its absence to stderr with code 2; every 
   }
 });
 
+test('doctor refuses options of checks that are not asked for', async () => {
+  for (const [flag, value, asked] of [
+    ['--checkout', '/opt/LiveAvatar', '--gpu'],
+    ['--profile', 'single-80g', '--gpu'],
+    ['--nats-monitor', 'http://n1:8222', '--journal'],
+  ] as const) {
+    const { code, err } = await cli(undefined, 'doctor', flag, value);
+    assert.equal(code, 2);
+    assert.equal(err, `error: ${flag} has no effect without ${asked}\n`);
+  }
+});
+
 test('doctor says what to do about each failed check', async (t) => {
   const farm = await startFakeFarm(t);
   const good = await cli(farm, 'doctor', '-o', 'json');

@@ -70,7 +70,10 @@ function buildProgram(shell: Shell, run: Run): Command {
       getOutHelpWidth: () => shell.stdout.columns ?? 100,
       getErrHelpWidth: () => shell.stderr.columns ?? 100,
     })
-    .option('--coordinator <host:port>', `where the coordinator is (CLIPFARM_COORDINATOR, ${DEFAULT_COORDINATOR})`)
+    .option(
+      '--coordinator <host:port>',
+      `where the coordinator is; several with commas (CLIPFARM_COORDINATOR, ${DEFAULT_COORDINATOR})`,
+    )
     .option('--token-file <file>', 'file with the access token (CLIPFARM_TOKEN_FILE)')
     .option('--tls-ca <file>', 'certificate authority of the coordinator; turns TLS on (CLIPFARM_TLS_CA)')
     .option('--tls-cert <file>', 'own certificate for mutual TLS (CLIPFARM_TLS_CERT)')

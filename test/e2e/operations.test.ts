@@ -91,6 +91,13 @@ describe('an operator', () => {
     await farm.call(farm.client.resumeJob, { jobId });
     await prove(farm, jobId);
     await assert.rejects(downloadBeginning(farm, jobId, 1, path), /it is completed/);
+    const other = await farm.submit(audio);
+    await farm.call(farm.client.cancelJob, { jobId: other.jobId, reason: '' });
+    const wayOn = {
+      message: /it is cancelled/,
+      hint: `Take it up where it ended with: clipfarm job retry ${other.jobId}`,
+    };
+    await assert.rejects(downloadBeginning(farm, other.jobId, 1, path), wayOn);
   });
 
   it('cancels a job and takes it up again where it ended', async () => {

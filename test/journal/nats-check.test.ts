@@ -52,7 +52,9 @@ test('each thing that is unsafe or missing is found, with what to do', async (t)
   assert.match(found['stream CLIPFARM_EVENTS'] ?? '', /^error: num_replicas is 1, needed is 3; max_age is 36/);
   assert.match(found['NATS copies'] ?? '', /^error: 3 copies are wanted, and fewer servers/);
   assert.match(found['NATS servers'] ?? '', /^warning: one server alone/);
-  assert.match(problems(await check(nats))['NATS sync'] ?? '', /^warning: unknown: no monitoring address/);
+  const unasked = await check(nats);
+  assert.match(problems(unasked)['NATS sync'] ?? '', /^warning: unknown: no monitoring address/);
+  assert.match(unasked.find(({ check: name }) => name === 'NATS sync')?.fix ?? '', /--nats-monitor/);
 });
 
 test('every operation that this user may not do is found at once', async (t) => {

@@ -9,7 +9,7 @@ import { PROFILES } from '@clipfarm/shared/model/profiles';
 import type { Context } from '../context.ts';
 import { broken, type Check } from '../doctor/check.ts';
 import { checkGpuHost } from '../doctor/gpu-checks.ts';
-import { checkJournal, journalOptions } from '../doctor/journal-checks.ts';
+import { checkJournal, journalFlags, journalOptions, optionKey } from '../doctor/journal-checks.ts';
 import { exitCode } from '../exit-code.ts';
 import { onlineNodes } from '../farm/wait-for-nodes.ts';
 import { flagValue, type RawOptions } from '../job-options.ts';
@@ -34,7 +34,7 @@ export const registerDoctor: Register = (program, run) => {
         'whether NATS can keep a journal; each failed check says what to do.',
     )
     .option('--gpu', 'check GPUs, Python, checkout and weights instead of the coordinator')
-    .option('--profile <name>', 'with --gpu: the profile to check for', 'single-80g')
+    .option('--profile <name>', 'with --gpu: the profile to check for (default: single-80g)')
     .option('--profiles <file>', 'with --gpu: YAML file with profiles of your own')
     .option('--checkout <dir>', 'with --gpu: checkout of Live Avatar')
     .option('--ckpt-dir <dir>', 'with --gpu: directory of Wan2.2-S2V-14B')
@@ -53,7 +53,23 @@ export const registerDoctor: Register = (program, run) => {
   act(command, run, doctor);
 };
 
+/** Options that say something about GPUs only. */
+const GPU_OPTIONS = ['--profile', '--profiles', '--checkout', '--ckpt-dir', '--lora', '--python'];
+
+/** Refuses what would be ignored, because the checks that it belongs to are not asked for. */
+function refuseIdle(options: RawOptions): void {
+  const idle = (flags: readonly string[], asked: string): void => {
+    if (options[optionKey(asked)] !== undefined) return;
+    const field = flags.find((flag) => options[optionKey(flag)] !== undefined);
+    if (field !== undefined)
+      throw new FarmError('invalid_argument', `${field} has no effect without ${asked}`, { field });
+  };
+  idle(GPU_OPTIONS, '--gpu');
+  idle(journalFlags, '--journal');
+}
+
 const doctor: Handler = async (context, _operands, options) => {
+  refuseIdle(options);
   const profile = options.gpu === true ? await wantedProfile(options) : null;
   const checks = [
     checkNode(process.versions.node),
@@ -73,7 +89,7 @@ const doctor: Handler = async (context, _operands, options) => {
 
 /** The profile that --gpu is about. What is missing of its paths is a failed check, not a refusal. */
 async function wantedProfile(options: RawOptions): Promise<ModelProfile> {
-  const name = flagValue(options, 'profile') ?? '';
+  const name = flagValue(options, 'profile') ?? 'single-80g';
   const path = (flag: string): string | undefined => {
     const given = flagValue(options, flag);
     return given === undefined ? undefined : resolve(given);

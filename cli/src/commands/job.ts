@@ -24,6 +24,10 @@ import { act, examples, type Handler, type Register, type Run } from './register
 /** `clipfarm job ...` */
 export const registerJob: Register = (program, run) => {
   const job = program.command('job').description('Looks at one job, or changes what becomes of it.');
+  job.addHelpText(
+    'after',
+    examples(['clipfarm job get 3f9a', 'clipfarm job download 3f9a --partial --output beginning.mp4']),
+  );
   const add = (name: string, description: string, handler: Handler, example: string) =>
     addCommand(job, run, name, description, handler, example);
   add('get', 'Shows a job.', getJob, 'clipfarm job get 3f9a');

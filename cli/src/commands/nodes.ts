@@ -27,6 +27,7 @@ export const registerNodes: Register = (program, run) => {
   act(list, run, listNodes);
 
   const node = program.command('node').description('Takes a node out of work, or back.');
+  node.addHelpText('after', examples(['clipfarm node drain host-3', 'clipfarm node undrain host-3']));
   const drain = node
     .command('drain')
     .description('Lets a node finish the clip in hand and take nothing new. The rest of its work goes to others.')

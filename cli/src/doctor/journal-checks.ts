@@ -20,6 +20,9 @@ export const journalOptions: readonly (readonly [flags: string, description: str
   ['--nats-replicas <n>', 'copies of everything'],
 ];
 
+/** The same by their names: `--nats-ca`. */
+export const journalFlags: readonly string[] = journalOptions.map(([flags]) => flags.split(' ')[0] ?? '');
+
 /** What the coordinator program found. */
 interface Finding {
   readonly check: string;
@@ -30,9 +33,8 @@ interface Finding {
 
 /** Has the coordinator program look at the NATS that a farm would keep its journal in, with the same options. */
 export async function checkJournal(context: Context, options: RawOptions): Promise<Check[]> {
-  const argv = journalOptions.flatMap(([flags]) => {
-    const flag = flags.split(' ')[0] ?? '';
-    const value = flagValue(options, camel(flag));
+  const argv = journalFlags.flatMap((flag) => {
+    const value = flagValue(options, optionKey(flag));
     return value === undefined ? [] : [flag, value];
   });
   try {
@@ -59,6 +61,6 @@ function checkOf({ check, level, detail, fix }: Finding): Check {
 }
 
 /** The name that commander gives an option: `--nats-ca` becomes `natsCa`. */
-function camel(flag: string): string {
+export function optionKey(flag: string): string {
   return flag.slice(2).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
 }

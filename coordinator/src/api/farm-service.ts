@@ -173,7 +173,9 @@ async function openPrefix(parts: FarmServiceParts, job: JobState): Promise<Prefi
       hint,
     });
   if (isOver(job)) {
-    const hint = job.result ? 'Download the finished video.' : 'Take it up where it ended with: clipfarm job retry';
+    const hint = job.result
+      ? 'Download the finished video.'
+      : `Take it up where it ended with: clipfarm job retry ${jobId}`;
     throw refuse(`it is ${stateWord(job)}`, hint);
   }
   try {

@@ -121,7 +121,8 @@ function inspectCopies(connection: NatsConnection): NatsFinding {
 async function inspectSync(monitors: readonly string[]): Promise<NatsFinding[]> {
   const fix = 'Set in the jetstream block of every server: sync_interval: always';
   if (monitors.length === 0) {
-    return [{ check: 'NATS sync', level: 'warning', detail: 'unknown: no monitoring address was given', fix }];
+    const ask = 'Give the HTTP monitoring of every server: --nats-monitor http://HOST:8222[,URL...]';
+    return [{ check: 'NATS sync', level: 'warning', detail: 'unknown: no monitoring address was given', fix: ask }];
   }
   return await Promise.all(
     monitors.map(async (monitor): Promise<NatsFinding> => {

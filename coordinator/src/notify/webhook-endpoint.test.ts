@@ -83,7 +83,7 @@ test('too many URLs, the same one twice, and secrets that do not fit are refused
   assert.throws(() => endpoints(t, [url(1)], { secretFiles: [] }), /0 files for 1 of --webhook-url/);
   const file = secretFile(t, good);
   assert.throws(() => endpoints(t, [url(1), url(2), url(3)], { secretFiles: [file, file] }), /2 files for 3/);
-  assert.throws(() => endpoints(t, [], { secretFiles: [file] }), /1 files for 0/);
+  assert.throws(() => endpoints(t, [], { secretFiles: [file] }), /1 file for 0/);
 });
 
 test('a secret file that is missing, empty, too long or weak is refused, and its content not repeated', (t) => {

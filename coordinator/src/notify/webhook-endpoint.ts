@@ -51,7 +51,8 @@ export function webhookEndpoints(settings: WebhookSettings): WebhookEndpoint[] {
   const { urls, secretFiles, allowPrivate } = settings;
   if (urls.length > MAX_ENDPOINTS) throw badUrl(`given ${urls.length} times; at most ${MAX_ENDPOINTS} are accepted`);
   if (secretFiles.length !== urls.length && (secretFiles.length !== 1 || urls.length === 0)) {
-    const given = `${secretFiles.length} files for ${urls.length} of --webhook-url`;
+    const files = secretFiles.length === 1 ? 'file' : 'files';
+    const given = `${secretFiles.length} ${files} for ${urls.length} of --webhook-url`;
     throw badSecret(`${given}; accepted is one for all, or one for each in the same order`);
   }
   const endpoints = urls.map((text, index) => {
