@@ -6,7 +6,7 @@ import { isFinal, jobStateWords } from '../farm/job-state.ts';
 import type { Style } from './style.ts';
 import { fields, table } from './table.ts';
 import { printable } from './text.ts';
-import { bytes, count, duration, mediaLength, percent, speed } from './units.ts';
+import { bytes, count, duration, mediaLength, speed } from './units.ts';
 
 /** Everything about a job that fits a screen. */
 export function jobDetails(job: Job, nodes: readonly Node[], style: Style): string[] {
@@ -106,15 +106,24 @@ function tookText(result: JobResult, seconds: number): string {
 function shareLines(job: Job, nodes: readonly Node[], style: Style): string[] {
   const clips = new Map<string, number>();
   for (const { nodeId, start, end } of job.spans) clips.set(nodeId, (clips.get(nodeId) ?? 0) + end - start);
-  const total = [...clips.values()].reduce((sum, number) => sum + number, 0);
   const names = namesOf(nodes);
-  const pairs = [...clips]
-    .sort((a, b) => b[1] - a[1])
-    .map(([nodeId, number]): [string, string] => [
-      printable(names.get(nodeId) ?? nodeId),
-      `${count(number, 'clip')}, ${percent(number / total)}`,
-    ]);
+  const most = [...clips].sort((a, b) => b[1] - a[1]);
+  const percents = wholePercents(most.map(([, number]) => number));
+  const pairs = most.map(([nodeId, number], i): [string, string] => [
+    printable(names.get(nodeId) ?? nodeId),
+    `${count(number, 'clip')}, ${percents[i]}%`,
+  ]);
   return pairs.length === 0 ? [] : [style.bold('Shares'), ...fields(pairs, style)];
+}
+
+/** Shares in whole percent that come to 100: what rounding down leaves over goes to those that lost most by it. */
+function wholePercents(parts: readonly number[]): readonly number[] {
+  const total = parts.reduce((sum, part) => sum + part, 0);
+  const exact = parts.map((part) => (100 * part) / total);
+  const left = 100 - exact.reduce((sum, share) => sum + Math.floor(share), 0);
+  const lost = exact.map((share, i) => ({ i, fraction: share % 1 })).sort((a, b) => b.fraction - a.fraction);
+  const rounded = new Set(lost.slice(0, left).map(({ i }) => i));
+  return exact.map((share, i) => Math.floor(share) + (rounded.has(i) ? 1 : 0));
 }
 
 function namesOf(nodes: readonly Node[]): ReadonlyMap<string, string> {

@@ -26,6 +26,12 @@ test('the end report of a completed job has length, time, shares and checks', (t
   t.assert.fileSnapshot(endReport(finished, nodes, plain), golden('end-report.txt'), asText);
 });
 
+test('the shares of a video come to 100 percent', () => {
+  const spans = [span('node-a', 0, 18), span('node-b', 18, 27), span('node-c', 27, 32)];
+  const report = endReport({ ...finished, spans }, nodes, plain).join('\n');
+  assert.match(report, /fast {4}18 clips, 56%\n {2}slow {4}9 clips, 28%\n {2}node-c {2}5 clips, 16%/);
+});
+
 test('the details of a job say where it stands', (t) => {
   const rendering = { ...finished, state: JobState.JOB_STATE_RENDERING, result: undefined, clipsCommitted: 23 };
   const lines = jobDetails({ ...rendering, clipsPrefix: 10, etaSeconds: 12, speed: 1.4 }, nodes, plain);
