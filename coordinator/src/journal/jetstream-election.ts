@@ -5,7 +5,7 @@ import type { Candidate, Election, Leader, Leadership } from './election.ts';
 import { type FeedSource, follow } from './jetstream-feed.ts';
 import { LEASE_KEY, Lease, type LeaseEntry, type LeaseParts, leaseEntryOf } from './jetstream-lease.ts';
 import { LeaderBoard } from './leader-board.ts';
-import { natsFarmError } from './nats-error.ts';
+import { jetStreamCode, jetStreamError, natsFarmError } from './nats-error.ts';
 import { pause } from './pause.ts';
 import { Turns } from './turns.ts';
 
@@ -182,6 +182,10 @@ export class JetStreamElection implements Election {
   /** Once for each time that NATS can't be reached; who was second in a race is no news. */
   #report(error: unknown): void {
     const { log } = this.#parts;
+    if (jetStreamCode(error) === jetStreamError.wrongLastSequence) {
+      log.debug('another coordinator was first to run for office');
+      return;
+    }
     this.#parts.failed(error);
     const farmError = natsFarmError(error, 'running for office');
     if (this.#reachable) log.warn({ err: farmError }, 'not elected; trying again');
