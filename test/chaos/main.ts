@@ -11,7 +11,7 @@ const USAGE = `Breaks a real farm in every way that it knows, and checks that no
 
   npm run test:chaos -- [--faults N] [--seed N] [--report FILE] [--quiet]
 
---faults  how many (default 300, about 30 minutes on two cores; 60 take about 7)
+--faults  how many (default 300, about 25 minutes on two cores; 60 take about 7)
 --seed    the same seed draws the same faults and targets; real processes make of it what they make (default 1)
 --report  file for the report, which is printed as well; in a page with a section chaos it replaces that
 --quiet   no line for each fault
