@@ -1,12 +1,18 @@
 # Sourced by scripts that need a program from a Debian package without installing it: apt-get and dpkg-deb, as any user, in a
-# directory of their own. The caller sets $work to an empty directory that it removes, and defines fail REASON HINT, which
-# ends it, and $by_hand, what to do instead.
+# directory of their own. The caller is at the root of the checkout, sets $tool to where the program belongs, and defines
+# usable PROGRAM, fail REASON HINT, which ends it, and $by_hand, what to do instead.
 
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
+# Makes $work, which goes with the script. It is in the checkout, so that the finished program can be moved to its place in
+# one step.
 need_apt() {
   command -v apt-get >/dev/null 2>&1 && command -v dpkg-deb >/dev/null 2>&1 ||
     fail 'this system has no apt-get to get one with' "$by_hand"
+  mkdir -p "$(dirname "$tool")"
+  work=$(mktemp -d "$(pwd)/$(dirname "$tool")/setup.XXXXXX")
+  trap 'rm -rf "$work"' EXIT
+  trap 'exit 1' HUP INT TERM
   mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/unpacked"
 }
 
@@ -54,4 +60,13 @@ unpack_from() {
   { private_apt "$work/sources.list" update && private_apt "$work/sources.list" download "$2"; } ||
     { say_log; fail "getting it from Debian $1 failed; see above" "$by_hand"; }
   dpkg-deb -x "$work/$2"_*.deb "$work/unpacked"
+}
+
+# Moves the program of that name from $work/unpacked to its place.
+put_in_place() {
+  found=$(find "$work/unpacked" -type f -name "$1" -perm -u+x | sed -n 1p)
+  if [ -z "$found" ] || ! usable "$found"; then
+    fail 'the one from the package does not run on this system, or is another version' "$by_hand"
+  fi
+  mv "$found" "$tool"
 }

@@ -32,17 +32,7 @@ fi
 usable nats-server && exit
 usable "$tool" && exit
 
-mkdir -p "$(dirname "$tool")"
-# In the checkout, so that the finished program can be moved to its place in one step.
-work=$(mktemp -d "$(pwd)/.clipfarm/tools/setup.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' HUP INT TERM
 . deploy/debian-package.sh
 need_apt
 if new_enough "$(candidate nats-server)"; then unpack_own nats-server; else unpack_from "$newer_release" nats-server; fi
-
-found=$(find "$work/unpacked" -type f -name nats-server -perm -u+x | sed -n 1p)
-if [ -z "$found" ] || ! usable "$found"; then
-  fail 'the one from the package does not run on this system, or is older' "$by_hand"
-fi
-mv "$found" "$tool"
+put_in_place nats-server

@@ -23,16 +23,10 @@ if [ -n "${CLIPFARM_OLD_NATS_SERVER:-}" ]; then
 fi
 usable "$tool" && exit
 
-mkdir -p "$(dirname "$tool")"
-work=$(mktemp -d "$(pwd)/.clipfarm/tools/setup.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' HUP INT TERM
 . deploy/debian-package.sh
 need_apt
 case "$(candidate nats-server)" in
   2.9.*) unpack_own nats-server ;;
   *) unpack_from "$release" nats-server ;;
 esac
-found=$(find "$work/unpacked" -type f -name nats-server -perm -u+x | sed -n 1p)
-if [ -z "$found" ] || ! usable "$found"; then fail 'the one from the package does not run on this system' "$by_hand"; fi
-mv "$found" "$tool"
+put_in_place nats-server
