@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { exitCodeOf, FarmError } from '@clipfarm/shared/errors';
 import { writeSection } from '../harness/report-file.ts';
 import { openArena } from './arena.ts';
 import { Campaign } from './campaign.ts';
@@ -24,7 +25,7 @@ const SETTLE_SECONDS = 180;
 function wholeNumber(name: string, text: string, min: number): number {
   const value = Number(text);
   if (Number.isInteger(value) && value >= min) return value;
-  throw new Error(`--${name}: "${text}" is not a whole number from ${min} up`);
+  throw new FarmError('invalid_argument', `--${name}: "${text}" is not a whole number from ${min} up`);
 }
 
 async function main(): Promise<boolean> {
@@ -83,8 +84,9 @@ async function main(): Promise<boolean> {
 try {
   if (!(await main())) process.exitCode = 1;
 } catch (error) {
-  console.error(error);
-  process.exitCode = 1;
+  const known = error instanceof FarmError;
+  console.error(known ? `error: ${error.message}` : error);
+  process.exitCode = known ? exitCodeOf(error.code) : 1;
 }
 // Something of a farm that failed may still hold on.
 setTimeout(() => process.exit(), 5000).unref();
