@@ -123,7 +123,7 @@ export async function startCoordinator(
   const committer = new ChunkCommitter({ jobs, nodes, fleet, store, anchors, metrics, storage, log });
   const drawSeed = () => randomInt(Math.min(MAX_BASE_SEED, 2 ** 47));
   const inputs = new InputKeeper({ store, clock, keepMillis: retention.inputMillis });
-  const room = new UploadRoom(store, clock);
+  const room = new UploadRoom({ store, clock, metrics, log });
   const submissions = new Submissions({ jobs, fleet, store, inputs, audio, ffmpeg, drawSeed });
   const speed = new Speedometer(() => clock.monotonic());
   const views = new Views(fleet, nodes, speed, storage, retention.jobMillis);

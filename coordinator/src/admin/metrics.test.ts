@@ -64,6 +64,7 @@ test('the farm’s metrics are exactly these', async () => {
     'clipfarm_stale_commits_total',
     'clipfarm_stitched_bytes_total',
     'clipfarm_storage_full',
+    'clipfarm_uploads_refused_total',
     'clipfarm_webhook_deliveries_total',
     'clipfarm_webhook_endpoints_failing',
     'clipfarm_webhook_jobs_pending',

@@ -24,6 +24,7 @@ const KNOWN = {
   outcome: ['completed', 'superseded', 'returned', 'failed', 'lost', 'revoked'] satisfies LeaseEndCause[],
   leadership: ['begun', 'ended', 'failed'],
   refusal: ['conflict', 'failed'] satisfies AppendRefusal[],
+  uploadRefusal: ['room', 'stalled'] satisfies UploadRefusal[],
   agentRefusal: ['term', 'hello', 'protocol'] satisfies AgentRefusal[],
   verdict: ['not_wanted', 'rejected', 'try_again'],
 } as const;
@@ -33,6 +34,9 @@ const KNOWN = {
  * the protocol.
  */
 export type AgentRefusal = 'term' | 'hello' | 'protocol';
+
+/** What ends an upload: the disk has no room for it, or nothing more of it came. */
+export type UploadRefusal = 'room' | 'stalled';
 
 /** The farm's metrics; see {@link createMetrics}. */
 export type Metrics = ReturnType<typeof createMetrics>;
@@ -102,6 +106,10 @@ export function createMetrics() {
     [slots, new Set<string>(KNOWN.slot)],
   ]);
   for (const [target, states] of shown) for (const state of states) target.set({ state }, 0);
+  const uploadsRefused = counter('uploads_refused', 'Uploads refused or ended for lack of room or of data.', [
+    'reason',
+  ]);
+  for (const reason of KNOWN.uploadRefusal) uploadsRefused.inc({ reason }, 0);
   for (const kind of journalTroubleKinds) journalTrouble.set({ kind }, 0);
 
   return {
@@ -122,6 +130,7 @@ export function createMetrics() {
     appendsRefused,
 
     agentsRefused,
+    uploadsRefused,
     clipsCommitted: counter('clips_committed', 'Clips committed, by profile of the slot that rendered them.', [
       'profile',
     ]),

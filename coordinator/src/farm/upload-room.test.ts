@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ManualClock } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
+import { createLogger } from '@clipfarm/shared/log';
+import { createMetrics } from '../admin/metrics.ts';
 import { KEPT_FREE_BYTES, UploadRoom } from './upload-room.ts';
 
 const GB = 1_000_000_000;
@@ -10,7 +12,11 @@ const GB = 1_000_000_000;
 function roomOf(free: number) {
   const disk = { free: free + KEPT_FREE_BYTES, freeBytes: async () => disk.free };
   const clock = new ManualClock();
-  return { room: new UploadRoom(disk, clock), disk, clock };
+  const metrics = createMetrics();
+  const log = createLogger({ name: 'test', level: 'silent' });
+  const refusals = async () =>
+    Object.fromEntries((await metrics.uploadsRefused.get()).values.map(({ labels, value }) => [labels.reason, value]));
+  return { room: new UploadRoom({ store: disk, clock, metrics, log }), disk, clock, refusals };
 }
 
 function never(): AsyncIterable<Buffer> {
@@ -40,7 +46,7 @@ function held(room: UploadRoom, bytes: number) {
 }
 
 test('of ten uploads that come at once, those have room that fit together; the others are told the numbers', async () => {
-  const { room } = roomOf(3 * GB);
+  const { room, refusals } = roomOf(3 * GB);
   const uploads = Array.from({ length: 10 }, () => held(room, 2 * GB));
   const [first, ...others] = await Promise.allSettled(uploads.map(({ begun }) => begun));
   assert.equal(first?.status, 'fulfilled');
@@ -52,6 +58,7 @@ test('of ten uploads that come at once, those have room that fit together; the o
   }
   uploads[0]?.ended.resolve();
   await uploads[0]?.over;
+  assert.deepEqual(await refusals(), { room: 9, stalled: 0 });
 });
 
 test('room is given back however an upload ends', async () => {
@@ -108,7 +115,7 @@ test('more than was announced never counts as room given back', async () => {
 });
 
 test('an upload of which nothing comes any more is ended after a minute and gives its room back', async () => {
-  const { room, clock } = roomOf(100);
+  const { room, clock, refusals } = roomOf(100);
   const call = Promise.withResolvers<never>();
   const arrived = Promise.withResolvers<void>();
   async function* pieces(): AsyncGenerator<Buffer> {
@@ -124,4 +131,5 @@ test('an upload of which nothing comes any more is ended after a minute and give
   await assert.rejects(stalled, { code: 'timeout', field: 'audio', message: /no data came for 60 s/ });
   assert.equal(clock.pending, 0);
   await room.during(upload(100), () => Promise.resolve());
+  assert.deepEqual(await refusals(), { room: 0, stalled: 1 });
 });

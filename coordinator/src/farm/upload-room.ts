@@ -1,5 +1,7 @@
 import type { Clock } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
+import type { Logger } from '@clipfarm/shared/log';
+import type { Metrics, UploadRefusal } from '../admin/metrics.ts';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
 import { Mutex } from './mutex.ts';
 
@@ -8,6 +10,14 @@ export const KEPT_FREE_BYTES = 64 * 1024 * 1024;
 
 /** An upload of which nothing came for this long is given up: others wait for the room that it holds. */
 const STALLED_MILLIS = 60_000;
+
+/** What an {@link UploadRoom} works with. */
+export interface UploadRoomParts {
+  readonly store: Pick<ArtifactStore, 'freeBytes'>;
+  readonly clock: Clock;
+  readonly metrics: Pick<Metrics, 'uploadsRefused'>;
+  readonly log: Logger;
+}
 
 /** An upload that asks for room. */
 export interface RoomRequest {
@@ -27,16 +37,14 @@ export interface RoomRequest {
  * Chunks don't ask: agents keep theirs until the disk takes them, whereas a user would have sent gigabytes in vain.
  */
 export class UploadRoom {
-  readonly #store: Pick<ArtifactStore, 'freeBytes'>;
-  readonly #clock: Clock;
+  readonly #parts: UploadRoomParts;
   /** Bytes that accepted uploads may still write. */
   #reserved = 0;
   /** Two must not be promised the same bytes while the disk is asked for them. */
   readonly #asking = new Mutex();
 
-  constructor(store: Pick<ArtifactStore, 'freeBytes'>, clock: Clock) {
-    this.#store = store;
-    this.#clock = clock;
+  constructor(parts: UploadRoomParts) {
+    this.#parts = parts;
   }
 
   /**
@@ -58,21 +66,22 @@ export class UploadRoom {
   async #reserve({ bytes, field }: RoomRequest): Promise<void> {
     // Before the disk is asked: what is written meanwhile counts twice then, and not at all otherwise.
     const others = this.#reserved;
-    const free = await this.#store.freeBytes();
+    const free = await this.#parts.store.freeBytes();
     if (free < bytes + others + KEPT_FREE_BYTES) {
       const message =
         `${field}: ${bytes} bytes have no room in the coordinator's store: ${free} are free, ` +
         `${others} of them reserved by other uploads and ${KEPT_FREE_BYTES} kept for running jobs`;
       const hint = 'Free space in its data directory, or try again when the other uploads are over.';
-      throw new FarmError('resource_exhausted', message, { field, hint });
+      throw this.#refused('room', new FarmError('resource_exhausted', message, { field, hint }));
     }
     this.#reserved += bytes;
   }
 
   async *#counted({ pieces, field, abort }: RoomRequest, promise: { left: number }): AsyncGenerator<Buffer> {
-    const seconds = STALLED_MILLIS / 1000;
-    const stalled = () => abort(new FarmError('timeout', `${field}: no data came for ${seconds} s`, { field }));
-    let timer = this.#clock.setTimeout(stalled, STALLED_MILLIS);
+    const { clock } = this.#parts;
+    const message = `${field}: no data came for ${STALLED_MILLIS / 1000} s`;
+    const stalled = () => abort(this.#refused('stalled', new FarmError('timeout', message, { field })));
+    let timer = clock.setTimeout(stalled, STALLED_MILLIS);
     try {
       for await (const piece of pieces) {
         timer.cancel();
@@ -81,10 +90,17 @@ export class UploadRoom {
         const written = Math.min(piece.length, promise.left);
         promise.left -= written;
         this.#reserved -= written;
-        timer = this.#clock.setTimeout(stalled, STALLED_MILLIS);
+        timer = clock.setTimeout(stalled, STALLED_MILLIS);
       }
     } finally {
       timer.cancel();
     }
+  }
+
+  #refused(reason: UploadRefusal, error: FarmError): FarmError {
+    const { log, metrics } = this.#parts;
+    metrics.uploadsRefused.inc({ reason });
+    log.warn({ reason: error.message, hint: error.hint }, 'upload refused');
+    return error;
   }
 }
