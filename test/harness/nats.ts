@@ -61,11 +61,8 @@ export interface NatsCluster extends AsyncDisposable {
 /** A server that has not started JetStream after this long never will. */
 const READY_MILLIS = 60_000;
 
-/**
- * A server that rejoins its cluster is well once the cluster has a leader that it hears from, and it has caught up. An
- * election takes four to nine seconds, on a busy machine several are needed, and each of its writes waits for the disk.
- */
-const REJOIN_MILLIS = 90_000;
+/** A cluster forms once it has a leader: an election takes four to nine seconds, and on a busy machine several are needed. */
+const FORMING_MILLIS = 90_000;
 
 /**
  * A server that was killed under load now and then calls its node of a stream's group unhealthy for minutes, though the others
@@ -92,7 +89,7 @@ async function formed(servers: readonly Server[]): Promise<void> {
     const outside = await outsiders(servers);
     if (outside.length === 0) return;
     const waited = performance.now() - started;
-    if (waited > REJOIN_MILLIS) assert.fail(`the NATS cluster did not form: ${await reports(outside)}`);
+    if (waited > FORMING_MILLIS) assert.fail(`the NATS cluster did not form: ${await reports(outside)}`);
     if (outside.length < servers.length && waited > restarts * FORMED_MILLIS) {
       restarts += 1;
       for (const server of outside) {
