@@ -80,13 +80,40 @@ test('frames come in the pieces that were asked for, and no more of them', async
   await assert.rejects(decode(path, [40, 40]), { errorClass: 'crash', message: /can't be decoded to its end/ });
 });
 
+/** Where the NAL units of a file as ffmpeg writes it are, their lengths of four bytes included. */
+function nalUnits(data: Buffer): { readonly at: number; readonly type: number; readonly bytes: number }[] {
+  const media = data.indexOf('mdat');
+  const end = media - 4 + data.readUInt32BE(media - 4);
+  const units = [];
+  for (let at = media + 4; at < end; ) {
+    const bytes = data.readUInt32BE(at);
+    units.push({ at, type: (data[at + 4] ?? 0) & 0x1f, bytes });
+    at += 4 + bytes;
+  }
+  return units;
+}
+
 test('a video that is damaged in its middle is refused', async () => {
-  const damaged = join(dir, 'damaged.mp4');
-  const data = await readFile(await make('sound.mp4'));
-  const middle = data.indexOf('mdat') + Math.floor(data.length / 3);
-  data.fill(0xff, middle, middle + 400);
-  await writeFile(damaged, data);
-  await assert.rejects(decode(damaged, [9, 12, 12, 12]), { errorClass: 'crash' });
+  const whole = await readFile(await make('damaged.mp4'));
+  const units = nalUnits(whole);
+  const slices = units.filter(({ type }) => type === 1);
+  const slice = slices[slices.length >> 1];
+  const key = units.find(({ type }) => type === 5);
+  assert.ok(slice !== undefined && key !== undefined, 'slices of both kinds');
+  const damage: Record<string, (data: Buffer) => void> = {
+    'a length that leaves the file': (data) => data.fill(0xff, slice.at, slice.at + 4),
+    'a slice that says nothing': (data) => data.fill(0, slice.at + 5, slice.at + 4 + slice.bytes),
+    // FFmpeg covers this up, and says so, unless it is told to explode.
+    'a key frame with a hole': (data) =>
+      data.fill(0, key.at + 4 + Math.floor(key.bytes / 3), key.at + 4 + Math.floor((2 * key.bytes) / 3)),
+  };
+  for (const [name, change] of Object.entries(damage)) {
+    const path = join(dir, 'damaged.mp4');
+    const data = Buffer.from(whole);
+    change(data);
+    await writeFile(path, data);
+    await assert.rejects(decode(path, [9, 12, 12, 12]), { errorClass: 'crash' }, name);
+  }
 });
 
 test('decoding ends at once when it is cancelled', async () => {
