@@ -68,11 +68,12 @@ export function connect(options: ConnectOptions): Connection {
     const error = FarmError.from(thrown);
     const said = withHint(error, current);
     if (error.leader !== undefined) current = error.leader;
-    else if (isDead(error)) current = addresses[(addresses.indexOf(current) + 1) % addresses.length] ?? current;
+    else if (isSilence(said) || isDead(error))
+      current = addresses[(addresses.indexOf(current) + 1) % addresses.length] ?? current;
     return said;
   };
   const ask = async <Res>(attempt: (client: FarmServiceClient) => Promise<Res>): Promise<Res> => {
-    const silent = new Set<string>();
+    const silent = new Map<string, FarmError>();
     // What a coordinator answers says more than that another one does not.
     let refusal: FarmError | undefined;
     // Every coordinator once, and the leader that the last of them names.
@@ -82,10 +83,11 @@ export function connect(options: ConnectOptions): Connection {
         return await attempt(dial(asked));
       } catch (error) {
         const said = explain(error);
-        if (isSilence(said)) silent.add(asked);
+        if (isSilence(said)) silent.set(asked, said);
         else refusal = said;
         if (current !== asked && left > 0) continue;
-        if (refusal?.leader === undefined || !silent.has(refusal.leader)) throw refusal ?? said;
+        if (refusal === undefined) throw nobodyAnswers([...silent.values()]);
+        if (refusal.leader === undefined || !silent.has(refusal.leader)) throw refusal;
         throw leaderIsGone(refusal.leader, refusal);
       }
     }
@@ -113,6 +115,16 @@ const NOBODY = 'no coordinator answers at ';
 /** Whether an error of a {@link Connection} says that nobody answered at all. */
 export function isSilence(error: FarmError): boolean {
   return error.code === 'unavailable' && error.message.startsWith(NOBODY);
+}
+
+/** One error for the silence of every coordinator that was asked: each with what happened there, and what to do. */
+function nobodyAnswers(silences: readonly FarmError[]): FarmError {
+  const places = silences.map(({ message }) => message.slice(NOBODY.length));
+  const hints = new Set(silences.flatMap(({ hint }) => hint ?? []));
+  return new FarmError('unavailable', `${NOBODY}${places.join('; nor at ')}`, {
+    hint: [...hints].join(' '),
+    cause: silences.at(-1),
+  });
 }
 
 function leaderIsGone(leader: string, cause: FarmError): FarmError {
