@@ -62,3 +62,18 @@ test('a service runs in place of the program: its output, its exit code', async 
   assert.equal(refused.code, 2);
   assert.match(refused.err ?? '', /error: .*no-such-flag/);
 });
+
+test('a signal that ends a service before it is ready gives the exit code of that signal', async (t) => {
+  for (const [signal, code] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const) {
+    const where = ['--data-dir', temporaryDirectory(t), '--listen', '127.0.0.1:0', '--admin', '127.0.0.1:0'];
+    const argv = ['coordinator', '--journal', 'nats://127.0.0.1:1', ...where];
+    const child = spawn(launcher, argv, { stdio: ['ignore', 'ignore', 'pipe'] });
+    t.after(() => child.kill('SIGKILL'));
+    const ended = new Promise((resolve) => child.once('close', resolve));
+    for await (const part of child.stderr) if (String(part).includes('cannot start yet')) child.kill(signal);
+    assert.equal(await ended, code, signal);
+  }
+});

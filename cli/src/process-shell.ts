@@ -21,7 +21,7 @@ export function processShell(env: NodeJS.ProcessEnv): Shell {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
       if (interrupt.signal.aborted) process.exit(exitCode.interrupted);
-      interrupt.abort();
+      interrupt.abort(signal);
     });
   }
   return {

@@ -35,7 +35,7 @@ export interface Shell {
   readonly environment: Environment;
   /** Variables for services that belong to a farm of their own: without those that point to another one. */
   readonly serviceEnv: NodeJS.ProcessEnv;
-  /** Aborted by the first Ctrl-C; whoever waits for something stops then. */
+  /** Aborted by the first Ctrl-C, with the name of the signal as reason; whoever waits for something stops then. */
   readonly interrupted: AbortSignal;
   readonly clock: Clock;
 }

@@ -1,9 +1,10 @@
+import { constants } from 'node:os';
 import { systemReason } from '@clipfarm/shared/disk-error';
 import { writeFileDurable } from '@clipfarm/shared/durable-file';
 import { exitCodeOf, FarmError } from '@clipfarm/shared/errors';
 import { createLogger } from '@clipfarm/shared/log';
 import { coordinatorConfig, USAGE } from './config.ts';
-import { startCoordinator } from './coordinator.ts';
+import { type RunningCoordinator, startCoordinator } from './coordinator.ts';
 import { checkJournal } from './open-journal.ts';
 import { whenAvailable } from './when-available.ts';
 
@@ -23,22 +24,15 @@ try {
 
 async function serve(config: NonNullable<ReturnType<typeof coordinatorConfig>>): Promise<void> {
   const log = createLogger({ name: 'coordinator', level: config['log-level'], pretty: config['log-pretty'] });
-  const running = await whenAvailable(() => startCoordinator(config, log), log);
-  const { listen, admin } = running;
-  const readyFile = config['ready-file'];
-  if (readyFile !== undefined) {
-    await writeFileDurable(readyFile, JSON.stringify({ listen, admin })).catch(async (error: unknown) => {
-      await running.close();
-      throw new FarmError('invalid_argument', `--ready-file: cannot write ${readyFile}: ${systemReason(error)}`, {
-        field: '--ready-file',
-        cause: error,
-      });
-    });
-  }
+  let running: RunningCoordinator | undefined;
   let stopping = false;
-  const stop = (signal: string) => {
-    // A second signal is from someone who does not want to wait; everything durable is on disk at any moment.
-    if (stopping) process.exit(130);
+  const stop = (signal: NodeJS.Signals) => {
+    // A second signal is from someone who does not want to wait, and a start has nothing that must end in order:
+    // everything durable is on disk at any moment.
+    if (stopping || running === undefined) {
+      log.warn({ signal }, stopping ? 'ends at once' : 'ends before it was ready');
+      process.exit(128 + constants.signals[signal]);
+    }
     stopping = true;
     log.info({ signal }, 'stopping');
     running.close().then(
@@ -51,4 +45,17 @@ async function serve(config: NonNullable<ReturnType<typeof coordinatorConfig>>):
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
+  const started = await whenAvailable(() => startCoordinator(config, log), log);
+  running = started;
+  const { listen, admin } = started;
+  const readyFile = config['ready-file'];
+  if (readyFile !== undefined) {
+    await writeFileDurable(readyFile, JSON.stringify({ listen, admin })).catch(async (error: unknown) => {
+      await started.close();
+      throw new FarmError('invalid_argument', `--ready-file: cannot write ${readyFile}: ${systemReason(error)}`, {
+        field: '--ready-file',
+        cause: error,
+      });
+    });
+  }
 }

@@ -34,7 +34,8 @@ export async function runService(argv: readonly string[], shell: Shell): Promise
   const [name, ...rest] = argv;
   if (name !== 'coordinator' && name !== 'agent') return undefined;
   const child = spawnService(name, rest, 'inherit');
-  const forward = () => void child.kill('SIGTERM');
+  // SIGHUP would end a service at once; these two it takes for the wish to end in order.
+  const forward = () => void child.kill(shell.interrupted.reason === 'SIGINT' ? 'SIGINT' : 'SIGTERM');
   shell.interrupted.addEventListener('abort', forward, { once: true });
   const [code, signal] = await once(child, 'exit');
   shell.interrupted.removeEventListener('abort', forward);

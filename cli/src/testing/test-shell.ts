@@ -40,6 +40,6 @@ export function testShell(env: Readonly<Record<string, string>> = {}, stderr = n
     serviceEnv: {},
     interrupted: controller.signal,
     clock: systemClock,
-    interrupt: () => controller.abort(),
+    interrupt: () => controller.abort('SIGINT'),
   };
 }
