@@ -1,12 +1,15 @@
 import { FarmError } from '@clipfarm/shared/errors';
 import { runTool } from '@clipfarm/shared/process';
 import type { Context } from '../context.ts';
+import { exitCode } from '../exit-code.ts';
 import { flagValue, type RawOptions } from '../job-options.ts';
 import { mainFile } from '../supervise/spawn-service.ts';
 import { broken, type Check } from './check.ts';
 
 /** Every server is asked, and a few writes are timed; one that does not answer takes seconds. */
 const TIMEOUT_MS = 60_000;
+
+const HELP = 'clipfarm doctor --help';
 
 /** Options that mean to the coordinator what they mean here. */
 export const journalOptions: readonly (readonly [flags: string, description: string])[] = [
@@ -31,7 +34,11 @@ interface Finding {
   readonly fix?: string;
 }
 
-/** Has the coordinator program look at the NATS that a farm would keep its journal in, with the same options. */
+/**
+ * Has the coordinator program look at the NATS that a farm would keep its journal in, with the same options.
+ *
+ * @throws FarmError `invalid_argument` when it refuses one of them
+ */
 export async function checkJournal(context: Context, options: RawOptions): Promise<Check[]> {
   const argv = journalFlags.flatMap((flag) => {
     const value = flagValue(options, optionKey(flag));
@@ -45,14 +52,14 @@ export async function checkJournal(context: Context, options: RawOptions): Promi
     return (JSON.parse(stdout.toString()) as readonly Finding[]).map(checkOf);
   } catch (error) {
     if (context.shell.interrupted.aborted) throw error;
-    return [broken('journal', inItsOwnWords(error), 'clipfarm coordinator --help')];
+    const { message } = FarmError.from(error);
+    // What the program wrote as its error, without how it ended.
+    const [, status, words] = / ended with status (\d+): error: (.+?)(?:\ntry: |$)/s.exec(message) ?? [];
+    if (words === undefined) return [broken('journal', error, HELP)];
+    const own = new FarmError('invalid_argument', words, { hint: HELP, cause: error });
+    if (Number(status) === exitCode.usage) throw own;
+    return [broken('journal', own, HELP)];
   }
-}
-
-/** What the program wrote as its error, without how it ended. */
-function inItsOwnWords(error: unknown): unknown {
-  const words = /: error: (.+?)(?:\ntry: |$)/s.exec(FarmError.from(error).message)?.[1];
-  return words === undefined ? error : new FarmError('invalid_argument', words, { cause: error });
 }
 
 function checkOf({ check, level, detail, fix }: Finding): Check {
