@@ -1,5 +1,7 @@
 import { join, resolve } from 'node:path';
-import type { Context } from '../context.ts';
+import { isLoopback, parseAddress } from '@clipfarm/shared/address';
+import { FarmError } from '@clipfarm/shared/errors';
+import type { Context, GlobalOptions } from '../context.ts';
 import { exitCode } from '../exit-code.ts';
 import { connect } from '../farm/connection.ts';
 import { waitForNodes } from '../farm/wait-for-nodes.ts';
@@ -29,7 +31,7 @@ export const registerUp: Register = (program, run) => {
     .option('--retain-hours <n>', 'hours that finished jobs are kept, or "never" to keep them (default: 720)')
     .option('--retain-inputs-hours <n>', 'the same for uploads that no job needs (default: 24)')
     .option('--data-dir <dir>', 'journal, videos, state and logs (default: $CLIPFARM_HOME or ~/.clipfarm)')
-    .option('--listen <host:port>', 'where the coordinator listens', '127.0.0.1:7400')
+    .option('--listen <host:port>', 'where the coordinator listens, on this machine', '127.0.0.1:7400')
     .option('--admin <host:port>', 'where metrics and health are', '127.0.0.1:7401')
     .addHelpText(
       'after',
@@ -42,8 +44,21 @@ export const registerUp: Register = (program, run) => {
   act(command, run, up);
 };
 
+/** Global options that say how to reach a coordinator; this farm's own is reached over loopback. */
+const IDLE = {
+  coordinator: '--coordinator',
+  tlsCa: '--tls-ca',
+  tlsCert: '--tls-cert',
+  tlsKey: '--tls-key',
+  insecure: '--insecure',
+} as const satisfies Partial<Record<keyof GlobalOptions, string>>;
+
+const OTHER_MACHINES =
+  'For other machines start `clipfarm coordinator`, with TLS, and `clipfarm agent`; each has its own --help.';
+
 async function up(context: Context, _operands: readonly string[], options: RawOptions): Promise<number> {
   const { shell } = context;
+  refuseOtherMachines(context.globals, flagValue(options, 'listen') ?? '');
   const agents = readAgents(options);
   const dataDir = resolve(flagValue(options, 'dataDir') ?? shell.environment.home);
   const tokenFile = context.globals.tokenFile ?? shell.environment.tokenFile;
@@ -70,6 +85,18 @@ async function up(context: Context, _operands: readonly string[], options: RawOp
     // A second signal ends this process, and with it the services; see exit-with-parent.ts.
     await farm.stop();
   }
+}
+
+/** Refuses what this farm can't do: its agents, and whoever submits, reach the coordinator without TLS. */
+function refuseOtherMachines(globals: GlobalOptions, listen: string): void {
+  const idle = Object.entries(IDLE).find(([key]) => globals[key as keyof typeof IDLE] !== undefined)?.[1];
+  if (idle !== undefined) {
+    const hint = `Leave it out. ${OTHER_MACHINES}`;
+    throw new FarmError('invalid_argument', `${idle}: has no effect with up`, { field: idle, hint });
+  }
+  if (isLoopback(parseAddress(listen, '--listen').host)) return;
+  const message = `--listen: ${listen} can be reached from other machines; accepted is this one: 127.0.0.1, ::1, localhost`;
+  throw new FarmError('invalid_argument', message, { field: '--listen', hint: OTHER_MACHINES });
 }
 
 function readAgents(options: RawOptions): LocalAgent[] {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { connect as connectSocket } from 'node:net';
+import { type AddressInfo, connect as connectSocket, createServer } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,6 +11,8 @@ import { systemClock } from '@clipfarm/shared/clock';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { connect } from '../farm/connection.ts';
 import { waitForNodes } from '../farm/wait-for-nodes.ts';
+import { runCli } from '../program.ts';
+import { testShell } from '../testing/test-shell.ts';
 
 const launcher = fileURLToPath(new URL('../../bin/clipfarm', import.meta.url));
 
@@ -123,22 +125,47 @@ test('a coordinator that cannot start ends up with its own words, not with those
   writeFileSync(join(dataDir, 'token'), 'secret token with blanks\n');
   const token = await failing('--listen', '127.0.0.1:0', '--token-file', join(dataDir, 'token'));
   assert.equal(token.code, 2);
-  assert.match(
-    token.text,
-    /error: coordinator ended with status 2; it did not start: --token-file: .*\ntry: The whole log is /,
-  );
-  const open = await failing('--listen', '0.0.0.0:0');
-  assert.match(
-    open.text,
-    /it did not start: --listen: .*\ntry: Add what is missing, or listen on 127\.0\.0\.1; the whole log is /,
-  );
+  assert.match(token.text, /^error: --token-file: .*\ntry: clipfarm up --help\n$/);
   const hours = await failing('--listen', '127.0.0.1:0', '--retain-hours', '0.5', '--retain-inputs-hours', 'soon');
   assert.equal(hours.code, 2);
-  assert.match(hours.text, /it did not start: --retain-inputs-hours: .*a number of hours above 0, or "never"/);
+  assert.match(
+    hours.text,
+    /^error: --retain-inputs-hours: .*a number of hours above 0, or "never"\ntry: clipfarm up --help\n$/,
+  );
   assert.doesNotMatch(hours.text, /--retain-hours/, 'that one is taken');
   const negative = await failing('--listen', '127.0.0.1:0', '--retain-hours', '-1');
-  assert.match(negative.text, /it did not start: --retain-hours: "-1": must be a number of hours above 0, or "never"/);
-  const listen = await failing('--listen', 'foo');
-  assert.equal(listen.code, 2);
-  assert.match(listen.text, /it did not start: --listen: "foo".*\ntry: The whole log is /);
+  assert.match(negative.text, /^error: --retain-hours: "-1": must be a number of hours above 0, or "never"/);
+  const admin = await failing('--listen', '127.0.0.1:0', '--admin', 'foo');
+  assert.equal(admin.code, 2);
+  assert.match(admin.text, /^error: --admin: "foo".*\ntry: clipfarm up --help\n$/);
+  const [taken, close] = await takenPort();
+  const busy = await failing('--listen', taken);
+  close();
+  assert.equal(busy.code, 7);
+  assert.match(busy.text, /^error: coordinator ended with status \d+; it did not start: .*\ntry: .*he whole log is /);
+});
+
+/** An address that something listens on, and what ends that. */
+async function takenPort(): Promise<[address: string, close: () => void]> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return [`127.0.0.1:${(server.address() as AddressInfo).port}`, () => server.close()];
+}
+
+test('up refuses what would be for other machines', async (t) => {
+  const dataDir = join(temporaryDirectory(t), 'farm');
+  const refused = async (...argv: string[]) => {
+    const shell = testShell();
+    assert.equal(await runCli(['up', '--data-dir', dataDir, ...argv], shell), 2);
+    assert.ok(!existsSync(dataDir));
+    return shell.stderr.text;
+  };
+  const open = await refused('--listen', '0.0.0.0:7400');
+  assert.match(
+    open,
+    /^error: --listen: 0\.0\.0\.0:7400 can be reached from other machines; .*\ntry: .*clipfarm coordinator/,
+  );
+  assert.match(await refused('--listen', 'foo'), /^error: --listen: "foo" is not an address with a port/);
+  assert.match(await refused('--tls-cert', 'cert.pem'), /^error: --tls-cert: has no effect with up\ntry: /);
+  assert.match(await refused('--insecure'), /^error: --insecure: has no effect with up\n/);
 });

@@ -170,15 +170,21 @@ function withLog<T>(path: string, use: (output: number) => T): T {
   }
 }
 
+/** Where a service names its own help, the options are those of whoever started it. */
+const OWN_HELP = /clipfarm (?:coordinator|agent) --help/;
+
 /** The error for a service that ended for good, in the service's own words where its log ends with some. */
 function startFailure(text: string, code: number | null, log: string, from: number): FarmError {
   const tail = tailOfLog(log, 20, from);
   const last = (label: string) => tail.findLast((line) => line.startsWith(label))?.slice(label.length);
   const error = last('error: ');
-  const own = error === undefined ? undefined : last('try: ')?.replace(/\.$/, '');
-  const hint = own === undefined ? `The whole log is ${log}` : `${own}; the whole log is ${log}`;
-  const kind = code === exitCode.usage ? 'invalid_argument' : 'failed_precondition';
-  return new FarmError(kind, error === undefined ? text : `${text}: ${error}`, { hint });
+  const own = error === undefined ? undefined : last('try: ')?.replace(OWN_HELP, 'clipfarm up --help');
+  // A refused option is the user's own; neither how the process ended nor its log says more.
+  if (error !== undefined && code === exitCode.usage) {
+    return new FarmError('invalid_argument', error, { hint: own ?? 'clipfarm up --help' });
+  }
+  const hint = own === undefined ? `The whole log is ${log}` : `${own.replace(/\.$/, '')}; the whole log is ${log}`;
+  return new FarmError('failed_precondition', error === undefined ? text : `${text}: ${error}`, { hint });
 }
 
 /** Waits for the file that the coordinator writes when it is ready. */
