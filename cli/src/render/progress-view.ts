@@ -46,7 +46,7 @@ interface KnownSlot {
 /**
  * Puts together what a job says about its leases and what nodes say about their slots.
  *
- * @param nodes as far as they are known; a slot that only the job names is shown by its identity.
+ * @param nodes as far as they are known; a slot of a node that is not among them is shown by its identity.
  */
 export function progressView(job: Job, nodes: readonly Node[]): ProgressView {
   const known = knownSlots(job, nodes);
@@ -59,17 +59,23 @@ export function progressView(job: Job, nodes: readonly Node[]): ProgressView {
 /** Slots that work or could work for the job, in a stable order: colours must not jump. */
 function knownSlots(job: Job, nodes: readonly Node[]): readonly KnownSlot[] {
   const fitting = new Set((job.plan?.fits ?? []).filter((fit) => fit.fits).map(keyOf));
-  const used = new Set([...job.leases, ...job.spans].map(keyOf));
+  const holders = new Map([...job.leases, ...job.spans].map((holder) => [keyOf(holder), holder]));
+  const used = new Set(holders.keys());
   const fromNodes = [...nodes]
     .sort((a, b) => compare(a.name, b.name) || compare(a.nodeId, b.nodeId))
-    .flatMap((node) =>
-      node.slots.map((slot) => ({
-        key: keyOf({ nodeId: node.nodeId, slotId: slot.info?.slotId ?? '' }),
-        label: node.slots.length > 1 ? slotLabel(node.name, slot.info?.slotId ?? '?') : node.name,
+    .flatMap((node) => {
+      const slots = new Map<string, Slot | undefined>(node.slots.map((slot) => [slot.info?.slotId ?? '?', slot]));
+      // A new leader knows a node before it comes back and says which slots it has.
+      for (const { nodeId, slotId } of holders.values()) {
+        if (nodeId === node.nodeId && !slots.has(slotId)) slots.set(slotId, undefined);
+      }
+      return [...slots].map(([slotId, slot]) => ({
+        key: keyOf({ nodeId: node.nodeId, slotId }),
+        label: slots.size > 1 ? slotLabel(node.name, slotId) : node.name,
         slot,
-      })),
-    )
-    .filter(({ key, slot }) => used.has(key) || fitting.has(key) || slot.jobId === job.jobId);
+      }));
+    })
+    .filter(({ key, slot }) => used.has(key) || fitting.has(key) || slot?.jobId === job.jobId);
   const named = new Set(fromNodes.map(({ key }) => key));
   const others = [...used].filter((key) => !named.has(key)).sort(compare);
   return [...fromNodes, ...others.map((key) => ({ key, label: key, slot: undefined }))];

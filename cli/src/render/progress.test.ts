@@ -78,6 +78,21 @@ test('slots that only the job knows are named by their identity', () => {
   );
 });
 
+test('nodes that a new leader knows, but not yet the slots of, keep their names, letters and colours', () => {
+  const { job: half, nodes } = halfDone();
+  const waiting = nodes.map((known) => ({ ...known, slots: [] }));
+  const names = (known: typeof nodes) =>
+    progressView(half, known).slots.map(({ label, letter, owner }) => `${letter}${owner} ${label}`);
+  assert.deepEqual(names(waiting), names(nodes));
+  const [first] = half.leases;
+  assert.ok(first);
+  const two = { ...half, leases: [...half.leases, { ...first, slotId: 'gpu1' }] };
+  assert.deepEqual(
+    progressView(two, waiting).slots.map(({ label }) => label),
+    ['fast/gpu0', 'fast/gpu1', 'medium', 'slow'],
+  );
+});
+
 test('what a slot does is told: loading, pre-roll, clip, duplicate', () => {
   const held = { ...lease('node-a', 10, 20, 9), speculative: true };
   const doing = (current: number, state: SlotState = SlotState.SLOT_STATE_RENDERING) => {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FarmError } from '@clipfarm/shared/errors';
-import { WatchJobResponse } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
+import { type ListNodesResponse, WatchJobResponse } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
 import { type Job, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { callUnary } from '@clipfarm/shared/rpc/client-call';
 import type { Context } from '../context.ts';
@@ -64,7 +64,7 @@ async function follow(context: Context, farm: Connection, jobId: string, reached
   const display = createDisplay(shell.stderr, noteStyle, shell.clock);
   const stop = new AbortController();
   // First of all, so that even the first line names nodes, not identities.
-  await showNodes(farm, display);
+  await showNodes(display, () => farm.call(farm.client.listNodes, {}));
   const lookingAtNodes = keepShowingNodes(farm, display, AbortSignal.any([farm.signal, stop.signal]));
   try {
     const follower: JobFollower = {
@@ -80,18 +80,19 @@ async function follow(context: Context, farm: Connection, jobId: string, reached
 }
 
 /** Looks at the nodes once. It is an extra: where it fails, the job is shown without it. */
-async function showNodes(farm: Connection, display: Display): Promise<void> {
+async function showNodes(display: Display, list: () => Promise<ListNodesResponse>): Promise<void> {
   try {
-    const { nodes } = await callUnary(farm.client, farm.client.listNodes, {}, { signal: farm.signal });
-    display.nodes(nodes);
+    display.nodes((await list()).nodes);
   } catch {
     // The follower reports an outage; here there is nothing to add.
   }
 }
 
 async function keepShowingNodes(farm: Connection, display: Display, signal: AbortSignal): Promise<void> {
+  // Of the coordinator that is followed; which one that is, the follower decides.
+  const list = () => callUnary(farm.client, farm.client.listNodes, {}, { signal: farm.signal });
   while (!signal.aborted) {
     await sleep(NODES_MS, undefined, { signal }).catch(() => undefined);
-    if (!signal.aborted) await showNodes(farm, display);
+    if (!signal.aborted) await showNodes(display, list);
   }
 }
