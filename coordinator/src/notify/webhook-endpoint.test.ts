@@ -81,6 +81,7 @@ test('too many URLs, the same one twice, and secrets that do not fit are refused
   assert.throws(() => endpoints(t, nine), /given 9 times; at most 8/);
   assert.throws(() => endpoints(t, [url(1), 'https://HOST-1.example:443']), /same one is given twice/);
   assert.throws(() => endpoints(t, [url(1)], { secretFiles: [] }), /0 files for 1 of --webhook-url/);
+  assert.throws(() => endpoints(t, ['foo'], { secretFiles: [] }), /^FarmError: --webhook-url: number 1 is no URL/);
   const file = secretFile(t, good);
   assert.throws(() => endpoints(t, [url(1), url(2), url(3)], { secretFiles: [file, file] }), /2 files for 3/);
   assert.throws(() => endpoints(t, [], { secretFiles: [file] }), /1 file for 0/);

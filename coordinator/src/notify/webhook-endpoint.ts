@@ -50,13 +50,14 @@ const MAX_SECRET_FILE_BYTES = 4096;
 export function webhookEndpoints(settings: WebhookSettings): WebhookEndpoint[] {
   const { urls, secretFiles, allowPrivate } = settings;
   if (urls.length > MAX_ENDPOINTS) throw badUrl(`given ${urls.length} times; at most ${MAX_ENDPOINTS} are accepted`);
+  // The URLs first: what is wrong with one of them is not told by what else is missing.
+  const checked = urls.map((text, index) => checkUrl(text, index, allowPrivate));
   if (secretFiles.length !== urls.length && (secretFiles.length !== 1 || urls.length === 0)) {
     const files = secretFiles.length === 1 ? 'file' : 'files';
     const given = `${secretFiles.length} ${files} for ${urls.length} of --webhook-url`;
     throw badSecret(`${given}; accepted is one for all, or one for each in the same order`);
   }
-  const endpoints = urls.map((text, index) => {
-    const url = checkUrl(text, index, allowPrivate);
+  const endpoints = checked.map((url, index) => {
     const secrets = readSecrets(secretFiles[index] ?? secretFiles[0] ?? '');
     const id = createHash('sha256').update(url.href).digest('hex').slice(0, 16);
     return { id, url: new Secret(url.href), origin: url.origin, secrets, allowPrivate };
