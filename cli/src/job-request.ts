@@ -5,6 +5,7 @@ import type { JobSpec } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { checkPrompt, MAX_PROMPT_CHARACTERS } from '@clipfarm/shared/model/prompt';
 import { parseSettings, resolveSettings } from '@clipfarm/shared/model/settings';
 import { type InputFile, inspectAudio, inspectImage } from './inputs/input-file.ts';
+import { whyUnreadable } from './inputs/unreadable.ts';
 import { flagValue, type RawOptions, readSettings, remarksOnFlags, settingsMessage } from './job-options.ts';
 import { parseDeadline, parseInteger, refuseValue } from './values.ts';
 
@@ -93,11 +94,12 @@ async function readPromptFile(path: string): Promise<string> {
   const refuse = (why: string, cause?: unknown) =>
     new FarmError('invalid_argument', `prompt_file: "${path}" ${why}; accepted: ${accepted}`, {
       field: 'prompt_file',
+      hint: 'Correct --prompt_file.',
       cause,
     });
   try {
     const status = await stat(path);
-    if (!status.isFile()) throw refuse('is no regular file');
+    if (!status.isFile()) throw refuse(status.isDirectory() ? 'is a directory' : 'is no regular file');
     if (status.size > MAX_PROMPT_FILE_BYTES) throw refuse(`has ${status.size} bytes`);
     const text = utf8Text(await readFile(path));
     if (text === undefined) throw refuse('is not in UTF-8');
@@ -105,7 +107,7 @@ async function readPromptFile(path: string): Promise<string> {
     return text.replace(/[\r\n]+$/, '');
   } catch (error) {
     if (error instanceof FarmError) throw error;
-    throw refuse("can't be read", error);
+    throw refuse(whyUnreadable(error), error);
   }
 }
 

@@ -110,6 +110,11 @@ test('bad input is refused with exit code 2 before anything is sent', async (t) 
       ['--image', image, '--audio', audio, '--prompt_file', latin1],
       /prompt_file: ".*latin1.txt" is not in UTF-8; accepted/,
     ],
+    [
+      ['--image', image, '--audio', audio, '--prompt_file', 'nothere'],
+      /error: prompt_file: "nothere" does not exist; accepted: .*\ntry: Correct --prompt_file\./,
+    ],
+    [['--image', image, '--audio', audio, '--prompt_file', '.'], /error: prompt_file: "\." is a directory; accepted/],
     [['--image', image, '--audio', audio, '--prompt_file', zero], /error: prompt_file has a zero byte at character 3;/],
     [['--image', image, '--audio', audio, '--prompt', 'a', '--prompt_file', 'b'], /error: prompt is given twice/],
     [['--image', image, '--audio', audio, '--deadline', 'soon'], /error: deadline is "soon"; accepted: /],

@@ -10,6 +10,7 @@ import { bytes as bytesText } from '../render/units.ts';
 import { isCutPng, isEmptyWav } from './damage.ts';
 import { detectMediaType, HEAD_BYTES, type MediaType } from './media-type.ts';
 import { hasVideoTrack } from './mp4-tracks.ts';
+import { whyUnreadable } from './unreadable.ts';
 
 /** A file that passed every check which needs no coordinator. */
 export interface InputFile {
@@ -94,7 +95,7 @@ async function withFile(
     // Non-blocking, because opening a named pipe would otherwise wait for a writer.
     file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
-    throw refuse(openFailure(error));
+    throw refuse(whyUnreadable(error));
   }
   try {
     const status = await file.stat();
@@ -105,13 +106,6 @@ async function withFile(
   } finally {
     await file.close();
   }
-}
-
-function openFailure(error: unknown): string {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  if (code === 'ENOENT' || code === 'ENOTDIR') return 'does not exist';
-  if (code === 'EACCES' || code === 'EPERM') return 'may not be read by this user';
-  return `can't be opened (${code ?? String(error)})`;
 }
 
 async function typeOf(file: FileHandle): Promise<MediaType | undefined> {
