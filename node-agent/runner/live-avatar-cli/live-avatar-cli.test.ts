@@ -54,13 +54,17 @@ test('a span with pre-roll is one run of the script, whose frames arrive in orde
   assert.ok(clips.every((message) => message.renderSeconds > 0 && message.hostBytes > 0));
   assert.ok(
     clips.every((message) => message.peakMemoryBytes === 2 ** 31),
-    'the most loaded GPU',
+    'what came to be in use on the most loaded GPU',
   );
 
   const [started] = await inputs.starts();
   assert.equal(started?.env?.WORLD_SIZE, '1');
   assert.ok(started?.args.includes('--num_clip=3') && started.args.includes('--base_seed=1'));
   assert.deepEqual(await readdir(inputs.workDir), [], 'nothing is left in the work folder');
+  // Everything that it printed has been read by then.
+  await rig.runner.close(60_000);
+  const basis = /^lease lease-1: nvidia-smi lists none .* that of the whole card, less 2\.0 GiB in use before$/;
+  assert.equal(rig.printed.filter((line) => basis.test(line)).length, 1, rig.printed.join('\n'));
 });
 
 test('the first span of a job lacks three frames', async (t) => {

@@ -5,7 +5,7 @@ import { clipsOfCall, type RankCommand } from './command.ts';
 import { diagnose, type RankEnd, SWALLOWED } from './failure.ts';
 import { callShare, silenceLimit } from './phase-limits.ts';
 import { startRanks } from './ranks.ts';
-import { folderBytes, gpuMemoryBytes, groupMemoryBytes } from './resources.ts';
+import { folderBytes, GpuMeter, type GpuPeak, groupMemoryBytes } from './resources.ts';
 
 /** A run of upstream's script. */
 export interface ModelCall {
@@ -26,8 +26,8 @@ export interface ModelCall {
 export interface CallFigures {
   /** Seconds from the loaded model to the saved video. */
   readonly renderSeconds: number;
-  /** Most that the most loaded GPU had in use. */
-  readonly peakMemoryBytes: number;
+  /** Most that it had in use on the most loaded GPU. */
+  readonly gpu: GpuPeak;
   /** Most that all processes together had resident. */
   readonly hostBytes: number;
   /** What upstream logged about its video instead of failing. */
@@ -55,11 +55,14 @@ const ANY_BAR = /\d{1,3}%\|.*\|/;
 export async function runModelCall(call: ModelCall): Promise<CallFigures> {
   const { commands, folder, signal, span } = call;
   signal.throwIfAborted();
+  // What is in use already is not the script's.
+  const meter = await GpuMeter.start(call.devices);
+  signal.throwIfAborted();
   const watch = new Watch(call);
   const ranks = startRanks(commands, folder.path, (rank, line) => watch.take(rank, line));
   signal.addEventListener('abort', ranks.kill, { once: true });
   const over = new AbortController();
-  const looking = look(call, watch, ranks.group, over.signal).catch((error: unknown) => {
+  const looking = look(call, watch, meter, ranks.group, over.signal).catch((error: unknown) => {
     // What the last look met can't end a call that is over.
     if (over.signal.aborted) return;
     watch.fail(error);
@@ -77,22 +80,18 @@ export async function runModelCall(call: ModelCall): Promise<CallFigures> {
   }
   signal.throwIfAborted();
   watch.throwIfFailed();
-  if (failed === null) return watch.figures();
+  if (failed === null) return { ...watch.figures(), gpu: meter.peak };
   const { errorClass, message, numbers } = diagnose(failed, watch.evidence(failed.rank));
   const { phase } = watch.progress;
   throw new RunnerFailure(errorClass, `${message} (while ${phase}, ${clipsOfCall(span)} clips)`, numbers);
 }
 
 /** Looks after the call until it is over: tells how far it is, and throws what must end it. */
-async function look(call: ModelCall, watch: Watch, group: number, over: AbortSignal): Promise<void> {
+async function look(call: ModelCall, watch: Watch, meter: GpuMeter, group: number, over: AbortSignal): Promise<void> {
   while (!over.aborted) {
     watch.throwIfHung();
-    const [gpu, host, disk] = await Promise.all([
-      gpuMemoryBytes(call.devices),
-      groupMemoryBytes(group),
-      folderBytes(call.folder.path),
-    ]);
-    watch.measured(gpu, host);
+    const [host, disk] = await Promise.all([groupMemoryBytes(group), folderBytes(call.folder.path), meter.look(group)]);
+    watch.measured(host);
     if (disk > call.folder.limitBytes) {
       const numbers = { bytes: disk, limitBytes: call.folder.limitBytes };
       throw new RunnerFailure(
@@ -119,7 +118,6 @@ class Watch {
   readonly #began: Partial<Record<Phase, number>> = { starting: performance.now() };
   #lastSign = performance.now();
   #share = 0;
-  #peakMemoryBytes = 0;
   #hostBytes = 0;
   #failure: unknown;
   /** When the last process was gone. */
@@ -149,8 +147,7 @@ class Watch {
     this.#began[next.phase] ??= performance.now();
   }
 
-  measured(gpu: number, host: number): void {
-    this.#peakMemoryBytes = Math.max(this.#peakMemoryBytes, gpu);
+  measured(host: number): void {
     this.#hostBytes = Math.max(this.#hostBytes, host);
   }
 
@@ -193,11 +190,10 @@ class Watch {
     return this.#lines.get(rank) ?? [];
   }
 
-  figures(): CallFigures {
+  figures(): Omit<CallFigures, 'gpu'> {
     const end = this.#ended ?? performance.now();
     return {
       renderSeconds: (end - (this.#began.preparing ?? this.#began.starting ?? end)) / 1000,
-      peakMemoryBytes: this.#peakMemoryBytes,
       hostBytes: this.#hostBytes,
       complaints: [...this.#lines.values()].flat().flatMap((line) => SWALLOWED.exec(line)?.[0] ?? []),
     };

@@ -3,6 +3,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { FarmError } from '@clipfarm/shared/errors';
 import { CLIP_FRAMES, LOST_FRAMES } from '@clipfarm/shared/model/clip';
+import { GIB } from '@clipfarm/shared/model/gpu-cost';
 import { producedFrames } from '@clipfarm/shared/model/lease-frames';
 import type { SpanRequest } from '../../src/runner/protocol.ts';
 import { RunnerFailure } from '../common/runner-failure.ts';
@@ -13,6 +14,7 @@ import { type CallFigures, runModelCall } from './model-call.ts';
 import type { CliOptions } from './options.ts';
 import { checkVideo, decodeVideo } from './output-video.ts';
 import { checkHost } from './preflight.ts';
+import type { GpuPeak } from './resources.ts';
 import { makeWorkFolder } from './work-folder.ts';
 
 /** Frames that are handed over at once: a block of the model's. */
@@ -121,7 +123,10 @@ export class CliRenderer implements Renderer {
     );
     for (const remark of remarks) process.stderr.write(`lease ${leaseId}: ${remark}\n`);
     const renderSeconds = figures.renderSeconds / clipsOfCall(request);
-    const { peakMemoryBytes, hostBytes } = figures;
+    const { hostBytes, gpu } = figures;
+    const peakMemoryBytes = gpu.bytes;
+    const basis = basisOf(gpu);
+    if (basis !== null) process.stderr.write(`lease ${leaseId}: ${basis}\n`);
     let clip = start - preRoll;
     let produced = 0;
     if (clip < control.end) {
@@ -137,6 +142,13 @@ export class CliRenderer implements Renderer {
     }
     return { reason: clip < end ? 'stopped' : 'completed', end: clip };
   }
+}
+
+/** What the figure of GPU memory is, in words, where it is not that of the script's own processes. */
+function basisOf({ basis, bytes, beforeBytes }: GpuPeak): string | null {
+  if (basis === 'processes' || bytes === 0) return null;
+  const gib = (beforeBytes / GIB).toFixed(1);
+  return `nvidia-smi lists none of the script's processes: its GPU memory is that of the whole card, less ${gib} GiB in use before`;
 }
 
 /** Frames of the pieces of a call's video: blocks of 12, of which the first lacks what the call loses. */

@@ -61,6 +61,8 @@ export interface Rig {
   readonly runner: RunnerProcess;
   readonly messages: readonly FromRunner[];
   readonly frames: readonly ArrivedFrame[];
+  /** Lines that it printed. */
+  readonly printed: readonly string[];
   send(message: ToRunner): Promise<void>;
   /** The next message of that type, from those that arrived since the last call for the type. */
   next<Type extends FromRunner['type']>(type: Type): Promise<Extract<FromRunner, { type: Type }>>;
@@ -90,9 +92,12 @@ export async function makeInputs(t: TestContext): Promise<Inputs> {
   }
   const python = path('python');
   await writeFile(python, `#!${process.execPath}\nimport(${JSON.stringify(STAND_IN)});\n`, { mode: 0o755 });
-  // Two GPUs, as nvidia-smi tells of them.
+  // Two GPUs, as nvidia-smi tells of them in a container: no process is listed. After the first look 2 GiB more are in use.
   await mkdir(path('bin'));
-  await writeFile(path('bin', 'nvidia-smi'), '#!/bin/sh\necho 1024; echo 2048\n', { mode: 0o755 });
+  const seen = path('bin', 'seen');
+  const cards = `echo 1024; if [ -e ${seen} ]; then echo 4096; else : > ${seen}; echo 2048; fi`;
+  const script = `#!/bin/sh\ncase "$1" in --query-gpu=*) ${cards};; esac\n`;
+  await writeFile(path('bin', 'nvidia-smi'), script, { mode: 0o755 });
   const log = path('starts.log');
   const starts = async (): Promise<readonly Start[]> => {
     const text = await readFile(log, 'utf8').catch(() => '');
@@ -144,6 +149,7 @@ export async function startRig(
 ): Promise<Rig> {
   const messages: FromRunner[] = [];
   const frames: ArrivedFrame[] = [];
+  const printed: string[] = [];
   const taken = new Map<string, number>();
   let arrived = Promise.withResolvers<void>();
   const { python, checkout, ckpt_dir, lora } = inputs.host;
@@ -157,7 +163,7 @@ export async function startRig(
     },
     socketDir: inputs.directory,
     helloTimeoutMs: 60_000,
-    onStderr: (line) => t.diagnostic(line),
+    onStderr: (line) => printed.push(line),
     onMessage: async (message, payload) => {
       messages.push(message);
       if (message.type === 'frames') frames.push(...readFrames(message.produced, message.count, payload));
@@ -175,7 +181,7 @@ export async function startRig(
       await arrived.promise;
     }
   };
-  const rig: Rig = { runner, messages, frames, next, send: (message) => runner.send(message) };
+  const rig: Rig = { runner, messages, frames, printed, next, send: (message) => runner.send(message) };
   if (!load) return rig;
   await rig.send({ type: 'load' });
   await rig.next('loaded');
