@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Clock, ManualClock, systemClock } from '@clipfarm/shared/clock';
-import { ErrorCode, headers, NatsError, type PubAck, type StoredMsg } from 'nats';
+import { ErrorCode, headers, type JetStreamPublishOptions, NatsError, type PubAck, type StoredMsg } from 'nats';
 import { publishOnce } from './jetstream-publish.ts';
 
 /** What becomes of an attempt: it is stored or not, its answer arrives or not. */
@@ -31,8 +31,11 @@ class FakeSubject {
   }
 
   readonly js = {
-    publish: async (_subject: string, _body: unknown, options: Parameters<typeof this.store>[0] = {}) =>
-      this.store(options),
+    publish: async (_subject: string, _body: unknown, options: Partial<JetStreamPublishOptions> = {}) => {
+      // As the client does before it sends anything.
+      if ((options.timeout ?? 1000) < 1) throw new NatsError('timeout', ErrorCode.InvalidOption);
+      return this.store(options);
+    },
   };
 
   readonly jsm = {
@@ -47,7 +50,7 @@ class FakeSubject {
     },
   };
 
-  store({ msgID = '', expect }: { msgID?: string; expect?: Partial<{ lastSubjectSequence: number }> } = {}): PubAck {
+  store({ msgID = '', expect }: Partial<JetStreamPublishOptions>): PubAck {
     this.ids.push(msgID);
     const fate = this.#fates.shift() ?? 'stored';
     if (fate === 'lost') throw NatsError.errorForCode(ErrorCode.Timeout);
@@ -67,9 +70,9 @@ class FakeSubject {
     return { stream: 'S', seq: last + 1, duplicate: false };
   }
 
-  publish(clock: Clock = systemClock, connected = true) {
+  publish(clock: Clock = systemClock, connected = true, patienceMillis = PATIENCE_MILLIS) {
     const link = { connected: async () => connected };
-    const deadline = clock.monotonic() + PATIENCE_MILLIS;
+    const deadline = clock.monotonic() + patienceMillis;
     const parts = { js: this.js, jsm: this.jsm, link, clock, stream: 'S' };
     return publishOnce(parts, { subject: 's', body: '{}', expectedSequence: 0, deadline });
   }
@@ -131,11 +134,11 @@ test('what another writer appended after ours does not hide ours', async () => {
   assert.equal(await publishing, 1);
 });
 
-test('after the deadline it is unavailable, and without a connection nothing is sent at all', async () => {
-  const clock = new ManualClock();
+/** Publishes where no answer ever comes, until it is given up. */
+async function publishInVain(clock: ManualClock, patienceMillis: number): Promise<void> {
   const silent = new FakeSubject(Array.from({ length: 1000 }, () => 'lost' as const));
   let over = false;
-  const publishing = silent.publish(clock).finally(() => {
+  const publishing = silent.publish(clock, true, patienceMillis).finally(() => {
     over = true;
   });
   const refused = assert.rejects(publishing, { code: 'unavailable', message: /writing to s: NATS: no answer in time/ });
@@ -144,10 +147,19 @@ test('after the deadline it is unavailable, and without a connection nothing is 
     await new Promise(setImmediate);
   }
   await refused;
+}
+
+test('after the deadline it is unavailable, and without a connection nothing is sent at all', async () => {
+  const clock = new ManualClock();
+  await publishInVain(clock, PATIENCE_MILLIS);
   assert.equal(clock.monotonic(), PATIENCE_MILLIS);
   const cut = new FakeSubject([]);
   await assert.rejects(cut.publish(clock, false), { code: 'unavailable', message: /there is no connection/ });
   assert.deepEqual(cut.ids, []);
+});
+
+test('what is left of the time may be a fraction of a millisecond, in which the client would send nothing', async () => {
+  await publishInVain(new ManualClock(), PATIENCE_MILLIS + 0.5);
 });
 
 test('a full store is said at once, not retried', async () => {

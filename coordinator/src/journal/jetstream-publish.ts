@@ -29,6 +29,9 @@ export interface Publication {
 /** One attempt gets this long. */
 const ATTEMPT_MILLIS = 2000;
 
+/** The client refuses to wait for an answer for less. */
+const LEAST_MILLIS = 1;
+
 /** Pause between attempts while a cluster has no leader. */
 const AGAIN_MILLIS = 100;
 
@@ -50,7 +53,7 @@ export async function publishOnce(parts: PublishParts, publication: Publication)
   while (true) {
     const left = deadline - clock.monotonic();
     // What is published without a connection would wait in the client and be sent long after the caller gave up.
-    if (left <= 0 || !(await link.connected(left))) throw notAnswered(`writing to ${subject}`, unanswered);
+    if (left < LEAST_MILLIS || !(await link.connected(left))) throw notAnswered(`writing to ${subject}`, unanswered);
     const head = headers();
     for (const [name, value] of Object.entries(publication.headers ?? {})) head.set(name, value);
     try {
