@@ -5,7 +5,7 @@ import type { Candidate, Election, Leader, Leadership } from './election.ts';
 import { type FeedSource, follow } from './jetstream-feed.ts';
 import { LEASE_KEY, Lease, type LeaseEntry, type LeaseParts, leaseEntryOf } from './jetstream-lease.ts';
 import { LeaderBoard } from './leader-board.ts';
-import { jetStreamCode, jetStreamError, natsFarmError } from './nats-error.ts';
+import { isOvertaken, natsFarmError } from './nats-error.ts';
 import { pause } from './pause.ts';
 import { Turns } from './turns.ts';
 
@@ -182,7 +182,7 @@ export class JetStreamElection implements Election {
   /** Once for each time that NATS can't be reached; who was second in a race is no news. */
   #report(error: unknown): void {
     const { log } = this.#parts;
-    if (jetStreamCode(error) === jetStreamError.wrongLastSequence) {
+    if (isOvertaken(error)) {
       log.debug('another coordinator was first to run for office');
       return;
     }

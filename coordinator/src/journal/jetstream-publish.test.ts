@@ -12,7 +12,8 @@ type Fate =
   | 'no leader'
   | 'no room'
   | 'in process'
-  | 'in process, as an error';
+  | 'in process, as an error'
+  | 'another in process';
 
 /** How long a publication is tried. */
 const PATIENCE_MILLIS = 60_000;
@@ -59,6 +60,8 @@ class FakeSubject {
     // What a leader answers to a repeat of a message that it has proposed: nats-server 2.10, and from 2.11 on.
     if (fate === 'in process') return { stream: 'S', seq: 0, duplicate: true };
     if (fate === 'in process, as an error') throw apiError(409, 10158, 'duplicate message id is in process');
+    // What it answers, from 2.11 on, while another message to the subject is proposed and not stored yet.
+    if (fate === 'another in process') throw apiError(400, 10164, 'wrong last sequence');
     const repeated = this.messages.find(({ id }) => id === msgID);
     if (repeated && this.#recognisesRepeats) return { stream: 'S', seq: repeated.seq, duplicate: true };
     const last = this.messages.at(-1)?.seq ?? 0;
@@ -124,6 +127,17 @@ test('another writer’s message is a conflict, also after an answer was lost', 
     assert.equal(await subject.publish(), 'conflict');
     assert.deepEqual(subject.messages, [{ seq: 1, id: 'of another writer' }]);
   }
+});
+
+test('while a message of another writer is on its way nothing is decided: ours is stored if that one is lost', async () => {
+  for (const before of [[], ['lost'], ['stored, answer lost']] as const) {
+    const subject = new FakeSubject([...before, 'another in process', 'another in process']);
+    assert.equal(await subject.publish(), 1);
+    assert.equal(subject.messages.length, 1);
+  }
+  const overtaken = new FakeSubject(['another in process']);
+  overtaken.messages.push({ seq: 1, id: 'of another writer' });
+  assert.equal(await overtaken.publish(), 'conflict');
 });
 
 test('what another writer appended after ours does not hide ours', async () => {

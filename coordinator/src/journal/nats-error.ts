@@ -17,6 +17,7 @@ export const jetStreamError = {
   notEnabled: 10076,
   storeFailed: 10077,
   messageInProcess: 10158,
+  subjectInProcess: 10164,
 } as const;
 
 const outOfSpace: ReadonlySet<number | undefined> = new Set([
@@ -35,6 +36,15 @@ const temporaryCodes: ReadonlySet<string> = new Set([
   ErrorCode.JetStream408RequestTimeout,
 ]);
 
+/** A message is on its way through the servers, the same one or another to its subject, and what becomes of it is open. */
+const inProcess: ReadonlySet<number | undefined> = new Set([
+  jetStreamError.messageInProcess,
+  jetStreamError.subjectInProcess,
+]);
+
+/** JetStream has no leader, or too much to do. */
+const temporaryStatus: ReadonlySet<number> = new Set([503, 429]);
+
 /** JetStream's own number of an error, if it has one. */
 export function jetStreamCode(error: unknown): number | undefined {
   return error instanceof NatsError ? error.api_error?.err_code : undefined;
@@ -43,8 +53,17 @@ export function jetStreamCode(error: unknown): number | undefined {
 /** Whether trying again may help: no answer, no leader at the moment, connection lost. It may also have been done. */
 export function isTemporary(error: unknown): boolean {
   if (!(error instanceof NatsError) || outOfSpace.has(jetStreamCode(error))) return false;
-  if (jetStreamCode(error) === jetStreamError.messageInProcess) return true;
-  return error.api_error ? error.api_error.code === 503 : temporaryCodes.has(error.code);
+  if (inProcess.has(jetStreamCode(error))) return true;
+  return error.api_error ? temporaryStatus.has(error.api_error.code) : temporaryCodes.has(error.code);
+}
+
+/**
+ * Whether another writer was first, or is: the end of the subject is not the expected one, or a message to it is on its way,
+ * which nats-server tells from 2.11 on.
+ */
+export function isOvertaken(error: unknown): boolean {
+  const code = jetStreamCode(error);
+  return code === jetStreamError.wrongLastSequence || code === jetStreamError.subjectInProcess;
 }
 
 /**

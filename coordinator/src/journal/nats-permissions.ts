@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ErrorCode, Events, type NatsConnection, NatsError } from 'nats';
 import { bucketStream, type JetStreamNames } from './jetstream-names.ts';
-import { jetStreamCode, jetStreamError } from './nats-error.ts';
+import { isOvertaken } from './nats-error.ts';
 import type { NatsFinding } from './nats-inspect.ts';
 
 /** No stream is ever that long, so a message that expects it is refused, and stored nowhere. */
@@ -51,7 +51,7 @@ async function tryToWrite(connection: NatsConnection, subject: string, streamNam
     await connection.jetstream({ timeout: REQUEST_MILLIS }).publish(subject, '', { expect });
     return `a message to ${subject} was stored, although it must not be: no stream of the farm takes it`;
   } catch (error) {
-    if (jetStreamCode(error) === jetStreamError.wrongLastSequence) return null;
+    if (isOvertaken(error)) return null;
     // Nobody listens yet: the streams are not made. Whether it may be sent is told apart, as for any publication.
     if (error instanceof NatsError && (error.code === ErrorCode.NoResponders || error.code === '503')) return null;
     if (error instanceof NatsError && error.isPermissionError()) return `publish to ${subject}`;
