@@ -1,5 +1,5 @@
-import { execFileSync } from 'node:child_process';
 import { cpus, loadavg } from 'node:os';
+import { natsServerBinary, versionOf } from '../harness/nats.ts';
 import { quantile, type Times } from '../harness/quantile.ts';
 import { type Campaign, type Incident, KINDS_ALONE } from './campaign.ts';
 import type { Customers, Order } from './customers.ts';
@@ -164,7 +164,7 @@ export function reportText(story: Story, found: readonly Finding[]): string {
   const left = [...campaign.impossible].map((name) => faultKinds[name].what);
   const minutes = ((endedAt - startedAt) / 60_000).toFixed(1);
   return [
-    `${new Date(startedAt).toISOString().slice(0, 16)}Z, seed ${seed}, ${minutes} minutes, ${cpus().length} cores (load ${loadavg()[1]?.toFixed(1)} at the end), Node ${process.version}, nats-server ${natsVersion()}.`,
+    `${new Date(startedAt).toISOString().slice(0, 16)}Z, seed ${seed}, ${minutes} minutes, ${cpus().length} cores (load ${loadavg()[1]?.toFixed(1)} at the end), Node ${process.version}, nats-server ${versionOf(natsServerBinary())}.`,
     `Network: ${story.network}.`,
     '',
     `${incidents.length} faults while ${customers.orders.length} jobs of ${clips} clips were rendered; up to four faults at a time, after ${KINDS_ALONE * rounds} that happened alone and were measured.`,
@@ -201,16 +201,4 @@ function p(times: Times): string {
 
 function seconds(millis: number): string {
   return `${(millis / 1000).toFixed(2)} s`;
-}
-
-function natsVersion(): string {
-  const path = process.env.CLIPFARM_NATS_SERVER || '.clipfarm/tools/nats-server';
-  for (const binary of ['nats-server', path]) {
-    try {
-      return /\d+\.\d+\.\d+/.exec(execFileSync(binary, ['-v'], { encoding: 'utf8' }))?.[0] ?? '';
-    } catch {
-      // The other one, then.
-    }
-  }
-  return 'of an unknown version';
 }

@@ -303,7 +303,7 @@ function configText(options: NatsClusterOptions, name: string, address: string, 
 }
 
 /** The server program: the one that CLIPFARM_NATS_SERVER names, else of those on PATH and from set-up the first from 2.10 on. */
-function natsServerBinary(): string {
+export function natsServerBinary(): string {
   const named = process.env.CLIPFARM_NATS_SERVER;
   const unpacked = fileURLToPath(new URL('../../.clipfarm/tools/nats-server', import.meta.url));
   const candidates = named === undefined || named === '' ? ['nats-server', unpacked] : [named];
@@ -316,7 +316,8 @@ function natsServerBinary(): string {
   return found?.path ?? assert.fail(`no NATS server 2.10 or newer (${list}); run: sh deploy/setup-nats.sh`);
 }
 
-function versionOf(binary: string): string {
+/** What a server program says its version is, such as `2.12.15`. */
+export function versionOf(binary: string): string {
   try {
     const text = execFileSync(binary, ['-v'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
     return /\d+\.\d+\.\d+/.exec(text)?.[0] ?? text.trim();
