@@ -25,7 +25,7 @@ import speed  # noqa: E402
 import upstream  # noqa: E402
 
 #: Name of upstream's size, and the picture that a reference in landscape gets with it.
-SIZES = {"704*384": (704, 384), "384*256": (384, 256), "688*368": (640, 384), "720*400": (640, 448)}
+SIZES = {"704*384": (704, 384), "688*368": (640, 384), "384*256": (384, 256), "720*400": (640, 448)}
 
 
 class Results:
@@ -89,7 +89,6 @@ def main() -> None:
     inputs = {name: rig.make_inputs(given.results / "inputs", *size, 12) for name, size in SIZES.items()}
     torch.compiler.set_stance("force_eager")
     results.part("equal-bf16", lambda: equivalence.compare(modules, engine, inputs["384*256"], 2, 4))
-    results.part("cut-differently", lambda: equivalence.cut_differently(engine, inputs["384*256"]))
     torch.compiler.set_stance("default")
 
     def to_fp8() -> dict[str, Any]:
@@ -116,7 +115,16 @@ def main() -> None:
                     modules, engine, i, 3, s, whole=h and s == 4, decode=s == 4
                 ),
             )
+        results.part(f"compiled-{tag}", lambda: compilations(torch))
+        if name == "384*256":
+            results.part("cut-differently", lambda i=size_inputs: equivalence.cut_differently(engine, i))
     results.part("unload", lambda: {"reservedBytes": engine.unload()})
+
+
+def compilations(torch: Any) -> dict[str, Any]:
+    """What was compiled so far, and why it was compiled again or not at all."""
+    counters = torch._dynamo.utils.counters
+    return {name: dict(counters[name]) for name in ("stats", "frames", "recompiles", "unimplemented", "graph_break")}
 
 
 def long_span(engine: Any, directory: Path, clips: int) -> dict[str, Any]:
