@@ -1,7 +1,7 @@
 /** `npm run demo`: a farm of three unlike nodes on this machine renders the sample talk. */
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { exitCode } from './exit-code.ts';
 import { connect } from './farm/connection.ts';
@@ -29,10 +29,12 @@ const DEMO_MS = 10 * 60_000;
 process.exitCode = await demo(ownShell(processShell(process.env)));
 
 async function demo(shell: Shell): Promise<number> {
-  const dataDir = mkdtempSync(join(tmpdir(), 'clipfarm-demo-'));
+  const place = mkdtempSync(join(tmpdir(), 'clipfarm-demo-'));
+  const dataDir = join(place, 'farm');
+  const video = join(place, 'talk.mp4');
   const tell = (text: string) => void shell.stdout.write(`${text}\n`);
   tell(`Starting a coordinator and ${agents.length} agents that stand in for GPUs.`);
-  tell(`Everything is in ${dataDir}`);
+  tell(`Everything is in ${place}`);
   let farm: LocalFarm | undefined;
   try {
     farm = await startLocalFarm({
@@ -41,7 +43,8 @@ async function demo(shell: Shell): Promise<number> {
       listen: '127.0.0.1:0',
       admin: '127.0.0.1:0',
       tokenFile: undefined,
-      retainHours: undefined,
+      // The farm is gone right after its only job; a day until which it kept the video would be none.
+      retainHours: 'never',
       retainInputsHours: undefined,
       env: shell.serviceEnv,
       clock: shell.clock,
@@ -50,16 +53,16 @@ async function demo(shell: Shell): Promise<number> {
     });
     await agentsOnline(farm, shell);
     for (const { name, secondsPerClip } of agents) tell(`  ${name.padEnd(6)}  ${secondsPerClip} s per clip`);
-    const video = join(dataDir, 'talk.mp4');
     const code = shell.interrupted.aborted ? exitCode.interrupted : await submitSample(farm, video, shell);
+    await farm.stop();
+    if (code === exitCode.ok) rmSync(dataDir, { recursive: true, force: true });
     tell(code === exitCode.ok ? success(video) : trouble(dataDir, code));
     return code;
   } catch (error) {
     const code = shell.interrupted.aborted ? exitCode.interrupted : reportError(error, shell.stderr, false);
+    await farm?.stop();
     tell(trouble(dataDir, code));
     return code;
-  } finally {
-    await farm?.stop();
   }
 }
 
@@ -98,6 +101,7 @@ function submitSample(farm: LocalFarm, video: string, shell: Shell): Promise<num
 function success(video: string): string {
   return `
 The video:  ${video}
+The demo's farm is stopped, and everything else that it left is deleted.
 
 With your own files, in two terminals:
   npx clipfarm up
@@ -108,5 +112,7 @@ function trouble(dataDir: string, code: number): string {
   const what = code === exitCode.interrupted ? 'Interrupted.' : 'The demo did not finish.';
   return `
 ${what} Logs:  ${logDirectory(dataDir)}
-The farm is stopped, what was rendered is kept; go on with:  npx clipfarm up --data-dir ${dataDir}`;
+The farm is stopped, and what was rendered is kept.
+Go on with:  npx clipfarm up --data-dir ${dataDir}
+or delete it with:  rm -r ${dirname(dataDir)}`;
 }
