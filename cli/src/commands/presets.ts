@@ -8,14 +8,27 @@ import { act, examples, type Handler, type Register } from './register.ts';
 export const registerPresets: Register = (program, run) => {
   const command = program
     .command('presets')
-    .description('Shows the presets: what each sets, and where and why it departs from the article it comes from.')
+    .description(
+      'Shows the presets: what each sets, and where and why it departs from what popular articles recommend.',
+    )
     .addHelpText('after', examples(['clipfarm presets', 'clipfarm presets -o json']));
   act(command, run, showPresets);
 };
 
+const INTRODUCTION = [
+  'Popular articles on Live Avatar recommend groups of flags for such purposes. The presets follow them, save where that',
+  'crashes the model, changes nothing, or cuts the video short; what is done instead, and why, stands below each.',
+  '',
+];
+
 const showPresets: Handler = async (context) => {
   if (context.json) context.printJson({ presets: PRESETS, rules: ARTICLE_RULES });
-  else context.print([...PRESETS.flatMap((preset) => presetLines(preset, context.style)), ...ruleLines(context.style)]);
+  else
+    context.print([
+      ...INTRODUCTION,
+      ...PRESETS.flatMap((preset) => presetLines(preset, context.style)),
+      ...ruleLines(context.style),
+    ]);
   return exitCode.ok;
 };
 
@@ -35,12 +48,12 @@ function presetLines(preset: Preset, style: Style): string[] {
 }
 
 function ruleLines(style: Style): string[] {
-  return [style.bold('Rules of the article for every preset'), ...correctionLines(ARTICLE_RULES, style)];
+  return [style.bold('What those articles say of every preset'), ...correctionLines(ARTICLE_RULES, style)];
 }
 
 function correctionLines(corrections: readonly Correction[], style: Style): string[] {
   return corrections.flatMap(({ field, article, farm, why }) => [
-    `  ${style.warn(field)}: the article says ${article}; the farm: ${farm}`,
+    `  ${style.warn(field)}: articles recommend ${article}; the farm: ${farm}`,
     `    ${style.dim(why)}`,
   ]);
 }

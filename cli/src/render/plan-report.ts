@@ -42,8 +42,8 @@ function correctionLines(name: string, style: Style): string[] {
   const corrections = PRESETS.find((preset) => preset.name === name)?.corrections ?? [];
   if (corrections.length === 0) return [];
   return [
-    style.bold(`Preset ${name}: where it departs from the article that it comes from`),
-    ...corrections.map(({ field, article, farm }) => `  ${field}: article ${article}; farm ${farm}`),
+    style.bold(`Preset ${name}: where it departs from what popular articles recommend`),
+    ...corrections.map(({ field, article, farm }) => `  ${field}: articles ${article}; farm ${farm}`),
     style.dim('  clipfarm presets says why'),
   ];
 }

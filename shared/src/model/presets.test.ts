@@ -20,7 +20,7 @@ test('every preset renders on its own, at a size that fits every image', () => {
   }
 });
 
-test('every value of the article that the farm does not take as it is carries a reason', () => {
+test('every value of the articles that the farm does not take as it is carries a reason', () => {
   for (const preset of PRESETS) {
     const { settings } = resolveSettings({ preset: preset.name });
     const farm: Readonly<Record<string, unknown>> = {

@@ -1,6 +1,6 @@
 /**
- * Four named groups of render settings. They come from a widely copied article on Live Avatar, corrected where what it
- * says crashes upstream, changes nothing there, or mistakes a number of clips for a choice.
+ * Four named groups of render settings. They are those that popular articles on Live Avatar recommend, corrected where what
+ * they say crashes upstream, changes nothing there, or mistakes a number of clips for a choice.
  */
 import { FarmError } from '../errors.ts';
 import { CLIP_SECONDS } from './clip.ts';
@@ -15,7 +15,7 @@ export type PresetName = (typeof PRESET_NAMES)[number];
 /** Preset of a job that names none. */
 export const DEFAULT_PRESET: PresetName = 'delivery';
 
-/** Where the farm departs from the article: the flag, both values in words, and the reason. */
+/** Where the farm departs from what popular articles recommend: the flag, both values in words, and the reason. */
 export interface Correction {
   readonly field: string;
   readonly article: string;
@@ -31,7 +31,7 @@ export interface PresetSettings {
   readonly numClip: number | undefined;
 }
 
-/** A preset: what the article says by upstream's flags, what the farm does, and why they differ. */
+/** A preset: what the articles recommend, by upstream's flags, what the farm does, and why they differ. */
 export interface Preset {
   readonly name: PresetName;
   readonly summary: string;
@@ -106,17 +106,17 @@ export const PRESETS: readonly Preset[] = [
   },
 ];
 
-/** The article's rules that hold for every preset, and what becomes of them. */
+/** The articles' rules that hold for every preset, and what becomes of them. */
 export const ARTICLE_RULES: readonly Correction[] = [
   {
     field: 'enable_online_decode',
-    article: 'always on above 200 clips',
+    article: 'on for more than 200 clips',
     farm: 'always on; turning it off above 200 clips is refused',
     why: 'The farm streams every clip, so memory does not grow with the length of the video.',
   },
   {
     field: 'sample_guide_scale',
-    article: 'stays 0',
+    article: 'to leave it at 0',
     farm: '0 is the only value accepted',
     why: 'Upstream takes the number and never reads it; another value would promise an effect that does not come.',
   },
@@ -128,7 +128,7 @@ export const ARTICLE_RULES: readonly Correction[] = [
   },
   {
     field: 'sample_steps',
-    article: '3, 4 or 5 trade time for quality',
+    article: '3, 4 or 5, which trade time for quality',
     farm: '1 to 4',
     why: "Upstream keeps four caches, one per step: a fifth step ends in KeyError '5'. The model was trained for four.",
   },
