@@ -125,10 +125,10 @@ test('whatever is wrong is named with what to do', (t) => {
     torch: null,
     cuda: null,
     devices: [],
-    error: 'ModuleNotFoundError: torch',
+    error: "ModuleNotFoundError: No module named 'torch'",
     missing: ['peft'],
   };
-  program(join(bin, 'python3'), `echo '${JSON.stringify(missing)}'`);
+  program(join(bin, 'python3'), `echo '${JSON.stringify(missing).replaceAll("'", '\\u0027')}'`);
   program(join(bin, 'nvidia-smi'), `echo '${GPU.replace('81559', '24564').replace('9.0', '8.6')}'`);
   truncateSync(join(weights, 'a-00001-of-00002.safetensors'), 150);
   truncateSync(join(weights, 'Wan2.1_VAE.pth'), 1000);
@@ -144,10 +144,14 @@ test('whatever is wrong is named with what to do', (t) => {
   const { status, known } = doctor('--profile', 'single-48g-fp8');
   assert.equal(status, 1);
   for (const [name, detail, fix] of [
-    ['gpu 0', /23\.9 of 24\.0 GiB free, compute capability 8\.6; no size fits/, /fp8 needs compute capability 8\.9/],
-    ['torch', /ModuleNotFoundError/, /Install PyTorch/],
-    ['packages', /missing: peft/, /pip install -r requirements\.txt/],
-    ['fp8', /torch finds no GPU/, /bf16/],
+    [
+      'gpu 0',
+      /23\.9 of 24\.0 GiB free, compute capability 8\.6; no size fits/,
+      /fp8 needs compute capability 8\.9 or more\. Use the profile single-80g/,
+    ],
+    ['torch', /^PyTorch is not installed in \/venv\/bin\/python3$/, /Install PyTorch 2\.8 there.*--python/],
+    ['packages', /missing: peft/, /\/venv\/bin\/python3 -m pip install -r requirements\.txt/],
+    ['fp8', /PyTorch is missing/, /See torch/],
     ['transformer', /a-00001-of-00002\.safetensors has .*(broken off|download it again)/, /huggingface-cli download/],
     ['video decoder', /Wan2\.1_VAE\.pth has 1\.0 kB; at least/, /huggingface-cli download/],
     ['lora', /1 tensors, none of them of a LoRA/, /Live-Avatar/],
@@ -176,6 +180,7 @@ test('a host without a GPU gets a list that says what is missing', (t) => {
   assert.match(known('driver').detail, /could not communicate/);
   assert.match(known('driver').fix ?? '', /Install NVIDIA's driver.*profile synthetic/);
   assert.match(known('python').detail, /ended with status 1: No module named json/);
+  assert.match(known('python').fix ?? '', /virtual environment with Python 3\.10 or newer, and add --python/);
   assert.match(known('checkout').detail, /\/nowhere has no liveavatar/);
   assert.match(known('transformer').detail, /\/nowhere has no config\.json/);
 });

@@ -33,7 +33,8 @@ async function checkGpus(profile: ModelProfile): Promise<readonly Check[]> {
     return judgeGpus(profile, await readGpus());
   } catch (error) {
     const fix =
-      "Install NVIDIA's driver, and in a container pass the GPUs in. A host without a GPU can run the profile synthetic.";
+      "Install NVIDIA's driver; a container must be given the GPUs too: docker run --gpus all. " +
+      'A host without a GPU can try the farm with the profile synthetic: clipfarm up.';
     // The hint of a missing program would say to put it on the PATH.
     return [failed('driver', broken('', error, '').detail, fix)];
   }
@@ -44,7 +45,11 @@ export function judgeGpus(profile: ModelProfile, gpus: readonly GpuReading[]): r
   const [first] = gpus;
   if (first === undefined) {
     return [
-      failed('driver', 'the driver lists no GPU', 'Is the card seated and powered? dmesg | grep NVRM says more.'),
+      failed(
+        'driver',
+        'the driver lists no GPU',
+        'Give a container the GPUs: docker run --gpus all. On the host itself, dmesg | grep NVRM says more.',
+      ),
     ];
   }
   const driver = passed('driver', `${first.driver}, ${count(gpus.length, 'GPU')}`);
@@ -67,16 +72,24 @@ function judgeGpu(profile: ModelProfile, gpu: GpuReading): Check {
     return failed(
       name,
       `${detail}; ${uncorrectedErrors} memory errors`,
-      `nvidia-smi --gpu-reset -i ${index}, or replace the card`,
+      `Stop what uses it and run nvidia-smi --gpu-reset -i ${index}; if that does not help, replace the card.`,
     );
   }
   if (hasOpenDtype(profile.name) && sizes.length > 0) return passed(name, detail);
-  if (profile.dtype === 'fp8' && !fp8) return failed(name, detail, 'fp8 needs compute capability 8.9: use dtype bf16.');
+  if (profile.dtype === 'fp8' && !fp8)
+    return failed(name, detail, `fp8 needs compute capability ${FP8_CAPABILITY} or more. ${useBf16(profile)}`);
   if (largestSize(profile, profile.dtype, free) !== undefined) return passed(name, detail);
-  const other = sizes.length > 0 ? `Use dtype ${profile.dtype === 'bf16' ? 'fp8' : 'bf16'}.` : '';
+  const other = sizes.length === 0 ? '' : profile.dtype === 'fp8' ? useBf16(profile) : USE_FP8;
   const used = memoryUsedBytes > 2 * GIB ? 'Other programs use it: nvidia-smi shows which. ' : '';
   return failed(name, detail, `${used}${other || 'The model needs a card of 48 GB or more.'}`);
 }
+
+/** Profiles with a fixed number format are left for one that fits; an operator's own profile is changed. */
+function useBf16({ name }: ModelProfile): string {
+  return name === 'single-48g-fp8' ? 'Use the profile single-80g.' : 'Give the profile dtype bf16.';
+}
+
+const USE_FP8 = 'Use the profile single-48g-fp8, or give your own profile dtype fp8.';
 
 /** Largest size that works with every image and fits; undefined when none does. */
 function largestSize(profile: ModelProfile, dtype: 'bf16' | 'fp8', bytes: number): string | undefined {
@@ -92,7 +105,8 @@ export function checkHostMemory(profile: ModelProfile, total: number): Check {
   const detail = `${gib(total)} GiB; loading the model takes ${gib(needed)} GiB for each slot`;
   if (usable >= needed)
     return passed('host memory', `${detail}: enough for ${count(Math.floor(usable / needed), 'slot')}`);
-  return failed('host memory', detail, 'Add memory. The text encoder is there twice while it is read from its file.');
+  // The text encoder is there twice while it is read from its file.
+  return failed('host memory', detail, `Render on a host with ${gib(needed / 0.9)} GiB or more.`);
 }
 
 async function checkSharedMemory(profile: ModelProfile): Promise<Check> {
@@ -104,7 +118,7 @@ async function checkSharedMemory(profile: ModelProfile): Promise<Check> {
     return failed(
       name,
       detail,
-      'docker run --shm-size=8g, or in Kubernetes an emptyDir with medium Memory at /dev/shm',
+      'Give the container more: docker run --shm-size=8g, or in Kubernetes an emptyDir with medium Memory at /dev/shm.',
     );
   } catch (error) {
     return broken(name, error, 'Mount a tmpfs at /dev/shm.');

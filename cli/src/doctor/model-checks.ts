@@ -18,10 +18,10 @@ const CHECKOUT_FILES = [
   'minimal_inference/s2v_streaming_interact.py',
 ] as const;
 
-const CLONE = 'git clone https://github.com/Alibaba-Quark/LiveAvatar, and give its directory with --checkout';
-const WEIGHTS = 'huggingface-cli download Wan-AI/Wan2.2-S2V-14B --local-dir DIR, and give DIR with --ckpt-dir';
+const CLONE = 'git clone https://github.com/Alibaba-Quark/LiveAvatar DIR; then --checkout DIR';
+const WEIGHTS = '46 GB: huggingface-cli download Wan-AI/Wan2.2-S2V-14B --local-dir DIR; then --ckpt-dir DIR';
 const LORA =
-  'huggingface-cli download Quark-Vision/Live-Avatar --local-dir DIR, and give DIR/liveavatar.safetensors with --lora';
+  '1.4 GB: huggingface-cli download Quark-Vision/Live-Avatar --local-dir DIR; then --lora DIR/liveavatar.safetensors';
 
 /** Checks a checkout of Live Avatar: there, of a known commit, unmodified. */
 export async function checkCheckout(checkout: string | undefined): Promise<Check> {

@@ -1,7 +1,7 @@
 import { FarmError } from '@clipfarm/shared/errors';
 import { runTool } from '@clipfarm/shared/process';
 import { z } from 'zod';
-import { broken, type Check, failed, passed } from './check.ts';
+import { type Check, failed, passed } from './check.ts';
 
 /** What upstream's code imports on the way to a frame, by the name of the module. */
 const MODULES = [
@@ -76,16 +76,13 @@ export async function checkPython(python: string, wantsFp8: boolean): Promise<re
   try {
     found = await probePython(python);
   } catch (error) {
-    return [
-      broken(
-        'python',
-        error,
-        'Give a Python with the requirements of the checkout: --python /path/to/venv/bin/python3',
-      ),
-    ];
+    // The hint of a missing program would say to put it on the PATH.
+    return [failed('python', FarmError.from(error).message, MAKE_VENV)];
   }
   return judgePython(found, wantsFp8);
 }
+
+const MAKE_VENV = `Make a virtual environment with Python 3.10 or newer, and add --python DIR/bin/python3.`;
 
 /** What is wrong with what was found, and what to do. */
 export function judgePython(found: Probed, wantsFp8: boolean): readonly Check[] {
@@ -101,16 +98,20 @@ export function judgePython(found: Probed, wantsFp8: boolean): readonly Check[] 
 function judgeVersion({ python, executable }: Probed): Check {
   const [major = 0, minor = 0] = python.split('.').map(Number);
   if (major === 3 && minor >= 10) return passed('python', `${python} at ${executable}`);
-  return failed(
-    'python',
-    `${python} at ${executable}; needed is 3.10 or newer`,
-    'Make a virtual environment with Python 3.10.',
-  );
+  return failed('python', `${python} at ${executable}; needed is 3.10 or newer`, MAKE_VENV);
 }
 
-function judgeTorch({ torch, cuda, devices, error }: Probed): Check {
-  const fix = "Install PyTorch for the driver's CUDA: pip install torch==2.8.0 --index-url with the one for your CUDA.";
-  if (torch === null) return failed('torch', error ?? 'is not installed', fix);
+/** The command depends on the driver; PyTorch's site has one for each. */
+const INSTALL_TORCH =
+  'Install PyTorch 2.8 there, with the pip command that its site shows for the CUDA of your driver (nvidia-smi shows ' +
+  'which). If it is in another Python, add --python DIR/bin/python3.';
+
+function judgeTorch({ torch, cuda, devices, error, executable }: Probed): Check {
+  const fix = INSTALL_TORCH;
+  if (torch === null) {
+    const missing = error === null || /^ModuleNotFoundError: No module named 'torch'$/.test(error);
+    return failed('torch', missing ? `PyTorch is not installed in ${executable}` : error, fix);
+  }
   if (cuda === null) return failed('torch', `${torch} was built without CUDA`, fix);
   if (devices.length === 0) {
     const why = error === null ? '' : `: ${error}`;
@@ -124,25 +125,32 @@ function judgeTorch({ torch, cuda, devices, error }: Probed): Check {
 function judgeAttention({ torch, flash, flash3 }: Probed): Check {
   if (flash3) return passed('attention', 'FlashAttention 3');
   if (flash !== null) return passed('attention', `flash-attn ${flash}`);
-  if (torch === null) return failed('attention', 'neither flash-attn nor PyTorch is there', 'Install PyTorch first.');
+  if (torch === null)
+    return failed('attention', 'neither flash-attn nor PyTorch is installed', 'PyTorch brings its own; see torch.');
   // The live-avatar runner has a stand-in; upstream's own script has none.
   return passed('attention', "PyTorch's own; upstream's script (live-avatar-cli) would need flash-attn");
 }
 
-function judgeFp8({ fp8, devices }: Probed, wanted: boolean): Check {
+function judgeFp8({ torch, fp8, devices }: Probed, wanted: boolean): Check {
   const capable = devices.length > 0 && devices.every(([major, minor]) => major > 8 || (major === 8 && minor >= 9));
   if (fp8 && capable) return passed('fp8', 'torch and every GPU can');
-  const why = capable
-    ? 'torch is too old'
-    : devices.length === 0
-      ? 'torch finds no GPU'
-      : 'not every GPU has compute capability 8.9 or more';
+  const [why, fix] =
+    torch === null
+      ? ['PyTorch is missing', 'See torch.']
+      : capable
+        ? [`PyTorch ${torch} is too old`, 'Install PyTorch 2.8.']
+        : devices.length === 0
+          ? ['torch finds no GPU', 'See torch.']
+          : [
+              'not every GPU has compute capability 8.9 or more',
+              'Use a profile with bf16, such as single-80g, or GPUs of the Ada, Hopper or Blackwell generation.',
+            ];
   if (!wanted) return passed('fp8', `not possible: ${why}; bf16 is used`);
-  return failed('fp8', why, 'Use a profile with bf16, or GPUs of the Ada, Hopper or Blackwell generation.');
+  return failed('fp8', why, fix);
 }
 
-function judgeModules({ missing }: Probed): Check {
+function judgeModules({ missing, executable }: Probed): Check {
   if (missing.length === 0) return passed('packages', `all ${MODULES.length} that rendering imports`);
-  const fix = "Install the checkout's requirements: pip install -r requirements.txt";
+  const fix = `Install them from the checkout of Live Avatar: ${executable} -m pip install -r requirements.txt`;
   return failed('packages', `missing: ${missing.join(', ')}`, fix);
 }
