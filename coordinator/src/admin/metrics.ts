@@ -3,6 +3,8 @@ import type { LeaseEndCause } from '../core/job-events.ts';
 import { failureClasses } from '../core/job-model.ts';
 import { journalTroubleKinds } from '../journal/journal-trouble.ts';
 import type { AppendRefusal } from '../journal/watched-journal.ts';
+import type { NatsOutcome } from '../notify/nats-events.ts';
+import type { WebhookOutcome } from '../notify/webhook-queue.ts';
 
 /** Seconds: from a synced write on a fast disk to a stall. */
 const FAST_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
@@ -24,8 +26,10 @@ const KNOWN = {
   outcome: ['completed', 'superseded', 'returned', 'failed', 'lost', 'revoked'] satisfies LeaseEndCause[],
   leadership: ['begun', 'ended', 'failed'],
   refusal: ['conflict', 'failed'] satisfies AppendRefusal[],
-  uploadRefusal: ['room', 'stalled'] satisfies UploadRefusal[],
+  uploadRefusal: ['room', 'stalled', 'slow'] satisfies UploadRefusal[],
   agentRefusal: ['term', 'hello', 'protocol'] satisfies AgentRefusal[],
+  delivery: ['delivered', 'refused', 'unreachable', 'expired'] satisfies WebhookOutcome[],
+  natsOutcome: ['published', 'dropped'] satisfies NatsOutcome[],
   verdict: ['not_wanted', 'rejected', 'try_again'],
 } as const;
 
@@ -35,8 +39,8 @@ const KNOWN = {
  */
 export type AgentRefusal = 'term' | 'hello' | 'protocol';
 
-/** What ends an upload: the disk has no room for it, or nothing more of it came. */
-export type UploadRefusal = 'room' | 'stalled';
+/** What ends an upload: the disk has no room for it; nothing more of it came; it came too slowly. */
+export type UploadRefusal = 'room' | 'stalled' | 'slow';
 
 /** The farm's metrics; see {@link createMetrics}. */
 export type Metrics = ReturnType<typeof createMetrics>;
@@ -106,11 +110,17 @@ export function createMetrics() {
     [slots, new Set<string>(KNOWN.slot)],
   ]);
   for (const [target, states] of shown) for (const state of states) target.set({ state }, 0);
-  const uploadsRefused = counter('uploads_refused', 'Uploads refused or ended for lack of room or of data.', [
-    'reason',
-  ]);
+  const uploadsRefused = counter(
+    'uploads_refused',
+    'Uploads refused for lack of room, or ended because nothing more came, or too slowly.',
+    ['reason'],
+  );
   for (const reason of KNOWN.uploadRefusal) uploadsRefused.inc({ reason }, 0);
   for (const kind of journalTroubleKinds) journalTrouble.set({ kind }, 0);
+  const webhookDeliveries = counter('webhook_deliveries', 'Notices posted to webhooks, by how it ended.', ['outcome']);
+  for (const outcome of KNOWN.delivery) webhookDeliveries.inc({ outcome }, 0);
+  const natsNotices = counter('nats_events', 'Notices for NATS subjects, by what became of them.', ['outcome']);
+  for (const outcome of KNOWN.natsOutcome) natsNotices.inc({ outcome }, 0);
 
   return {
     jobs,
@@ -142,10 +152,10 @@ export function createMetrics() {
     attemptFailures,
     stitchedBytes: counter('stitched_bytes', 'Bytes of chunks written to finished or growing videos.'),
 
-    webhookDeliveries: counter('webhook_deliveries', 'Notices posted to webhooks, by how it ended.', ['outcome']),
+    webhookDeliveries,
     webhookJobsPending: gauge('webhook_jobs_pending', 'Jobs with something left to be told, over all endpoints.'),
     webhookEndpointsFailing: gauge('webhook_endpoints_failing', 'Webhook endpoints that could not be reached last.'),
-    natsNotices: counter('nats_events', 'Notices for NATS subjects, by what became of them.', ['outcome']),
+    natsNotices,
 
     clipRenderSeconds: histogram('clip_render', 'Time to render one clip, by profile.', SLOW_BUCKETS, ['profile']),
     chunkCommitSeconds: histogram('chunk_commit', 'Time from ChunkReady to its answer.', FAST_BUCKETS),

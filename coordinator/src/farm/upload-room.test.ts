@@ -58,7 +58,7 @@ test('of ten uploads that come at once, those have room that fit together; the o
   }
   uploads[0]?.ended.resolve();
   await uploads[0]?.over;
-  assert.deepEqual(await refusals(), { room: 9, stalled: 0 });
+  assert.deepEqual(await refusals(), { room: 9, stalled: 0, slow: 0 });
 });
 
 test('room is given back however an upload ends', async () => {
@@ -131,5 +131,51 @@ test('an upload of which nothing comes any more is ended after a minute and give
   await assert.rejects(stalled, { code: 'timeout', field: 'audio', message: /no data came for 60 s/ });
   assert.equal(clock.pending, 0);
   await room.during(upload(100), () => Promise.resolve());
-  assert.deepEqual(await refusals(), { room: 0, stalled: 1 });
+  assert.deepEqual(await refusals(), { room: 0, stalled: 1, slow: 0 });
+});
+
+test('an upload that comes too slowly is ended, however steadily it comes, and gives its room back', async () => {
+  const { room, clock, refusals } = roomOf(100 * 65_536);
+  const call = Promise.withResolvers<never>();
+  let ended = false;
+  const reject = (reason: FarmError) => {
+    ended = true;
+    call.reject(reason);
+  };
+  // 100 s at the least speed, and ten minutes on top: a byte a second is always too slow, and never stalls.
+  async function* drops(): AsyncGenerator<Buffer> {
+    for (;;) {
+      yield Buffer.alloc(1);
+      clock.advance(1000);
+      if (ended) await call.promise;
+    }
+  }
+  const slow = room.during({ ...upload(100 * 65_536, drops()), abort: reject }, async (counted) => {
+    for await (const _ of counted);
+  });
+  await assert.rejects(slow, {
+    code: 'timeout',
+    field: 'audio',
+    message:
+      'audio: 700 of 6553600 bytes came in 700 s; an upload must come with 65536 bytes per second, and 600 s on top',
+    hint: /faster connection/,
+  });
+  assert.equal(clock.pending, 0);
+  await room.during(upload(100 * 65_536), () => Promise.resolve());
+  assert.deepEqual(await refusals(), { room: 0, stalled: 0, slow: 1 });
+});
+
+test('an upload of the least speed accepted comes through', async () => {
+  const { room, clock, refusals } = roomOf(1000 * 65_536);
+  async function* steady(): AsyncGenerator<Buffer> {
+    for (let second = 0; second < 1000; second += 1) {
+      clock.advance(1000);
+      yield Buffer.alloc(65_536);
+    }
+  }
+  await room.during(upload(1000 * 65_536, steady()), async (counted) => {
+    for await (const _ of counted);
+  });
+  assert.equal(clock.pending, 0);
+  assert.deepEqual(await refusals(), { room: 0, stalled: 0, slow: 0 });
 });

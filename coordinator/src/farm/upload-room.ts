@@ -11,6 +11,12 @@ export const KEPT_FREE_BYTES = 64 * 1024 * 1024;
 /** An upload of which nothing came for this long is given up: others wait for the room that it holds. */
 const STALLED_MILLIS = 60_000;
 
+/** So slow may an upload be on average, in bytes per second: half a megabit. Four gigabytes then take 17 hours. */
+const SLOWEST_BYTES_PER_SECOND = 64 * 1024;
+
+/** On top of that, for a connection that is away for a while. */
+const ALLOWANCE_MILLIS = 10 * 60_000;
+
 /** What an {@link UploadRoom} works with. */
 export interface UploadRoomParts {
   readonly store: Pick<ArtifactStore, 'freeBytes'>;
@@ -26,7 +32,7 @@ export interface RoomRequest {
   /** What it is, as the user names it. */
   readonly field: string;
   readonly pieces: AsyncIterable<Buffer>;
-  /** Ends the upload's call, because nothing comes any more. */
+  /** Ends the upload's call, because nothing comes any more, or too little. */
   readonly abort: (reason: FarmError) => void;
 }
 
@@ -77,10 +83,19 @@ export class UploadRoom {
     this.#reserved += bytes;
   }
 
-  async *#counted({ pieces, field, abort }: RoomRequest, promise: { left: number }): AsyncGenerator<Buffer> {
+  async *#counted({ bytes, pieces, field, abort }: RoomRequest, promise: { left: number }): AsyncGenerator<Buffer> {
     const { clock } = this.#parts;
-    const message = `${field}: no data came for ${STALLED_MILLIS / 1000} s`;
-    const stalled = () => abort(this.#refused('stalled', new FarmError('timeout', message, { field })));
+    const end = (reason: UploadRefusal, message: string, hint?: string): void =>
+      abort(this.#refused(reason, new FarmError('timeout', message, { field, ...(hint && { hint }) })));
+    const stalled = () => end('stalled', `${field}: no data came for ${STALLED_MILLIS / 1000} s`);
+    const longest = ALLOWANCE_MILLIS + Math.ceil((bytes / SLOWEST_BYTES_PER_SECOND) * 1000);
+    const slow = () => {
+      const came = `${bytes - promise.left} of ${bytes} bytes came in ${Math.round(longest / 1000)} s`;
+      const least = `${SLOWEST_BYTES_PER_SECOND} bytes per second, and ${ALLOWANCE_MILLIS / 1000} s on top`;
+      const message = `${field}: ${came}; an upload must come with ${least}`;
+      end('slow', message, 'Send it over a faster connection, or as a smaller file.');
+    };
+    const limit = clock.setTimeout(slow, longest);
     let timer = clock.setTimeout(stalled, STALLED_MILLIS);
     try {
       for await (const piece of pieces) {
@@ -93,6 +108,7 @@ export class UploadRoom {
         timer = clock.setTimeout(stalled, STALLED_MILLIS);
       }
     } finally {
+      limit.cancel();
       timer.cancel();
     }
   }
