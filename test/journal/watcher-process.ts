@@ -1,13 +1,21 @@
 /**
- * Follows a journal as a coordinator does, in a process of its own, to be stopped. Argument: JSON of the options. Prints
- * `watching`, `event POSITION` for each event of stream s, and its log.
+ * Follows a journal as a coordinator does, in a process of its own, to be stopped. Arguments: JSON of the options, and
+ * milliseconds for which each event keeps it (none by default). Prints `watching`, `event POSITION` for each event of stream s,
+ * `trouble KIND` for each trouble that is counted, and its log.
  */
 import { createLogger } from '@clipfarm/shared/log';
 import { openJetStreamJournal } from '../../coordinator/src/journal/open-jetstream-journal.ts';
 
+const [options = '{}', busyMillis = '0'] = process.argv.slice(2);
 const log = createLogger({ name: 'watcher', level: 'info' });
-const { journal } = await openJetStreamJournal({ ...JSON.parse(process.argv[2] ?? '{}'), log });
+const onTrouble = (kind: string) => process.stdout.write(`trouble ${kind}\n`);
+const { journal } = await openJetStreamJournal({ ...JSON.parse(options), onTrouble, log });
+const never = new Int32Array(new SharedArrayBuffer(4));
 journal.watch((events) => {
-  for (const { position } of events) process.stdout.write(`event ${position}\n`);
+  for (const { position } of events) {
+    // Keeps the process as work does, without using the machine.
+    Atomics.wait(never, 0, 0, Number(busyMillis));
+    process.stdout.write(`event ${position}\n`);
+  }
 });
 process.stdout.write('watching\n');

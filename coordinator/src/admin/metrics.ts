@@ -1,7 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { LeaseEndCause } from '../core/job-events.ts';
 import { failureClasses } from '../core/job-model.ts';
-import { journalTroubleKinds } from '../journal/journal-trouble.ts';
+import { countedTroubleKinds, journalTroubleKinds } from '../journal/journal-trouble.ts';
 import type { AppendRefusal } from '../journal/watched-journal.ts';
 import type { NatsOutcome } from '../notify/nats-events.ts';
 import type { WebhookOutcome } from '../notify/webhook-queue.ts';
@@ -85,15 +85,17 @@ export function createMetrics() {
     'Appends that were not stored, by reason: another process was first, or the journal could not be written.',
     ['reason'],
   );
-  const journalTroubles = counter('journal_troubles', 'Times that something began to keep the journal from working.', [
-    'kind',
-  ]);
+  const journalTroubles = counter(
+    'journal_troubles',
+    'Times that something began to keep the journal from working, and (slow) that this process read it too slowly.',
+    ['kind'],
+  );
   const journalTrouble = gauge(
     'journal_trouble',
     '1 for each kind of trouble that keeps the journal from working now.',
     ['kind'],
   );
-  for (const kind of journalTroubleKinds) journalTroubles.inc({ kind }, 0);
+  for (const kind of countedTroubleKinds) journalTroubles.inc({ kind }, 0);
   for (const change of KNOWN.leadership) leaderships.inc({ change }, 0);
   for (const reason of KNOWN.refusal) appendsRefused.inc({ reason }, 0);
   const agentsRefused = counter('agents_refused', 'Agents that were not let in, by what speaks against them.', [

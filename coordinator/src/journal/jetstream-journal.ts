@@ -24,6 +24,7 @@ import { ask } from './nats-ask.ts';
 import type { NatsHealth } from './nats-health.ts';
 import type { NatsLink } from './nats-link.ts';
 import { pause } from './pause.ts';
+import type { ReadingPace } from './reading-pace.ts';
 
 /** Between two looks at where a stream ends. */
 const AGAIN_MILLIS = 200;
@@ -36,6 +37,8 @@ export interface JetStreamJournalParts extends ReaderParts {
   readonly lastSequence: number;
   readonly onAppend: ((seconds: number) => void) | undefined;
   readonly health: Pick<NatsHealth, 'failed' | 'close'>;
+  /** Hears how far behind the journal's end its reader is. */
+  readonly pace: Pick<ReadingPace, 'read'>;
   readonly log: Logger;
 }
 
@@ -53,7 +56,7 @@ export class JetStreamJournal implements Journal {
   constructor(parts: JetStreamJournalParts) {
     this.#parts = parts;
     this.#lastSequence = parts.lastSequence;
-    this.#tail = new Tail(parts, parts.names, parts.log, {
+    this.#tail = new Tail(parts, parts.names, parts.log, parts.pace, {
       lastKnown: () => this.#lastSequence,
       passed: (stream, head) => this.#mark(stream, head),
     });

@@ -5,6 +5,7 @@ import { type Head, positionOf } from './jetstream-heads.ts';
 import { storedAppends } from './jetstream-message.ts';
 import type { JetStreamNames } from './jetstream-names.ts';
 import type { JournalWatcher } from './journal.ts';
+import type { ReadingPace } from './reading-pace.ts';
 import { runApart } from './run-apart.ts';
 
 /** The journal whose tail it is. */
@@ -21,13 +22,21 @@ export class Tail {
   readonly #names: JetStreamNames;
   readonly #log: Logger;
   readonly #journal: TailOwner;
+  readonly #pace: Pick<ReadingPace, 'read'>;
   readonly #watchers = new Set<JournalWatcher>();
   #reading: AbortController | undefined;
 
-  constructor(source: FeedSource, names: JetStreamNames, log: Logger, journal: TailOwner) {
+  constructor(
+    source: FeedSource,
+    names: JetStreamNames,
+    log: Logger,
+    pace: Pick<ReadingPace, 'read'>,
+    journal: TailOwner,
+  ) {
     this.#source = source;
     this.#names = names;
     this.#log = log;
+    this.#pace = pace;
     this.#journal = journal;
   }
 
@@ -62,6 +71,7 @@ export class Tail {
   }
 
   #tell(message: JsMsg): void {
+    this.#pace.read(message.info.pending);
     const stream = this.#names.streamOf(message.subject);
     if (stream === null) return;
     for (const events of storedAppends(stream, message.seq, message.data)) {

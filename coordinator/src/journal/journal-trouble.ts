@@ -4,6 +4,12 @@ export const journalTroubleKinds = ['connection', 'permission', 'room', 'streams
 /** One of {@link journalTroubleKinds}. */
 export type JournalTroubleKind = (typeof journalTroubleKinds)[number];
 
+/** What is counted: trouble that begins, and `slow`, a reader that falls behind or is cut off for it and catches up by itself. */
+export const countedTroubleKinds = [...journalTroubleKinds, 'slow'] as const;
+
+/** One of {@link countedTroubleKinds}. */
+export type CountedTroubleKind = (typeof countedTroubleKinds)[number];
+
 /** Something that keeps a journal from working now. */
 export interface JournalTrouble {
   readonly kind: JournalTroubleKind;

@@ -4,10 +4,11 @@ import { systemReason } from '@clipfarm/shared/disk-error';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
 import { type ConnectionOptions, connect, credsAuthenticator, Events, type NatsConnection } from 'nats';
-import type { JournalTrouble, JournalTroubleKind } from './journal-trouble.ts';
-import { closingReason, type NatsClient } from './nats-closings.ts';
+import type { CountedTroubleKind, JournalTrouble } from './journal-trouble.ts';
+import { askClosingReason, closingReason, type NatsClient } from './nats-closings.ts';
 import { NatsReports, type ReportParts } from './nats-reports.ts';
 import { pause } from './pause.ts';
+import { StandstillWatch } from './standstill.ts';
 
 /** How to reach and authenticate to NATS. */
 export interface NatsOptions {
@@ -21,8 +22,8 @@ export interface NatsOptions {
   readonly monitors?: readonly string[];
   /** Connect to the named servers only, once, and let the connection end with them. @default false */
   readonly only?: boolean;
-  /** Called when something begins to keep the journal from working. */
-  readonly onTrouble?: (kind: JournalTroubleKind) => void;
+  /** Called when something begins to keep the journal from working, or this process is found to be too slow. */
+  readonly onTrouble?: (kind: CountedTroubleKind) => void;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -72,7 +73,8 @@ export async function connectNats(options: NatsOptions): Promise<NatsLink> {
   };
   try {
     const { monitors = [], onTrouble: began = () => {} } = options;
-    const whyClosed = (client: NatsClient) => closingReason(monitors, client);
+    const whyClosed = async (client: NatsClient, connection: NatsConnection) =>
+      (await closingReason(monitors, client)) ?? (await askClosingReason(connection, client));
     return new Link(await connect(settings), { clock, log, began, whyClosed });
   } catch (error) {
     throw connectError(error, servers);
@@ -83,14 +85,16 @@ class Link implements NatsLink {
   readonly connection: NatsConnection;
   readonly #clock: Clock;
   readonly #reports: NatsReports;
+  readonly #watch: StandstillWatch;
   /** Aborted while the connection is there. */
   #up = new AbortController();
 
-  constructor(connection: NatsConnection, parts: ReportParts) {
+  constructor(connection: NatsConnection, parts: Omit<ReportParts, 'standstill'>) {
     this.connection = connection;
     this.#clock = parts.clock;
     this.#up.abort();
-    this.#reports = new NatsReports(parts, connection);
+    this.#watch = new StandstillWatch(parts.clock, () => connection.stats().inBytes);
+    this.#reports = new NatsReports({ ...parts, standstill: () => this.#watch.recent() }, connection);
     void this.#follow();
   }
 
@@ -105,6 +109,7 @@ class Link implements NatsLink {
   }
 
   async close(): Promise<void> {
+    this.#watch.close();
     // Draining needs the server; without one there is nothing to wait for.
     if (this.#up.signal.aborted) await this.connection.drain().catch(() => undefined);
     await this.connection.close();

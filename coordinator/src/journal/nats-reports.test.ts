@@ -4,11 +4,19 @@ import { setImmediate } from 'node:timers/promises';
 import { ManualClock } from '@clipfarm/shared/clock';
 import { createLogger } from '@clipfarm/shared/log';
 import { Events, type NatsConnection, type Status } from 'nats';
-import type { NatsClient } from './nats-closings.ts';
+import { CLOSINGS_SUBJECT, type NatsClient } from './nats-closings.ts';
 import { NatsReports } from './nats-reports.ts';
+import type { Standstill } from './standstill.ts';
+
+/** What is known of a connection that broke. */
+interface Known {
+  /** In the server's words. */
+  readonly reason?: string;
+  readonly standstill?: Standstill;
+}
 
 /** Reports that write down what they log, level and what it is about, and which troubles begin. */
-function newReports() {
+function newReports(known: Known = {}) {
   const lines: string[] = [];
   const write = (line: string) => {
     const { level, msg, reason } = JSON.parse(line) as { level: number; msg: string; reason?: string };
@@ -18,8 +26,11 @@ function newReports() {
   const clock = new ManualClock();
   const log = createLogger({ name: 'test', destination: { write } });
   const connection = { info: { version: '2.10.27', server_id: 'N1', client_id: 7 } } as NatsConnection;
-  const whyClosed = async ({ serverId, clientId }: NatsClient) => `${serverId} ${clientId} was too slow`;
-  const reports = new NatsReports({ clock, log, began: (kind) => begun.push(kind), whyClosed }, connection);
+  const { reason, standstill = null } = known;
+  const whyClosed = async ({ serverId, clientId }: NatsClient) =>
+    reason === undefined ? null : `${serverId} ${clientId}: ${reason}`;
+  const parts = { clock, log, began: (kind: string) => begun.push(kind), whyClosed, standstill: () => standstill };
+  const reports = new NatsReports(parts, connection);
   const hear = (status: Status) => reports.hear(status, connection);
   return { reports, lines, begun, clock, hear, words: () => reports.troubles.map(({ words }) => words) };
 }
@@ -37,7 +48,7 @@ test('a slow reader is logged once while it goes on, and again after a pause; it
   clock.advance(60_000);
   hear(slow);
   assert.equal(lines.length, 2);
-  assert.deepEqual(begun, []);
+  assert.deepEqual(begun, ['slow', 'slow'], 'as many as lines of the log');
 });
 
 test('what is not allowed is named by operation and subject, each by itself, for as long as it is tried', () => {
@@ -55,8 +66,7 @@ test('what is not allowed is named by operation and subject, each by itself, for
 });
 
 test('a lost connection is said once, with its time, until there is one again; then why, as its server knows it', async () => {
-  const { reports, lines, begun, clock, hear } = newReports();
-  hear(slow);
+  const { reports, lines, begun, clock, hear } = newReports({ reason: 'Slow Consumer (Write Deadline)' });
   for (let attempt = 0; attempt < 5; attempt++) {
     hear({ type: Events.Disconnect, data: 'n1:4222' });
     clock.advance(1000);
@@ -66,10 +76,41 @@ test('a lost connection is said once, with its time, until there is one again; t
   assert.deepEqual(reports.troubles, [lost], 'the rest can wait');
   assert.deepEqual(begun, ['connection']);
   hear({ type: Events.Reconnect, data: 'n2:4222' });
-  assert.equal(lines.length, 3);
-  assert.match(lines[2] ?? '', /^30 connected to NATS again/);
+  assert.equal(lines.length, 2);
+  assert.match(lines[1] ?? '', /^30 connected to NATS again/);
   await setImmediate();
-  assert.equal(lines[3], '40 N1 7 was too slow');
+  assert.equal(lines[2], '40 N1 7: Slow Consumer (Write Deadline)');
+  assert.deepEqual(begun, ['connection', 'slow']);
+});
+
+test('where no server says why, a reader that stood still while NATS sent to it was too slow, and one to which nothing was sent was not', async () => {
+  const broken = async (known: Known) => {
+    const { lines, begun, hear } = newReports(known);
+    hear({ type: Events.Disconnect, data: 'n1:4222' });
+    hear({ type: Events.Reconnect, data: 'n1:4222' });
+    await setImmediate();
+    return { last: lines.at(-1), begun };
+  };
+  const waited = { millis: 12_000, bytes: 2_000_000 };
+  const slowly = await broken({ standstill: waited });
+  assert.match(slowly.last ?? '', /^40 this process had stood still while NATS sent to it/);
+  assert.deepEqual(slowly.begun, ['connection', 'slow']);
+  const idle = await broken({ standstill: { millis: 12_000, bytes: 300 } });
+  assert.equal(idle.last, '40 this process had stood still before the connection to NATS was lost');
+  assert.deepEqual(idle.begun, ['connection']);
+  const told = await broken({ standstill: waited, reason: 'Server Shutdown' });
+  assert.equal(told.last, '40 N1 7: Server Shutdown');
+  assert.deepEqual(told.begun, ['connection'], 'what a server says goes first');
+  const nothing = await broken({});
+  assert.match(nothing.last ?? '', /^30 connected to NATS again/);
+  assert.deepEqual(nothing.begun, ['connection']);
+});
+
+test('that this user may not ask why a connection was closed is no trouble', () => {
+  const { reports, lines, begun, hear } = newReports();
+  const permissionContext = { operation: 'publish', subject: CLOSINGS_SUBJECT } as const;
+  hear({ type: Events.Error, data: `Permissions Violation for Publish to "${CLOSINGS_SUBJECT}"`, permissionContext });
+  assert.deepEqual([lines, begun, reports.troubles], [[], [], []]);
 });
 
 test('errors that are ever new do not fill the memory', () => {

@@ -1,9 +1,11 @@
 import type { Clock } from '@clipfarm/shared/clock';
 import type { Logger } from '@clipfarm/shared/log';
 import { Events, type NatsConnection, type Status } from 'nats';
-import type { JournalTrouble, JournalTroubleKind } from './journal-trouble.ts';
-import type { NatsClient } from './nats-closings.ts';
+import type { CountedTroubleKind, JournalTrouble } from './journal-trouble.ts';
+import { CLOSINGS_SUBJECT, type NatsClient } from './nats-closings.ts';
 import { inspectVersion } from './nats-inspect.ts';
+import { SLOW_HINT } from './reading-pace.ts';
+import type { Standstill } from './standstill.ts';
 
 /** What was reported this long ago and not again is over. */
 const CURRENT_MILLIS = 60_000;
@@ -11,14 +13,19 @@ const CURRENT_MILLIS = 60_000;
 /** Kinds of errors that are remembered; beyond, something makes up ever new ones. */
 const MAX_ERRORS = 100;
 
+/** As much waits at least where NATS has lost patience: both systems' buffers of the connection are full then. */
+const BACKLOG_BYTES = 64 * 1024;
+
 /** What reports are made with. */
 export interface ReportParts {
   readonly clock: Clock;
   readonly log: Logger;
-  /** Called with each log line that says that something keeps the journal from working. */
-  readonly began: (kind: JournalTroubleKind) => void;
-  /** Asks a server why it closed a connection; null when nobody knows. */
-  readonly whyClosed: (client: NatsClient) => Promise<string | null>;
+  /** Called with each log line that says that something keeps the journal from working, or that this process is too slow. */
+  readonly began: (kind: CountedTroubleKind) => void;
+  /** Asks why a server closed a connection; null when nobody knows. */
+  readonly whyClosed: (client: NatsClient, connection: NatsConnection) => Promise<string | null>;
+  /** The time that this process stood still until a moment ago; null when it did not. */
+  readonly standstill: () => Standstill | null;
 }
 
 /**
@@ -28,19 +35,23 @@ export interface ReportParts {
 export class NatsReports {
   readonly #clock: Clock;
   readonly #log: Logger;
-  readonly #began: (kind: JournalTroubleKind) => void;
+  readonly #began: ReportParts['began'];
   readonly #whyClosed: ReportParts['whyClosed'];
+  readonly #standstill: ReportParts['standstill'];
   /** The connection that is there, or was until it broke, as its server knows it. */
   #client: NatsClient | null;
   #disconnectedAt: number | null = null;
+  /** Before the connection broke. */
+  #stoodStill: Standstill | null = null;
   /** What was reported, when last, by the monotonic clock, and whether it keeps the journal from working. */
   readonly #errors = new Map<string, { readonly last: number; readonly grave: boolean }>();
 
-  constructor({ clock, log, began, whyClosed }: ReportParts, connection: Pick<NatsConnection, 'info'>) {
+  constructor({ clock, log, began, whyClosed, standstill }: ReportParts, connection: Pick<NatsConnection, 'info'>) {
     this.#clock = clock;
     this.#log = log;
     this.#began = began;
     this.#whyClosed = whyClosed;
+    this.#standstill = standstill;
     this.#client = clientOf(connection);
   }
 
@@ -63,6 +74,7 @@ export class NatsReports {
       case Events.Disconnect:
         if (this.#disconnectedAt !== null) return;
         this.#disconnectedAt = this.#clock.now();
+        this.#stoodStill = this.#standstill();
         this.#began('connection');
         this.#log.warn({ server }, 'connection to NATS lost; reconnecting until it succeeds');
         return;
@@ -82,6 +94,10 @@ export class NatsReports {
 
   #failed(error: string, { permissionContext }: Status): void {
     const now = this.#clock.monotonic();
+    if (permissionContext?.subject === CLOSINGS_SUBJECT) {
+      this.#log.debug('this user may not ask why NATS closed a connection');
+      return;
+    }
     const text = permissionContext
       ? `${permissionContext.operation} to ${permissionContext.subject} is not allowed`
       : error;
@@ -94,6 +110,7 @@ export class NatsReports {
     }
     if (last !== undefined && last > now - CURRENT_MILLIS) return;
     if (permissionContext) this.#began('permission');
+    if (isSlowness(error)) this.#began('slow');
     this.#log.error({ reason: text, hint: hintOf(error) }, 'NATS reports an error');
   }
 
@@ -107,12 +124,27 @@ export class NatsReports {
     else this.#log.info(fields, 'connected to NATS again');
     const before = this.#client;
     this.#client = clientOf(connection);
-    if (before !== null) void this.#tellWhy(before);
+    if (before !== null) void this.#tellWhy(before, connection, this.#stoodStill);
   }
 
-  async #tellWhy(client: NatsClient): Promise<void> {
-    const reason = await this.#whyClosed(client);
-    if (reason !== null) this.#log.warn({ reason, hint: hintOf(reason) }, 'NATS had closed the connection');
+  async #tellWhy(client: NatsClient, connection: NatsConnection, stoodStill: Standstill | null): Promise<void> {
+    const reason = await this.#whyClosed(client, connection);
+    if (reason !== null) {
+      if (isSlowness(reason)) this.#began('slow');
+      this.#log.warn({ reason, hint: hintOf(reason) }, 'NATS had closed the connection');
+      return;
+    }
+    if (stoodStill === null) return;
+    const fields = { seconds: stoodStill.millis / 1000, bytes: stoodStill.bytes, hint: SLOW_HINT };
+    if (stoodStill.bytes < BACKLOG_BYTES) {
+      this.#log.warn(fields, 'this process had stood still before the connection to NATS was lost');
+      return;
+    }
+    this.#began('slow');
+    this.#log.warn(
+      fields,
+      'this process had stood still while NATS sent to it, which closes connections of readers that are too slow',
+    );
   }
 }
 
@@ -120,10 +152,13 @@ function clientOf({ info }: Pick<NatsConnection, 'info'>): NatsClient | null {
   return info === undefined ? null : { serverId: info.server_id, clientId: info.client_id };
 }
 
+function isSlowness(problem: string): boolean {
+  return /slow consumer/i.test(problem);
+}
+
 function hintOf(problem: string): string {
   if (/permission/i.test(problem)) return 'allow this user the operation on this subject in the NATS configuration';
-  if (/slow consumer/i.test(problem))
-    return 'this process or its network is too slow for what it reads; check its load';
+  if (isSlowness(problem)) return SLOW_HINT;
   if (/auth/i.test(problem)) return 'check the credentials file: the user may be unknown, revoked or expired';
   return 'see the log of the NATS server';
 }

@@ -15,6 +15,7 @@ import { jetStreamCode, jetStreamError, natsFarmError } from './nats-error.ts';
 import { NatsHealth } from './nats-health.ts';
 import { inspectNats } from './nats-inspect.ts';
 import { connectNats, type NatsLink, type NatsOptions } from './nats-link.ts';
+import { ReadingPace } from './reading-pace.ts';
 
 /** Where the journal is and how it is kept. */
 export interface JetStreamJournalOptions extends Omit<NatsOptions, 'clock'> {
@@ -95,10 +96,12 @@ async function open(
     ensure.allowUnsafe ? { ...wanted, settings: {} } : wanted,
   );
   const probeSubject = `$KV.${names.snapshots}.health`;
-  const health = new NatsHealth({ ...asked, streams, probeSubject, onTrouble: options.onTrouble ?? (() => {}), log });
+  const { onTrouble = () => {} } = options;
+  const health = new NatsHealth({ ...asked, streams, probeSubject, onTrouble, log });
   const journal = new JetStreamJournal({
     ...asked,
     health,
+    pace: new ReadingPace({ clock, log, onSlow: () => onTrouble('slow') }),
     stream: names.events,
     names,
     snapshots: new JetStreamSnapshots({
