@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { connect } from 'nats';
+import { eventStream } from '../../coordinator/src/journal/jetstream-layout.ts';
+import { jetStreamNames } from '../../coordinator/src/journal/jetstream-names.ts';
 import { readAll } from '../../coordinator/src/journal/journal-contract.ts';
 import { inspectNats } from '../../coordinator/src/journal/nats-inspect.ts';
+import { natsServerBinary, versionOf } from '../harness/nats.ts';
 import { events, meta, natsFor, upTo } from './nats-fixture.ts';
 
 const unprivileged = (rest: string) => `no_auth_user: low\n${rest}`;
@@ -22,6 +26,26 @@ test('a stream with other settings is refused with all that differs, unless unsa
   });
   const { journal } = await nats.open({ allowUnsafe: true });
   assert.equal(await journal.append('s', 0, events(1), meta), 1);
+});
+
+test('a stream that acknowledges what is not on the disk is refused, whatever the server syncs', async (t) => {
+  const nats = await natsFor(t);
+  const [binary, version] = [natsServerBinary(), versionOf(natsServerBinary())];
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  if (major === 2 && minor < 12) {
+    t.skip(`nats-server knows persist_mode from 2.12 on; ${binary} is ${version}`);
+    return;
+  }
+  const connection = await connect({ servers: [...nats.urls] });
+  t.after(() => connection.close());
+  const jsm = await connection.jetstreamManager();
+  const wanted = eventStream(jetStreamNames('clipfarm'), 1);
+  const asynchronous = { persist_mode: 'async' };
+  await jsm.streams.add({ name: wanted.name, ...wanted.settings, ...asynchronous });
+  await assert.rejects(nats.open(), {
+    code: 'failed_precondition',
+    message: /CLIPFARM_EVENTS is not as the journal needs it: persist_mode is "async", needed is "default", which/,
+  });
 });
 
 test('more copies than servers are refused in words that say so', async (t) => {

@@ -93,12 +93,24 @@ async function findOrAdd(jsm: JetStreamManager, wanted: WantedStream): Promise<S
  *
  * An older server ignores what it does not know, so its answer is checked also where the stream was just made.
  */
-export function differencesOf(found: StreamConfig, { settings }: WantedStream): string[] {
-  return Object.entries(settings).flatMap(([key, value]) => {
+export function differencesOf(found: FoundConfig, { settings }: WantedStream): string[] {
+  const differences = Object.entries(settings).flatMap(([key, value]) => {
     const actual: unknown = found[key as keyof StreamConfig];
     if (JSON.stringify(actual) === JSON.stringify(value)) return [];
     return [`${key} is ${JSON.stringify(actual)}, needed is ${JSON.stringify(value)}`];
   });
+  const { persist_mode = 'default' } = found;
+  if (settings.storage === undefined || persist_mode === 'default') return differences;
+  return [
+    ...differences,
+    `persist_mode is ${JSON.stringify(persist_mode)}, needed is "default", which is fixed when a stream is made`,
+  ];
+}
+
+/** Settings of a stream as a server tells them. */
+export interface FoundConfig extends StreamConfig {
+  /** From 2.12 on. With `async` it acknowledges what is not on the disk, whatever `sync_interval` says. @default 'default' */
+  readonly persist_mode?: string;
 }
 
 function addError(error: unknown, wanted: WantedStream): FarmError {
