@@ -2,7 +2,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { parseAddress } from '@clipfarm/shared/address';
 import { FarmError } from '@clipfarm/shared/errors';
-import { parseFlags } from '@clipfarm/shared/flags';
+import { flagProblem, parseFlags } from '@clipfarm/shared/flags';
 import { logLevels } from '@clipfarm/shared/log';
 import { z } from 'zod';
 import { ARTIFACT_STORE_FORMS } from './artifacts/store-url.ts';
@@ -54,9 +54,11 @@ Runs the coordinator: accepts jobs, schedules clips onto node agents, stitches t
 Example: clipfarm coordinator --data-dir /var/lib/clipfarm --listen 127.0.0.1:7400
 `;
 
-const KEPT_HOURS = 'must be a number of hours above 0, or "never"';
+const HELP = 'clipfarm coordinator --help';
 
-const HANG_SECONDS = 'must be a number of seconds, 1 to 86400';
+const KEPT_HOURS = 'a number of hours above 0, or "never"';
+
+const HANG_SECONDS = 'a number of seconds, 1 to 86400';
 
 /** How long something is kept, in hours; null for ever. */
 const hours = (usual: number) =>
@@ -69,7 +71,7 @@ const hours = (usual: number) =>
 
 /** A whole number within bounds, told in our own words. */
 const whole = (min: number, max: number) => {
-  const accepted = `must be a whole number of ${min} to ${max}`;
+  const accepted = `a whole number of ${min} to ${max}`;
   return z
     .string()
     .regex(/^\d{1,15}$/, accepted)
@@ -77,58 +79,53 @@ const whole = (min: number, max: number) => {
     .refine((n) => n >= min && n <= max, accepted);
 };
 
-const path = z.string().min(1, 'must be a path');
+const path = z.string().refine((text) => text !== '', 'a path');
 
-const schema = z
-  .strictObject({
-    listen: z.string().default('127.0.0.1:7400'),
-    admin: z.string().default('127.0.0.1:7401'),
-    advertise: z.string().optional(),
-    'data-dir': path,
-    journal: z
-      .string()
-      .regex(/^(sqlite|nats:\/\/\S+)$/, 'must be "sqlite" or nats://HOST[:PORT][,HOST...]')
-      .default('sqlite'),
-    'nats-prefix': z.string().default('clipfarm'),
-    'nats-credentials': path.optional(),
-    'nats-ca': path.optional(),
-    'nats-cert': path.optional(),
-    'nats-key': path.optional(),
-    'nats-monitor': z.string().optional(),
-    'nats-replicas': whole(1, 5).optional(),
-    'check-journal': z.boolean().default(false),
-    'nats-allow-unsafe': z.boolean().default(false),
-    'election-millis': whole(1000, 60_000).default(4000),
-    artifacts: z.string().optional(),
-    'webhook-url': z.array(z.string()).default([]),
-    'webhook-secret-file': z.array(z.string()).default([]),
-    'webhook-allow-private': z.boolean().default(false),
-    'token-file': path.optional(),
-    'tls-cert': path.optional(),
-    'tls-key': path.optional(),
-    'tls-client-ca': path.optional(),
-    insecure: z.boolean().default(false),
-    ffmpeg: path.optional(),
-    ffprobe: path.optional(),
-    'heartbeat-millis': whole(50, 60_000).default(1000),
-    'lease-millis': whole(250, 600_000).default(5000),
-    'grace-millis': whole(0, 24 * 3_600_000).default(600_000),
-    'hang-seconds': z
-      .string()
-      .regex(/^\d{1,5}(\.\d{1,6})?$/, HANG_SECONDS)
-      .transform(Number)
-      .refine((n) => n >= 1 && n <= 86_400, HANG_SECONDS)
-      .default(30),
-    'retain-hours': hours(720),
-    'retain-inputs-hours': hours(24),
-    'ready-file': path.optional(),
-    'log-level': z.enum(logLevels, `must be one of ${logLevels.join(', ')}`).default('info'),
-    'log-pretty': z.boolean().default(false),
-  })
-  .refine((c) => c['lease-millis'] >= 3 * c['heartbeat-millis'], {
-    path: ['lease-millis'],
-    message: 'must be at least three times --heartbeat-millis, or one late heartbeat costs a lease',
-  });
+const schema = z.strictObject({
+  listen: z.string().default('127.0.0.1:7400'),
+  admin: z.string().default('127.0.0.1:7401'),
+  advertise: z.string().optional(),
+  'data-dir': path,
+  journal: z
+    .string()
+    .regex(/^(sqlite|nats:\/\/\S+)$/, '"sqlite" or nats://HOST[:PORT][,HOST...]')
+    .default('sqlite'),
+  'nats-prefix': z.string().default('clipfarm'),
+  'nats-credentials': path.optional(),
+  'nats-ca': path.optional(),
+  'nats-cert': path.optional(),
+  'nats-key': path.optional(),
+  'nats-monitor': z.string().optional(),
+  'nats-replicas': whole(1, 5).optional(),
+  'check-journal': z.boolean().default(false),
+  'nats-allow-unsafe': z.boolean().default(false),
+  'election-millis': whole(1000, 60_000).default(4000),
+  artifacts: z.string().optional(),
+  'webhook-url': z.array(z.string()).default([]),
+  'webhook-secret-file': z.array(z.string()).default([]),
+  'webhook-allow-private': z.boolean().default(false),
+  'token-file': path.optional(),
+  'tls-cert': path.optional(),
+  'tls-key': path.optional(),
+  'tls-client-ca': path.optional(),
+  insecure: z.boolean().default(false),
+  ffmpeg: path.optional(),
+  ffprobe: path.optional(),
+  'heartbeat-millis': whole(50, 60_000).default(1000),
+  'lease-millis': whole(250, 600_000).default(5000),
+  'grace-millis': whole(0, 24 * 3_600_000).default(600_000),
+  'hang-seconds': z
+    .string()
+    .regex(/^\d{1,5}(\.\d{1,6})?$/, HANG_SECONDS)
+    .transform(Number)
+    .refine((n) => n >= 1 && n <= 86_400, HANG_SECONDS)
+    .default(30),
+  'retain-hours': hours(720),
+  'retain-inputs-hours': hours(24),
+  'ready-file': path.optional(),
+  'log-level': z.enum(logLevels, `one of ${logLevels.join(', ')}`).default('info'),
+  'log-pretty': z.boolean().default(false),
+});
 
 /** Settings of the coordinator, flag by flag. */
 export type CoordinatorConfig = z.infer<typeof schema>;
@@ -184,17 +181,21 @@ export function coordinatorConfig(argv: readonly string[], env: NodeJS.ProcessEn
     'log-pretty': { type: 'boolean' },
     help: { type: 'boolean' },
   } as const;
-  const values: Readonly<Record<string, unknown>> = parseFlags(
-    argv,
-    { ...options, ...booleans },
-    'clipfarm coordinator --help',
-  );
+  const values: Readonly<Record<string, unknown>> = parseFlags(argv, { ...options, ...booleans }, HELP);
   const { help, ...given } = values;
   if (help === true) return null;
   const home = env.CLIPFARM_HOME ?? join(homedir(), '.clipfarm');
   const parsed = schema.safeParse({ 'data-dir': join(home, 'coordinator'), ...given });
-  if (!parsed.success) throw refusal(parsed.error.issues[0], given);
+  if (!parsed.success) throw flagProblem(parsed.error, given, HELP);
   const config = parsed.data;
+  const [heartbeat, lease] = [config['heartbeat-millis'], config['lease-millis']];
+  if (lease < 3 * heartbeat) {
+    const accepted = `at least three times --heartbeat-millis (${heartbeat}), or one late heartbeat costs a lease`;
+    throw new FarmError('invalid_argument', `--lease-millis is ${lease}; accepted: ${accepted}`, {
+      field: '--lease-millis',
+      hint: HELP,
+    });
+  }
   // Known now, not when the first agent or follower needs it.
   if (config.advertise !== undefined) parseAddress(config.advertise, '--advertise');
   parseAddress(config.admin, '--admin');
@@ -212,14 +213,4 @@ export function coordinatorConfig(argv: readonly string[], env: NodeJS.ProcessEn
     });
   }
   return config;
-}
-
-function refusal(issue: z.core.$ZodIssue | undefined, given: Readonly<Record<string, unknown>>): FarmError {
-  const field = `--${String(issue?.path[0] ?? '')}`;
-  const value = given[String(issue?.path[0])];
-  const shown = value === undefined ? '' : `"${String(value)}": `;
-  return new FarmError('invalid_argument', `${field}: ${shown}${issue?.message ?? 'is not accepted'}`, {
-    field,
-    hint: 'clipfarm coordinator --help',
-  });
 }

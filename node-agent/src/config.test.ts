@@ -51,10 +51,10 @@ test('help is no configuration', () => {
 });
 
 for (const [argv, message] of [
-  [['--slots', '17'], /--slots: "17": must be 1 to 16/],
-  [['--slots', 'two'], /--slots: "two": must be a whole number or auto/],
-  [['--seconds-per-clip=-1'], /--seconds-per-clip: "-1": must be a number of seconds, 0 or more/],
-  [['--memory-gib', '0'], /--memory-gib: "0": must be above 0/],
+  [['--slots', '17'], /--slots is "17"; accepted: 1 to 16/],
+  [['--slots', 'two'], /--slots is "two"; accepted: a whole number or auto/],
+  [['--seconds-per-clip=-1'], /--seconds-per-clip is "-1"; accepted: a number of seconds, 0 or more/],
+  [['--memory-gib', '0'], /--memory-gib is "0"; accepted: above 0/],
   [['--coordinator', 'farm'], /--coordinator: "farm" is not an address with a port/],
   [['--coordinator', 'a:1,'], /--coordinator: "" is not an address/],
   [['--admin', ':80'], /--admin: ":80" has no host/],
@@ -62,12 +62,13 @@ for (const [argv, message] of [
   [['--profiles', 'own.yaml'], /--profiles: has no effect with --profile synthetic/],
   [['--gpus', '0'], /--gpus: has no effect with --profile synthetic/],
   [['--profile', 'single-80g', '--memory-gib', '24'], /--memory-gib: has no effect with --profile single-80g/],
-  [['--name', 'two words'], /--name: "two words": must be 1 to 100 printable/],
-  [['--spool-max-bytes', '1000'], /--spool-max-bytes: "1000": must be at least 1048576/],
-  [['--log-level', 'loud'], /--log-level: "loud"/],
-  [['--gpus', 'all'], /--gpus: "all": must be numbers of GPUs/],
-  [['--gpus', '1,1'], /--gpus: "1,1": names a GPU twice/],
-  [['--dtype', 'fp4'], /--dtype: "fp4": must be bf16 or fp8/],
+  [['--name', 'two words'], /--name is "two words"; accepted: 1 to 100 printable/],
+  [['--spool-max-bytes', '1000'], /--spool-max-bytes is "1000"; accepted: at least 1048576/],
+  [['--log-level', 'loud'], /--log-level is "loud"/],
+  [['--gpus', 'all'], /--gpus is "all"; accepted: numbers of GPUs/],
+  [['--gpus', '1,1'], /--gpus is "1,1"; accepted: each number once/],
+  [['--dtype', 'fp4'], /--dtype is "fp4"; accepted: bf16 or fp8/],
+  [['--python', ''], /--python is ""; accepted: the name or the path of a program/],
   [['extra'], /extra/],
 ] as const) {
   test(`refuses ${argv.join(' ')}`, () => {

@@ -1,7 +1,7 @@
 import { join, resolve } from 'node:path';
 import { formatAddress, parseAddress } from '@clipfarm/shared/address';
 import { FarmError } from '@clipfarm/shared/errors';
-import { parseFlags } from '@clipfarm/shared/flags';
+import { flagProblem, parseFlags } from '@clipfarm/shared/flags';
 import type { HostPaths } from '@clipfarm/shared/live-avatar/model-profile';
 import { type LogLevel, logLevels } from '@clipfarm/shared/log';
 import { PROFILES } from '@clipfarm/shared/model/profiles';
@@ -59,20 +59,24 @@ Examples: clipfarm agent --coordinator 127.0.0.1:7400 --profile synthetic --slot
             --ckpt-dir /data/Wan2.2-S2V-14B --lora /data/liveavatar.safetensors
 `;
 
+const HELP = 'clipfarm agent --help';
+
 const seconds = z
   .string()
-  .regex(/^\d+(\.\d+)?$/, 'must be a number of seconds, 0 or more')
+  .regex(/^\d+(\.\d+)?$/, 'a number of seconds, 0 or more')
   .transform(Number);
 const bytes = z
   .string()
-  .regex(/^\d{1,16}$/, 'must be a whole number of bytes')
+  .regex(/^\d{1,16}$/, 'a whole number of bytes')
   .transform(Number)
-  .refine((value) => value >= 2 ** 20, 'must be at least 1048576 (1 MiB)');
-const label = z.string().regex(/^[\x21-\x7e]{1,100}$/, 'must be 1 to 100 printable ASCII characters without blanks');
+  .refine((value) => value >= 2 ** 20, 'at least 1048576 (1 MiB)');
+const label = z.string().regex(/^[\x21-\x7e]{1,100}$/, '1 to 100 printable ASCII characters without blanks');
 const file = z
   .string()
-  .min(1, 'must be a path')
+  .refine((path) => path !== '', 'a path')
   .transform((path) => resolve(path));
+
+const program = z.string().refine((name) => name !== '', 'the name or the path of a program');
 
 const schema = z.strictObject({
   coordinator: z.string(),
@@ -88,37 +92,37 @@ const schema = z.strictObject({
   profiles: file.optional(),
   slots: z
     .string()
-    .regex(/^(\d+|auto)$/, 'must be a whole number or auto')
+    .regex(/^(\d+|auto)$/, 'a whole number or auto')
     .transform((text) => (text === 'auto' ? text : Number(text)))
-    .refine((value) => value === 'auto' || (value >= 1 && value <= 16), 'must be 1 to 16')
+    .refine((value) => value === 'auto' || (value >= 1 && value <= 16), '1 to 16')
     .optional(),
   gpus: z
     .string()
-    .regex(/^\d{1,3}(,\d{1,3})*$/, 'must be numbers of GPUs, such as 0,1')
+    .regex(/^\d{1,3}(,\d{1,3})*$/, 'numbers of GPUs, such as 0,1')
     .transform((text) => text.split(',').map(Number))
-    .refine((gpus) => new Set(gpus).size === gpus.length, 'names a GPU twice')
+    .refine((gpus) => new Set(gpus).size === gpus.length, 'each number once')
     .optional(),
   checkout: file.optional(),
   'ckpt-dir': file.optional(),
   lora: file.optional(),
-  python: z.string().min(1, 'must be a program').optional(),
-  dtype: z.enum(['bf16', 'fp8'], 'must be bf16 or fp8').optional(),
+  python: program.optional(),
+  dtype: z.enum(['bf16', 'fp8'], 'bf16 or fp8').optional(),
   compile: z.boolean().default(false),
   'spool-max-bytes': bytes.default(4 * 2 ** 30),
   'cache-max-bytes': bytes.default(8 * 2 ** 30),
-  ffmpeg: z.string().min(1).optional(),
-  ffprobe: z.string().min(1).optional(),
+  ffmpeg: program.optional(),
+  ffprobe: program.optional(),
   admin: z.string().optional(),
-  'log-level': z.enum(logLevels, `must be one of ${logLevels.join(', ')}`).default('info'),
+  'log-level': z.enum(logLevels, `one of ${logLevels.join(', ')}`).default('info'),
   'log-pretty': z.boolean().default(false),
   'seconds-per-clip': seconds.default(0),
   'warm-up-seconds': seconds.default(0),
   'load-seconds': seconds.default(0),
   'memory-gib': z
     .string()
-    .regex(/^\d+(\.\d+)?$/, 'must be a number of GiB')
+    .regex(/^\d+(\.\d+)?$/, 'a number of GiB')
     .transform(Number)
-    .refine((value) => value > 0, 'must be above 0')
+    .refine((value) => value > 0, 'above 0')
     .optional(),
   'runner-arg': z.array(z.string()).default([]),
 });
@@ -188,7 +192,7 @@ export function agentConfigFromArgs(
     'tls-key': env.CLIPFARM_TLS_KEY || undefined,
   };
   const parsed = schema.safeParse({ ...fromEnv, ...given });
-  if (!parsed.success) throw refusal(parsed.error.issues[0], { ...fromEnv, ...given });
+  if (!parsed.success) throw flagProblem(parsed.error, { ...fromEnv, ...given }, HELP);
   const flags = parsed.data;
   checkProfile(flags.profile, flags.profiles);
   checkEffects(flags.profile, given);
@@ -242,13 +246,7 @@ function givenFlags(argv: readonly string[]): Readonly<Record<string, unknown>> 
   for (const flag of Object.keys(schema.shape)) options[flag] = { type: 'string' };
   for (const flag of ['insecure', 'log-pretty', 'compile']) options[flag] = { type: 'boolean' };
   options['runner-arg'] = { type: 'string', multiple: true };
-  return parseFlags(argv, options, 'clipfarm agent --help');
-}
-
-function refusal(issue: z.core.$ZodIssue | undefined, values: Readonly<Record<string, unknown>>): FarmError {
-  const flag = String(issue?.path[0] ?? '');
-  const message = `--${flag}: "${String(values[flag])}": ${issue?.message ?? 'is not accepted'}`;
-  return new FarmError('invalid_argument', message, { field: `--${flag}`, hint: 'clipfarm agent --help' });
+  return parseFlags(argv, options, HELP);
 }
 
 /** Flags that say how a model is run. */

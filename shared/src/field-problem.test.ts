@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { z } from 'zod';
-import { fieldProblem } from './field-problem.ts';
+import { fieldProblem, firstProblem } from './field-problem.ts';
 
 const schema = z.object({
   nodeId: z.string().regex(/^[a-z]+$/, 'letters'),
@@ -45,4 +45,16 @@ test('a value of any length is cut', () => {
   const { field, message } = fieldProblem(issue, given, '');
   assert.equal(field, 'node_id');
   assert.match(message, /^node_id is "\/{80}"\.\.\. \(5000 characters\); accepted: letters$/);
+});
+
+test('a key that is not known or not accepted is told as it is written where it comes from', () => {
+  const env = z.record(z.string().regex(/^[A-Z]+$/, 'capital letters'), z.string());
+  const file = z.strictObject({ env: env.default({}) });
+  const told = (given: unknown) => {
+    const { error = assert.fail('accepted') } = file.safeParse(given);
+    return firstProblem(error, given, 'profiles[0]', (key) => key).message;
+  };
+  assert.equal(told({ Env: {} }), 'profiles[0].Env is not known');
+  assert.equal(told({ env: { aB: 'x' } }), 'profiles[0].env.aB is "x"; accepted: capital letters');
+  assert.equal(told({ env: { PATH: 1 } }), 'profiles[0].env.PATH is 1; accepted: a value of type string');
 });

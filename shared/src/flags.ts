@@ -1,5 +1,7 @@
 import { type ParseArgsOptionsConfig, parseArgs } from 'node:util';
+import type { z } from 'zod';
 import { FarmError } from './errors.ts';
+import { firstProblem } from './field-problem.ts';
 
 /**
  * Flags of a service: long ones only, no operands.
@@ -13,6 +15,17 @@ export function parseFlags<T extends ParseArgsOptionsConfig>(argv: readonly stri
   } catch (cause) {
     throw new FarmError('invalid_argument', flagFault(cause), { hint: help, cause });
   }
+}
+
+/**
+ * The error for what a schema found in the values of flags: the first problem, which names flag, value and what is accepted.
+ *
+ * @param given values by name of the flag, without its dashes
+ * @param help command that shows what is accepted; the error's hint
+ */
+export function flagProblem(error: z.ZodError, given: Readonly<Record<string, unknown>>, help: string): FarmError {
+  const { field, message } = firstProblem(error, given, '');
+  return new FarmError('invalid_argument', `--${message}`, { field: `--${field}`, hint: help });
 }
 
 /** What Node says about an argument, in one line; its advice on positional arguments does not apply here. */

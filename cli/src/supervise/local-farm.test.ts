@@ -130,11 +130,11 @@ test('a coordinator that cannot start ends up with its own words, not with those
   assert.equal(hours.code, 2);
   assert.match(
     hours.text,
-    /^error: --retain-inputs-hours: .*a number of hours above 0, or "never"\ntry: clipfarm up --help\n$/,
+    /^error: --retain-inputs-hours is "soon"; accepted: a number of hours above 0, or "never"\ntry: clipfarm up --help\n$/,
   );
   assert.doesNotMatch(hours.text, /--retain-hours/, 'that one is taken');
   const negative = await failing('--listen', '127.0.0.1:0', '--retain-hours', '-1');
-  assert.match(negative.text, /^error: --retain-hours: "-1": must be a number of hours above 0, or "never"/);
+  assert.match(negative.text, /^error: --retain-hours is "-1"; accepted: a number of hours above 0, or "never"/);
   const admin = await failing('--listen', '127.0.0.1:0', '--admin', 'foo');
   assert.equal(admin.code, 2);
   assert.match(admin.text, /^error: --admin: "foo".*\ntry: clipfarm up --help\n$/);

@@ -2,6 +2,7 @@
 import { isAbsolute } from 'node:path';
 import { z } from 'zod';
 import { FarmError } from '../errors.ts';
+import { firstProblem } from '../field-problem.ts';
 import { PROFILES, RUNNER_KINDS } from '../model/profiles.ts';
 import { MAX_UNITS_TPP } from '../model/size.ts';
 
@@ -23,22 +24,22 @@ const WARM_UP = { plain: 15, compiled: 250, script: 200 };
 const path = z
   .string()
   .max(4096)
-  .refine((text) => isAbsolute(text) && !text.includes('\0'), 'accepted: an absolute path');
-const program = z.string().regex(/^[^\0\s][^\0]{0,4095}$/, 'accepted: the name or the path of a program');
-const variable = z.string().regex(/^[A-Z_][A-Z0-9_]{0,99}$/i, 'accepted: the name of an environment variable');
+  .refine((text) => isAbsolute(text) && !text.includes('\0'), 'an absolute path');
+const program = z.string().regex(/^[^\0\s][^\0]{0,4095}$/, 'the name or the path of a program');
+const variable = z.string().regex(/^[A-Z_][A-Z0-9_]{0,99}$/i, 'the name of an environment variable');
 const gib = z.number().min(1).max(65_536);
 
 /** Names whose values never reach a runner: they are the farm's own keys. */
 const isSecret = (name: string): boolean => /^CLIPFARM_/i.test(name);
 
 const ownVariable = variable
-  .refine((name) => !RESERVED_VARIABLES.has(name), 'is set by the agent')
-  .refine((name) => !isSecret(name), 'is not passed to runners');
+  .refine((name) => !RESERVED_VARIABLES.has(name), 'others; this one is set by the agent')
+  .refine((name) => !isSecret(name), 'others; this one is not passed to runners');
 
 const modelProfile = z
   .strictObject({
-    name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,59}$/, 'accepted: 1 to 60 of a-z, 0-9, . _ and -'),
-    runner: z.enum(RUNNER_KINDS, `accepted: ${RUNNER_KINDS.join(', ')}`),
+    name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,59}$/, '1 to 60 of a-z, 0-9, . _ and -'),
+    runner: z.enum(RUNNER_KINDS, `${RUNNER_KINDS.join(', ')}`),
     /** Unmodified checkout of Live Avatar. */
     checkout: path.optional(),
     /** Directory of Wan2.2-S2V-14B. */
@@ -50,9 +51,9 @@ const modelProfile = z
     /** Python module that is run, for `live-avatar`. */
     module: z
       .string()
-      .regex(/^[A-Za-z_]\w{0,99}(\.[A-Za-z_]\w{0,99}){0,9}$/, 'accepted: the name of a Python module')
+      .regex(/^[A-Za-z_]\w{0,99}(\.[A-Za-z_]\w{0,99}){0,9}$/, 'the name of a Python module')
       .default('live_avatar'),
-    dtype: z.enum(['bf16', 'fp8'], 'accepted: bf16, fp8').default('bf16'),
+    dtype: z.enum(['bf16', 'fp8'], 'bf16, fp8').default('bf16'),
     compile: z.boolean().default(false),
     /** Upstream's 5-GPU mode. */
     tpp: z.boolean().default(false),
@@ -69,9 +70,9 @@ const modelProfile = z
       .record(
         z
           .string()
-          .regex(/^[a-z][a-z0-9-]{0,59}$/, 'accepted: the name of an argument without its dashes')
-          .refine((name) => !RESERVED_FLAGS.has(name), 'is set by the agent'),
-        z.union([z.boolean(), z.number(), z.string().max(4096)]),
+          .regex(/^[a-z][a-z0-9-]{0,59}$/, 'the name of an argument without its dashes')
+          .refine((name) => !RESERVED_FLAGS.has(name), 'others; this one is set by the agent'),
+        z.union([z.boolean(), z.number(), z.string().max(4096)], 'true, false, a number, or at most 4096 characters'),
       )
       .default({}),
     env: z
@@ -84,7 +85,7 @@ const modelProfile = z
             z
               .string()
               .max(4096)
-              .regex(/^[^\0]*$/),
+              .regex(/^[^\0]*$/, 'text without a zero byte'),
           )
           .default({}),
       })
@@ -94,15 +95,15 @@ const modelProfile = z
     const refuse = (field: keyof typeof profile, message: string): void => {
       context.addIssue({ code: 'custom', path: [field], message });
     };
-    if (PROFILES.some(({ name }) => name === profile.name)) refuse('name', 'is the name of a built-in profile');
+    if (PROFILES.some(({ name }) => name === profile.name)) refuse('name', 'others; this is a built-in profile');
     const { runner, tpp, gpus_per_slot: gpus } = profile;
     if (runner === 'synthetic') {
-      if (tpp) refuse('tpp', 'a synthetic runner has no GPUs');
-      if (gpus !== undefined && gpus > 0) refuse('gpus_per_slot', 'a synthetic runner has no GPUs');
+      if (tpp) refuse('tpp', 'false, because a synthetic runner has no GPUs');
+      if (gpus !== undefined && gpus > 0) refuse('gpus_per_slot', '0, because a synthetic runner has no GPUs');
     } else if (tpp && gpus !== undefined && gpus !== TPP_GPUS) {
-      refuse('gpus_per_slot', `accepted with tpp: ${TPP_GPUS}`);
+      refuse('gpus_per_slot', `${TPP_GPUS} with tpp`);
     } else if (!tpp && gpus !== undefined && gpus !== 1) {
-      refuse('gpus_per_slot', 'accepted without tpp: 1');
+      refuse('gpus_per_slot', '1 without tpp');
     }
   });
 
@@ -132,7 +133,10 @@ export interface HostPaths {
 export function checkModelProfile(source: unknown, where: string, host: HostPaths = {}): ModelProfile {
   const given = typeof source === 'object' && source !== null ? { ...host, ...source } : source;
   const found = modelProfile.safeParse(given);
-  if (!found.success) throw refusal(found.error.issues[0], given, where);
+  if (!found.success) {
+    const { field, message } = firstProblem(found.error, given, where, (key) => key);
+    throw new FarmError('invalid_argument', message, { field });
+  }
   const profile = found.data;
   const { runner, tpp, compile } = profile;
   if (runner !== 'synthetic') {
@@ -157,18 +161,6 @@ export function checkModelProfile(source: unknown, where: string, host: HostPath
     gpus_per_slot: runner === 'synthetic' ? 0 : tpp ? TPP_GPUS : 1,
     warm_up_seconds: profile.warm_up_seconds ?? (runner === 'synthetic' ? 0 : warmUp),
   };
-}
-
-function refusal(issue: z.core.$ZodIssue | undefined, given: unknown, where: string): FarmError {
-  const keys = issue?.path ?? [];
-  const field = keys.reduce<string>(
-    (text, key) => `${text}${typeof key === 'number' ? `[${key}]` : `.${String(key)}`}`,
-    where,
-  );
-  let value: unknown = given;
-  for (const key of keys) value = typeof value === 'object' && value !== null ? Reflect.get(value, key) : undefined;
-  const shown = value === undefined || typeof value === 'object' ? '' : ` ${JSON.stringify(value)}:`;
-  return new FarmError('invalid_argument', `${field}:${shown} ${issue?.message ?? 'is not accepted'}`, { field });
 }
 
 /**

@@ -54,21 +54,30 @@ test('JSON is accepted, and what a profile leaves open comes from the host', () 
 });
 
 for (const [change, message] of [
-  ['name: Bad', /profiles\[0\]\.name: "Bad": accepted: 1 to 60 of a-z/],
-  ['name: single-80g', /profiles\[0\]\.name: "single-80g": is the name of a built-in profile/],
-  ['runner: bash', /profiles\[0\]\.runner: "bash": accepted: live-avatar, live-avatar-cli, synthetic/],
-  ['checkout: opt/x', /profiles\[0\]\.checkout: "opt\/x": accepted: an absolute path/],
-  ['dtype: fp4', /profiles\[0\]\.dtype: "fp4": accepted: bf16, fp8/],
-  ['compile: "yes"', /profiles\[0\]\.compile: "yes"/],
-  ['max_units: 99', /profiles\[0\]\.max_units: 99/],
-  ['gpus_per_slot: 4', /profiles\[0\]\.gpus_per_slot: 4: accepted without tpp: 1/],
-  ['colour: red', /profiles\[0\]: .*colour/],
-  ['module: "os; rm"', /profiles\[0\]\.module: "os; rm": accepted: the name of a Python module/],
-  ['flags: { socket: /tmp/x }', /profiles\[0\]\.flags\.socket/],
-  ['flags: { "--x": 1 }', /profiles\[0\]\.flags\.--x/],
-  ['flags: { x: [1] }', /profiles\[0\]\.flags\.x/],
-  ['env: { set: { CUDA_VISIBLE_DEVICES: "0" } }', /profiles\[0\]\.env\.set\.CUDA_VISIBLE_DEVICES/],
-  ['env: { pass: [CLIPFARM_TOKEN] }', /profiles\[0\]\.env\.pass\[0\]: "CLIPFARM_TOKEN": is not passed to runners/],
+  ['name: Bad', /profiles\[0\]\.name is "Bad"; accepted: 1 to 60 of a-z/],
+  ['name: single-80g', /profiles\[0\]\.name is "single-80g"; accepted: others; this is a built-in profile/],
+  ['runner: bash', /profiles\[0\]\.runner is "bash"; accepted: live-avatar, live-avatar-cli, synthetic/],
+  ['checkout: opt/x', /profiles\[0\]\.checkout is "opt\/x"; accepted: an absolute path/],
+  ['dtype: fp4', /profiles\[0\]\.dtype is "fp4"; accepted: bf16, fp8/],
+  ['compile: "yes"', /profiles\[0\]\.compile is "yes"; accepted: a value of type boolean/],
+  ['max_units: 99', /profiles\[0\]\.max_units is 99; accepted: at most /],
+  ['gpus_per_slot: 4', /profiles\[0\]\.gpus_per_slot is 4; accepted: 1 without tpp/],
+  ['colour: red', /profiles\[0\]\.colour is not known/],
+  ['module: "os; rm"', /profiles\[0\]\.module is "os; rm"; accepted: the name of a Python module/],
+  [
+    'flags: { socket: /tmp/x }',
+    /profiles\[0\]\.flags\.socket is "\/tmp\/x"; accepted: others; this one is set by the agent/,
+  ],
+  ['flags: { "--x": 1 }', /profiles\[0\]\.flags\.--x is 1; accepted: the name of an argument/],
+  ['flags: { x: [1] }', /profiles\[0\]\.flags\.x has 1 entry; accepted: true, false, a number/],
+  [
+    'env: { set: { CUDA_VISIBLE_DEVICES: "0" } }',
+    /profiles\[0\]\.env\.set\.CUDA_VISIBLE_DEVICES is "0"; accepted: others; this one is set by the agent/,
+  ],
+  [
+    'env: { pass: [CLIPFARM_TOKEN] }',
+    /profiles\[0\]\.env\.pass\[0\] is "CLIPFARM_TOKEN"; accepted: others; this one is not passed to runners/,
+  ],
 ] as const) {
   test(`refuses ${change}, naming the place and what is accepted`, () => {
     const [key = ''] = change.split(':');
