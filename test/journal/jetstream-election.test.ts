@@ -130,6 +130,31 @@ test('terms go on rising when the bucket of the lease was deleted, and a coordin
   assert.ok((await campaign(three.election, 'three')).term > term);
 });
 
+test('of the record of terms the last hundred are kept, and no event is removed with the others', async (t) => {
+  const nats = await natsFor(t);
+  const one = await nats.open({ leaseMillis: 60_000 });
+  await one.journal.append('jobs/a', 0, events(1), meta);
+  for (let term = 1; term <= 150; term++) {
+    await one.connection.jetstream().publish('clipfarm.terms', JSON.stringify({ v: 1, term }));
+  }
+  await one.journal.append('jobs/b', 0, events(1), meta);
+  const { term, release } = await campaign(one.election, 'one');
+  const { streams } = await one.connection.jetstreamManager();
+  const records = async () => {
+    const { state } = await streams.info('CLIPFARM_EVENTS', { subjects_filter: 'clipfarm.terms' });
+    return state.subjects?.['clipfarm.terms'];
+  };
+  for (let found = await records(); found !== 100; found = await records()) assert.equal(found, 151);
+  const last = await streams.getMessage('CLIPFARM_EVENTS', { last_by_subj: 'clipfarm.terms' });
+  assert.equal(last.json<{ term: number }>().term, term);
+  await release();
+  const two = await nats.open({ leaseMillis: 60_000 });
+  for (const stream of ['jobs/a', 'jobs/b']) {
+    const read = await Array.fromAsync(two.journal.read(stream, 1));
+    assert.equal(read.length, 1);
+  }
+});
+
 test('what the last leader wrote is seen by the next one as soon as it leads', async (t) => {
   const nats = await natsFor(t, { size: 3 });
   // Only what is given back changes hands.

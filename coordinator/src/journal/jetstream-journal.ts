@@ -29,6 +29,12 @@ import type { ReadingPace } from './reading-pace.ts';
 /** Between two looks at where a stream ends. */
 const AGAIN_MILLIS = 200;
 
+/**
+ * Records of terms that are kept. The last one alone is needed; older ones, should a server without synced writes lose it in a
+ * power cut, and for whoever looks into what happened.
+ */
+const KEPT_TERMS = 100;
+
 /** What a journal in JetStream is made of. */
 export interface JetStreamJournalParts extends ReaderParts {
   readonly link: NatsLink;
@@ -181,6 +187,18 @@ export class JetStreamJournal implements Journal {
       deadline: clock.monotonic() + patienceMillis,
     });
     if (sequence !== 'conflict') this.#lastSequence = Math.max(this.#lastSequence, sequence);
+    // Nobody waits for it before leading, and the next term does it as well.
+    this.#trimTerms().catch((error: unknown) =>
+      this.#parts.log.debug({ err: error }, 'old records of terms were not removed'),
+    );
+  }
+
+  async #trimTerms(): Promise<void> {
+    const { clock, jsm, names, patienceMillis, stream } = this.#parts;
+    const deadline = clock.monotonic() + patienceMillis;
+    await ask(this.#parts, 'removing old records of terms', deadline, () =>
+      jsm.streams.purge(stream, { filter: names.terms, keep: KEPT_TERMS }),
+    );
   }
 
   close(): Promise<void> {
