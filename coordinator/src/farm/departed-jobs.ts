@@ -24,7 +24,7 @@ type DepartureEvent =
   | { readonly type: 'InputsExpired'; readonly sha256s: readonly string[] };
 
 /** Removed jobs that are remembered, the last ones; about a hundred bytes each. */
-const REMEMBERED = 5000;
+export const REMEMBERED = 5000;
 
 /** Raised whenever the form changes. Whoever raises it goes on reading the forms before: the events that they cover are gone. */
 const SNAPSHOT_VERSION = 1;
@@ -38,8 +38,12 @@ export class DepartedJobs {
   readonly #stream: Stream<DepartureEvent>;
   readonly #mutex = new Mutex();
   readonly #removed: (jobId: string) => void;
+  readonly #missed: () => void;
 
-  /** @param removed called for every job that is removed, by whatever coordinator */
+  /**
+   * @param removed called for every job that is removed, by whatever coordinator
+   * @param missed called when more may have been removed meanwhile than is remembered
+   */
   constructor(
     parts: {
       readonly journal: Journal;
@@ -48,10 +52,12 @@ export class DepartedJobs {
       readonly snapshots: SnapshotKeeper;
     },
     removed: (jobId: string) => void,
+    missed: () => void,
   ) {
     this.#clock = parts.clock;
     this.#office = parts.office;
     this.#removed = removed;
+    this.#missed = missed;
     const fold = (event: DepartureEvent) => {
       if (event.type === 'JobRemoved') {
         const { jobId, finishedAt, expiredAt } = event;
@@ -134,6 +140,7 @@ export class DepartedJobs {
   #unpack(data: { readonly version: number; readonly jobs: readonly DepartedJob[] }): boolean {
     if (data.version !== SNAPSHOT_VERSION) return false;
     for (const job of data.jobs) this.#remember(job);
+    if (this.#stream.position > 0 && data.jobs.length >= REMEMBERED) this.#missed();
     return true;
   }
 }

@@ -50,13 +50,20 @@ export class Jobs {
   readonly #byKey = new Map<string, Set<string>>();
   readonly #listeners: JobListener[] = [];
   readonly #submitting = new Mutex();
+  /** Whether jobs may be known here that were removed long ago. */
+  #mayHoldRemoved = false;
 
   private constructor(parts: JobsParts) {
     this.#journal = parts.journal;
     this.#clock = parts.clock;
     this.#office = parts.office;
     this.#snapshots = parts.snapshots;
-    this.#departed = new DepartedJobs(parts, (jobId) => this.#drop(jobId));
+    const missed = () => {
+      this.#mayHoldRemoved = true;
+      // Where it fails, the next take-over does it.
+      void this.#dropRemoved().catch(() => undefined);
+    };
+    this.#departed = new DepartedJobs(parts, (jobId) => this.#drop(jobId), missed);
   }
 
   /** Reads every job from the journal, from its last snapshot on, and follows it from there. */
@@ -96,6 +103,7 @@ export class Jobs {
    */
   async takeOver(): Promise<void> {
     await this.#departed.takeOver();
+    await this.#dropRemoved();
     await this.#readAll((stream) => stream.catchUp());
     await Promise.all(this.live().map((job) => this.#openTerm(job.definition.jobId)));
   }
@@ -250,6 +258,16 @@ export class Jobs {
       const isJob = stream.startsWith(STREAM_PREFIX);
       if (isJob && this.#departed.has(stream.slice(STREAM_PREFIX.length))) await this.#journal.remove(stream);
     }
+  }
+
+  /** Forgets the jobs that were removed and that nobody remembers any more: the journal has nothing of them. */
+  async #dropRemoved(): Promise<void> {
+    if (!this.#mayHoldRemoved) return;
+    // Before the list is asked for: of each of them the journal has had events.
+    const known = this.#states().map(({ definition }) => definition.jobId);
+    const left = new Set((await this.#journal.streams()).map(({ stream }) => stream));
+    for (const jobId of known) if (!left.has(STREAM_PREFIX + jobId)) this.#drop(jobId);
+    this.#mayHoldRemoved = false;
   }
 
   #drop(jobId: string): void {

@@ -3,15 +3,19 @@ import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ManualClock } from '@clipfarm/shared/clock';
 import { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import { jobDefinition } from '../core/test-jobs.ts';
 import type { Journal } from '../journal/journal.ts';
 import { readAll } from '../journal/journal-contract.ts';
-import { DepartedJobs } from './departed-jobs.ts';
+import { DepartedJobs, REMEMBERED } from './departed-jobs.ts';
 import { deaf, quietSnapshots } from './farm-fixture.ts';
+import { Jobs } from './jobs.ts';
 import { Nodes } from './nodes.ts';
 import { Office } from './office.ts';
 
 /** Two events each: enough for two snapshots that a follower misses, the second of which removes what the first covers. */
 const ROUNDS = 280;
+
+const ignore = () => {};
 
 /** Far more than anything takes on a busy machine. */
 const PATIENCE_MILLIS = 60_000;
@@ -85,11 +89,11 @@ export function keptStreamsContract(name: string, create: (t: TestContext) => Pr
     test('whoever asks for a removed job is told so, though the history of removals is gone', async (t) => {
       const journal = await create(t);
       const leader = leaderOf(journal, 1);
-      const departed = new DepartedJobs(leader, () => {});
+      const departed = new DepartedJobs(leader, ignore, ignore);
       await departed.load();
       await departed.takeOver();
       const dropped: string[] = [];
-      const follower = new DepartedJobs(leaderOf(deaf(journal), 2), (jobId) => dropped.push(jobId));
+      const follower = new DepartedJobs(leaderOf(deaf(journal), 2), (jobId) => dropped.push(jobId), ignore);
       await follower.load();
       const jobIds = Array.from({ length: ROUNDS }, (_, n) => `job-${n}`);
       for (const jobId of jobIds) {
@@ -100,13 +104,50 @@ export function keptStreamsContract(name: string, create: (t: TestContext) => Pr
       await assertTrimmed(journal, DepartedJobs.stream, 2 * ROUNDS);
       await follower.takeOver();
       assert.deepEqual(dropped, jobIds, 'each of them once');
-      const later = new DepartedJobs(leaderOf(journal, 3), () => {});
+      const later = new DepartedJobs(leaderOf(journal, 3), ignore, ignore);
       await later.load();
       for (const view of [follower, later]) {
         for (const jobId of jobIds) assert.match(view.missing(jobId)?.message ?? '', /expired at 1970-01-01/);
         assert.equal(view.missing('another'), null);
       }
       await assert.rejects(departed.recordInputsExpired(['11']), { code: 'unavailable', message: /term 2/ });
+    });
+
+    test('a job that was removed before those that are remembered is forgotten by whoever missed it', async (t) => {
+      const journal = await create(t);
+      const jobs = await Jobs.load(leaderOf(journal, 1));
+      await jobs.takeOver();
+      for (const jobId of ['gone', 'kept']) await jobs.submit(jobDefinition({ jobId }), 0);
+      let hears = false;
+      const follower = await Jobs.load(
+        leaderOf(
+          deaf(journal, () => hears),
+          2,
+        ),
+      );
+      const deafOne = await Jobs.load(leaderOf(deaf(journal), 2));
+      for (const view of [follower, deafOne]) assert.ok(view.get('gone'));
+      const others = Array.from({ length: REMEMBERED }, (_, n) => `job-${n}`);
+      const removals = ['gone', ...others].map((jobId) => ({ jobId, finishedAt: 1000, expiredAt: 2000 }));
+      let position = (await journal.streams()).find(({ stream }) => stream === DepartedJobs.stream)?.position ?? 0;
+      const append = async (some: typeof removals) => {
+        const events = some.map((job) => ({ type: 'JobRemoved', data: { type: 'JobRemoved', ...job } }));
+        position = await journal.append(DepartedJobs.stream, position, events, { at: 2000, term: 1 });
+      };
+      for (let at = 0; at < removals.length; at += 500) await append(removals.slice(at, at + 500));
+      const state = { version: 1, jobs: removals.slice(1) };
+      await journal.saveSnapshot(DepartedJobs.stream, position, { term: 1, state });
+      await journal.trim(DepartedJobs.stream, position);
+      await journal.remove('jobs/gone');
+      await deafOne.takeOver();
+      assert.equal(deafOne.get('gone'), undefined);
+      hears = true;
+      position += 1; // The term that was opened.
+      await append([{ jobId: 'one more', finishedAt: 1000, expiredAt: 2000 }]);
+      for (const deadline = Date.now() + PATIENCE_MILLIS; follower.get('gone'); await sleep(10)) {
+        assert.ok(Date.now() < deadline, 'the follower still has the job');
+      }
+      for (const view of [follower, deafOne]) assert.ok(view.get('kept'));
     });
   });
 }
