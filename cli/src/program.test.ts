@@ -375,7 +375,10 @@ test('doctor says what to do about each failed check', async (t) => {
   farm.state.nodes = [];
   const noSlots = await cli(farm, 'doctor');
   assert.equal(noSlots.code, 1);
-  assert.match(noSlots.out, /failed {2}slots +0 slots on 0 nodes online\n +try: /);
+  assert.match(
+    noSlots.out,
+    /failed {2}slots +0 slots on 0 nodes online\n +try: Start an agent: clipfarm agent --coordinator 127\.0\.0\.1:\d+;/,
+  );
   const alone = await cli(undefined, 'doctor', '--coordinator', '127.0.0.1:1');
   assert.equal(alone.code, 1);
   assert.match(alone.out, /failed {2}coordinator +no coordinator answers at 127\.0\.0\.1:1/);

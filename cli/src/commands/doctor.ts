@@ -159,7 +159,8 @@ async function freeBytes(directory: string): Promise<number> {
 async function checkFarm(context: Context): Promise<Check[]> {
   try {
     const { nodes } = await context.withFarm((farm) => farm.call(farm.client.listNodes, {}));
-    return [{ name: 'coordinator', ok: true, detail: `answers at ${context.coordinator}` }, checkSlots(nodes)];
+    const answers = { name: 'coordinator', ok: true, detail: `answers at ${context.coordinator}` };
+    return [answers, checkSlots(nodes, context.coordinator)];
   } catch (error) {
     if (context.shell.interrupted.aborted) throw error;
     return [
@@ -169,7 +170,7 @@ async function checkFarm(context: Context): Promise<Check[]> {
   }
 }
 
-function checkSlots(nodes: readonly Node[]): Check {
+function checkSlots(nodes: readonly Node[], coordinator: string): Check {
   const online = onlineNodes(nodes);
   const slots = online.reduce((sum, node) => sum + node.slots.length, 0);
   const detail = `${count(slots, 'slot')} on ${count(online.length, 'node')} online`;
@@ -179,7 +180,7 @@ function checkSlots(nodes: readonly Node[]): Check {
     return { name: 'slots', ok: false, detail: [detail, ...troubles].join('; '), fix };
   }
   if (slots > 0) return { name: 'slots', ok: true, detail };
-  const fix = 'Start an agent: clipfarm agent --help, or a whole farm: clipfarm up';
+  const fix = `Start an agent: clipfarm agent --coordinator ${coordinator}; clipfarm agent --help has its options.`;
   return { name: 'slots', ok: false, detail, fix };
 }
 

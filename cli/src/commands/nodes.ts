@@ -46,7 +46,8 @@ export const registerNodes: Register = (program, run) => {
 const listNodes: Handler = async (context) => {
   const response = await context.withFarm((farm) => farm.call(farm.client.listNodes, {}));
   if (context.json) context.printJson(ListNodesResponse.toJSON(response));
-  else if (response.nodes.length === 0) context.note('no nodes; start agents with: clipfarm up, or clipfarm agent');
+  else if (response.nodes.length === 0)
+    context.note(`no nodes; start an agent with: clipfarm agent --coordinator ${context.coordinator}`);
   else context.print(nodeTables(context, response.nodes));
   return exitCode.ok;
 };

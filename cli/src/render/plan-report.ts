@@ -43,13 +43,14 @@ function correctionLines(name: string, style: Style): string[] {
   if (corrections.length === 0) return [];
   return [
     style.bold(`Preset ${name}: where it departs from what popular articles recommend`),
-    ...corrections.map(({ field, article, farm }) => `  ${field}: articles ${article}; farm ${farm}`),
+    ...corrections.map(({ field, article, farm }) => `  ${field}: they say ${article}; the farm: ${farm}`),
     style.dim('  clipfarm presets says why'),
   ];
 }
 
 function fitLines(plan: JobPlan, nodes: readonly Node[], style: Style): string[] {
-  if (plan.fits.length === 0) return [style.warn('No slot is known to this coordinator. Start agents: clipfarm up')];
+  if (plan.fits.length === 0)
+    return [style.warn('No slot is known to this coordinator. Start an agent that dials it: clipfarm agent --help')];
   const names = new Map(nodes.map((node) => [node.nodeId, node.name]));
   const rows = [...plan.fits].sort((a, b) => Number(b.fits) - Number(a.fits) || a.secondsPerClip - b.secondsPerClip);
   return [
