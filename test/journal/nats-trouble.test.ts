@@ -76,7 +76,13 @@ test('what a user may not do is told by its subject, also where only a status ev
   await says(opened, /NATS reports: publish to clipfarm\.events\.s is not allowed/);
 });
 
-test('on a full disk appends are refused and nothing acknowledged is lost; with room again it goes on by itself', async (t) => {
+/** Whether a server takes writes again by itself, once its disk has room; from 2.14 on it has to be restarted. */
+function recoversByItself({ info }: Opened['connection']): boolean {
+  const [major = 0, minor = 0] = (info?.version ?? '').split('.').map(Number);
+  return major === 2 && minor < 14;
+}
+
+test('on a full disk appends are refused and nothing acknowledged is lost; with room again it goes on', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'clipfarm-nats-'));
   const disk = SmallDisk.mount(join(dir, 'disk'), 64);
   if (disk === null) {
@@ -106,6 +112,11 @@ test('on a full disk appends are refused and nothing acknowledged is lost; with 
   await refused(fill(), 'resource_exhausted');
   await says(opened, /NATS has no room: .*no space left on device/);
   disk.free();
+  if (!recoversByItself(opened.connection)) {
+    await says(opened, /CLIPFARM_EVENTS takes no writes, and will not until its server is restarted: .*no space left/);
+    await nats.servers[0]?.stop();
+    await nats.servers[0]?.start();
+  }
   await says(opened, null);
   assert.deepEqual(numbersOf(await readAll(journal, 's')), upTo(stored));
   assert.equal(await journal.append('s', stored, events(stored + 1), meta), stored + 1);

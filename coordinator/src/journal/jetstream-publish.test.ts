@@ -13,7 +13,8 @@ type Fate =
   | 'no room'
   | 'in process'
   | 'in process, as an error'
-  | 'another in process';
+  | 'another in process'
+  | 'disk failed';
 
 /** How long a publication is tried. */
 const PATIENCE_MILLIS = 60_000;
@@ -23,6 +24,7 @@ class FakeSubject {
   readonly messages: { readonly seq: number; readonly id: string }[] = [];
   readonly ids: string[] = [];
   readonly #fates: Fate[];
+  #fault: NatsError | null = null;
   /** Whether repeats are recognised; a cluster may check the expected sequence first. */
   readonly #recognisesRepeats: boolean;
 
@@ -48,13 +50,19 @@ class FakeSubject {
         header.set('Nats-Msg-Id', found.id);
         return { seq: found.seq, header } as StoredMsg;
       },
+      purge: async () => {
+        if (this.#fault !== null) throw this.#fault;
+        return { success: true, purged: 0 };
+      },
     },
   };
 
   store({ msgID = '', expect }: Partial<JetStreamPublishOptions>): PubAck {
     this.ids.push(msgID);
     const fate = this.#fates.shift() ?? 'stored';
-    if (fate === 'lost') throw NatsError.errorForCode(ErrorCode.Timeout);
+    // From 2.14 on a server whose disk has failed a write answers none any more.
+    if (fate === 'disk failed') this.#fault = apiError(500, 10051, 'write 1.blk: no space left on device');
+    if (fate === 'lost' || fate === 'disk failed') throw NatsError.errorForCode(ErrorCode.Timeout);
     if (fate === 'no leader') throw NatsError.errorForCode(ErrorCode.NoResponders);
     if (fate === 'no room') throw apiError(503, 10077, 'maximum bytes exceeded');
     // What a leader answers to a repeat of a message that it has proposed: nats-server 2.10, and from 2.11 on.
@@ -180,4 +188,18 @@ test('a full store is said at once, not retried', async () => {
   const full = new FakeSubject(['no room']);
   await assert.rejects(full.publish(), { code: 'resource_exhausted', message: /no room: maximum bytes exceeded/ });
   assert.equal(full.ids.length, 1);
+});
+
+test('where the disk has failed and writes have no answer, it is said soon, and not that there was no answer', async () => {
+  const failed = new FakeSubject(['disk failed', 'lost', 'lost']);
+  const clock = new ManualClock();
+  const publishing = failed.publish(clock);
+  const refused = assert.rejects(publishing, {
+    code: 'resource_exhausted',
+    message: /no room: write 1\.blk: no space left/,
+  });
+  while (clock.pending === 0) await new Promise(setImmediate);
+  clock.advance(100);
+  await refused;
+  assert.equal(failed.ids.length, 1);
 });

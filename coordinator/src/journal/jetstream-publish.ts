@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '@clipfarm/shared/clock';
 import { ErrorCode, headers, type JetStreamClient, NatsError, type StreamAPI } from 'nats';
+import { writeFault } from './jetstream-fault.ts';
 import { isTemporary, jetStreamCode, jetStreamError, natsFarmError, notAnswered } from './nats-error.ts';
 import type { NatsLink } from './nats-link.ts';
 import { pause } from './pause.ts';
@@ -8,7 +9,7 @@ import { pause } from './pause.ts';
 /** What publishing needs. */
 export interface PublishParts {
   readonly js: Pick<JetStreamClient, 'publish'>;
-  readonly jsm: { readonly streams: Pick<StreamAPI, 'getMessage'> };
+  readonly jsm: { readonly streams: Pick<StreamAPI, 'getMessage' | 'purge'> };
   readonly link: Pick<NatsLink, 'connected'>;
   readonly clock: Clock;
   /** JetStream stream. */
@@ -50,7 +51,10 @@ export async function publishOnce(parts: PublishParts, publication: Publication)
   const { subject, body, expectedSequence, deadline } = publication;
   const id = randomUUID();
   let unanswered: unknown;
+  /** Why attempts have no answer, once the stream tells. */
+  let fault: unknown = null;
   while (true) {
+    if (fault !== null) throw natsFarmError(fault, `writing to ${subject}`);
     const left = deadline - clock.monotonic();
     // What is published without a connection would wait in the client and be sent long after the caller gave up.
     if (left < LEAST_MILLIS || !(await link.connected(left))) throw notAnswered(`writing to ${subject}`, unanswered);
@@ -77,6 +81,11 @@ export async function publishOnce(parts: PublishParts, publication: Publication)
         if (stored !== 'unknown') return stored;
       } else if (!isTemporary(error)) {
         throw natsFarmError(error, `writing to ${subject}`);
+      } else if (error instanceof NatsError && error.code === ErrorCode.Timeout) {
+        // Not waited for: where nobody leads, nobody answers this either.
+        void writeFault(parts, stream).then((found) => {
+          fault = found;
+        });
       }
       unanswered = error;
     }

@@ -50,9 +50,15 @@ export function jetStreamCode(error: unknown): number | undefined {
   return error instanceof NatsError ? error.api_error?.err_code : undefined;
 }
 
+/** Whether the servers have no room for it: limits by number, and a full disk also by the system's words. */
+function isOutOfSpace(error: unknown): boolean {
+  if (!(error instanceof NatsError) || !error.api_error) return false;
+  return outOfSpace.has(error.api_error.err_code) || /no space left on device/.test(error.api_error.description);
+}
+
 /** Whether trying again may help: no answer, no leader at the moment, connection lost. It may also have been done. */
 export function isTemporary(error: unknown): boolean {
-  if (!(error instanceof NatsError) || outOfSpace.has(jetStreamCode(error))) return false;
+  if (!(error instanceof NatsError) || isOutOfSpace(error)) return false;
   if (inProcess.has(jetStreamCode(error))) return true;
   return error.api_error ? temporaryStatus.has(error.api_error.code) : temporaryCodes.has(error.code);
 }
@@ -76,9 +82,9 @@ export function natsFarmError(error: unknown, doing: string): FarmError {
   const told = error instanceof NatsError ? error.api_error?.description : undefined;
   const reason = told ?? (error instanceof Error ? error.message : String(error));
   if (!(error instanceof NatsError)) return new FarmError('internal', `${doing}: ${reason}`, { cause: error });
-  if (outOfSpace.has(jetStreamCode(error))) {
+  if (isOutOfSpace(error)) {
     return new FarmError('resource_exhausted', `${doing}: NATS has no room: ${reason}`, {
-      hint: 'Free disk space on the NATS servers or raise max_file_store and the account limits. Nothing acknowledged is lost.',
+      hint: 'Free disk space on the NATS servers or raise max_file_store and the account limits; from nats-server 2.14 on, restart those whose disk was full. Nothing acknowledged is lost.',
       cause: error,
     });
   }

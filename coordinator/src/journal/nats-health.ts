@@ -2,6 +2,7 @@ import type { Clock, Timer } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
 import type { JetStreamClient, JetStreamManager } from 'nats';
+import { writeFault } from './jetstream-fault.ts';
 import { differencesOf, type WantedStream } from './jetstream-stream.ts';
 import type { JournalTrouble, JournalTroubleKind } from './journal-trouble.ts';
 import { isTemporary, jetStreamCode, jetStreamError, natsFarmError } from './nats-error.ts';
@@ -10,7 +11,7 @@ import type { NatsLink } from './nats-link.ts';
 /** What is watched. */
 export interface NatsHealthParts {
   readonly link: Pick<NatsLink, 'troubles'>;
-  readonly jsm: { readonly streams: Pick<JetStreamManager['streams'], 'info'> };
+  readonly jsm: { readonly streams: Pick<JetStreamManager['streams'], 'info' | 'purge'> };
   readonly streams: readonly WantedStream[];
   readonly js: Pick<JetStreamClient, 'publish'>;
   /** Subject of which one message is kept, to find out whether there is room again. */
@@ -35,6 +36,8 @@ export class NatsHealth {
   readonly #parts: NatsHealthParts;
   #streams: string | null = null;
   #full: string | null = null;
+  /** Whether something could not be written and it is not known why. */
+  #unanswered = false;
   #said: string | null = null;
   #misses = 0;
   #timer: Timer | null = null;
@@ -57,9 +60,10 @@ export class NatsHealth {
     ];
   }
 
-  /** Notes that something could not be written; only a lack of room is remembered, until there is some again. */
+  /** Notes that something could not be written. A lack of room is remembered until there is some again. */
   failed(thrown: unknown): void {
     const { code, message } = natsFarmError(thrown, 'writing');
+    if (code === 'unavailable') this.#unanswered = true;
     if (code !== 'resource_exhausted') return;
     if (this.#full === null) {
       const hint = 'free disk space on the NATS servers, or raise their limits; nothing acknowledged is lost';
@@ -73,8 +77,9 @@ export class NatsHealth {
   async look(): Promise<void> {
     // Without a connection there is nothing to see, and that is told already.
     if (this.#parts.link.troubles.some(({ kind }) => kind === 'connection')) return;
-    if (this.#full !== null) await this.#tryToWrite();
-    const found = await Promise.all(this.#parts.streams.map((stream) => this.#problemOf(stream)));
+    const faults = this.#full !== null || this.#unanswered ? await this.#faults() : [];
+    if (this.#full !== null && faults.length === 0) await this.#tryToWrite();
+    const found = [...faults, ...(await Promise.all(this.#parts.streams.map((stream) => this.#problemOf(stream))))];
     const silent = found.includes('silent');
     this.#misses = silent ? this.#misses + 1 : 0;
     if (silent && this.#misses < MISSES) return;
@@ -91,6 +96,24 @@ export class NatsHealth {
   close(): void {
     this.#closed = true;
     this.#timer?.cancel();
+  }
+
+  /** What keeps streams from taking what is written to them, in words. */
+  async #faults(): Promise<string[]> {
+    this.#unanswered = false;
+    const problems: string[] = [];
+    for (const { name } of this.#parts.streams) {
+      const fault = await writeFault(this.#parts, name);
+      // That it is gone is seen otherwise.
+      if (fault === null || jetStreamCode(fault) === jetStreamError.streamNotFound) continue;
+      // As long as it is so, it is asked for.
+      this.#unanswered = true;
+      this.failed(fault);
+      problems.push(
+        `JetStream stream ${name} takes no writes, and will not until its server is restarted: ${wordsOf(fault)}`,
+      );
+    }
+    return problems;
   }
 
   async #tryToWrite(): Promise<void> {
@@ -138,4 +161,8 @@ export class NatsHealth {
       });
     }, LOOK_MILLIS);
   }
+}
+
+function wordsOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
