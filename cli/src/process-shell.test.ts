@@ -77,3 +77,23 @@ test('a signal that ends a service before it is ready gives the exit code of tha
     assert.equal(await ended, code, signal);
   }
 });
+
+test('SIGUSR2 is for the service and does not end the program', async (t) => {
+  const argv = ['agent', '--coordinator', '127.0.0.1:1', '--state-dir', temporaryDirectory(t)];
+  const child = spawn(launcher, argv, { stdio: ['ignore', 'ignore', 'pipe'] });
+  const ended = new Promise((resolve) => child.once('close', (code, signal) => resolve(code ?? signal)));
+  t.after(async () => {
+    child.kill('SIGKILL');
+    await ended;
+  });
+  let out = '';
+  child.stderr.on('data', (part) => (out += String(part)));
+  const printed = (text: string) =>
+    new Promise<void>((resolve) => child.stderr.on('data', () => out.includes(text) && resolve()));
+  const taken = printed('"the agent got SIGUSR2"');
+  await printed('"agent runs"');
+  child.kill('SIGUSR2');
+  await taken;
+  child.kill('SIGTERM');
+  assert.equal(await ended, 0);
+});

@@ -114,7 +114,7 @@ export class Agent {
     const { clock, random, log, spool } = options;
     this.metrics = createAgentMetrics(() => ({
       connected: this.#link.connected,
-      slots: this.#slots.map((slot) => gaugeState[slot.status.state]),
+      slots: this.#slots.map((slot) => (slot.unloaded ? 'unloaded' : gaugeState[slot.status.state])),
       spooledChunks: spool.chunkCount,
       foreignChunks: spool.foreignChunkCount,
       spoolBytes: spool.bytes,
@@ -190,6 +190,15 @@ export class Agent {
     this.#leave(reason).then(this.#left.resolve, this.#left.reject);
   }
 
+  /** Makes the models of all slots without a lease give their memory back until their next lease. */
+  unload(reason: string): void {
+    const busy = this.#slots.filter((slot) => !slot.unload(reason)).map(({ info }) => info.slotId);
+    this.#options.log.info(
+      { reason, slots: this.#slots.length, left_alone: busy },
+      'models of idle slots are unloaded',
+    );
+  }
+
   /** Kills runners and encoders at once; for a process that exits right after. */
   kill(): void {
     for (const slot of this.#slots) slot.kill();
@@ -249,6 +258,7 @@ export class Agent {
         clipRendered: (lease, clip, figures) => this.#clipRendered(slotId, lease, clip, figures),
         spooled: (seconds) => this.metrics.encodeSeconds.observe(seconds),
         runnerGone: () => this.metrics.runnersGone.inc(),
+        unloaded: (outcome) => this.metrics.modelsUnloaded.inc({ outcome }),
         changed: (slot) => {
           // The state goes ahead: what changed is a reason to schedule.
           this.#tellStatus();

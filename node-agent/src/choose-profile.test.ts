@@ -94,10 +94,32 @@ test('an own synthetic profile needs no GPU and declares what the flags say', as
   ]);
 });
 
+test('a model stays loaded unless the profile, or else the command line, says for how long it may be idle', async (t) => {
+  const millis = async (...argv: readonly string[]) => (await slotsFor(...argv))[0]?.unloadIdleMillis;
+  const flag = ['--unload-idle-minutes', '1.5'];
+  assert.equal(await millis('--profile', 'synthetic'), null);
+  assert.equal(await millis('--profile', 'synthetic', ...flag), 90_000);
+  assert.equal(await millis('--profile', 'single-80g', ...where), null);
+  assert.equal(await millis('--profile', 'single-80g', ...where, ...flag), 90_000);
+  for (const runner of ['synthetic', 'live-avatar']) {
+    const open = fileWith(t, `{ name: own, runner: ${runner} }`);
+    assert.equal(await millis('--profiles', open, '--profile', 'own', ...where, ...flag), 90_000);
+    const own = fileWith(t, `{ name: own, runner: ${runner}, unload_idle_minutes: 30 }`);
+    assert.equal(await millis('--profiles', own, '--profile', 'own', ...where, ...flag), 1_800_000);
+  }
+  const script = fileWith(t, '{ name: own, runner: live-avatar-cli, lora: /l }');
+  await assert.rejects(slotsFor('--profiles', script, '--profile', 'own', ...where, ...flag), {
+    message: /--unload-idle-minutes: has no effect with runner live-avatar-cli/,
+  });
+});
+
 test('what can not run is refused before anything starts', async (t) => {
   const file = fileWith(t, '{ name: pretend, runner: synthetic, flags: { memory-gib: much } }');
   for (const [argv, message] of [
-    [['--profile', 'pipe-4x24g', ...where], /pipe-4x24g": nothing in this version splits the model over cards/],
+    [
+      ['--profile', 'pipe-4x24g', ...where],
+      /"pipe-4x24g": has no runner .* splits the model over cards.*; there is: single-80g, single-48g-fp8, tpp-5x80g, synthetic$/,
+    ],
     [['--profile', 'single-80g'], /^--checkout: is missing; accepted: an absolute path$/],
     [['--profiles', file, '--profile', 'other'], /--profile: "other": is not known; there is: .*synthetic, pretend/],
     [['--profiles', file, '--profile', 'pretend'], /flags\.memory-gib: "much": accepted: a number/],

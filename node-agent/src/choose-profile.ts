@@ -2,10 +2,10 @@ import { access, constants } from 'node:fs/promises';
 import { delimiter, isAbsolute, join, resolve } from 'node:path';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { GpuReading } from '@clipfarm/shared/gpu/nvidia-smi';
-import { builtInModelProfile, type ModelProfile } from '@clipfarm/shared/live-avatar/model-profile';
+import { builtInModelProfile, type ModelProfile, NOTHING_TO_UNLOAD } from '@clipfarm/shared/live-avatar/model-profile';
 import { dtypeFor, hasOpenDtype } from '@clipfarm/shared/live-avatar/open-dtype';
 import { readProfileFile } from '@clipfarm/shared/live-avatar/profile-file';
-import { PROFILES } from '@clipfarm/shared/model/profiles';
+import { PROFILES, RUNNABLE_PROFILES } from '@clipfarm/shared/model/profiles';
 import type { AgentConfig } from './config.ts';
 import { formSlots } from './gpu/form-slots.ts';
 import { furtherArgs, modelRunnerProfile, type RunnerHostPrograms } from './model-runner-profile.ts';
@@ -15,7 +15,13 @@ import { type SyntheticSettings, syntheticProfile } from './synthetic-profile.ts
 
 /** What an agent is asked to run: the profile `synthetic`, or one with a model or an operator's own. */
 export type ChosenProfile =
-  | { readonly kind: 'synthetic'; readonly settings: SyntheticSettings; readonly name: string }
+  | {
+      readonly kind: 'synthetic';
+      readonly settings: SyntheticSettings;
+      readonly name: string;
+      /** Where the operator's own profile says it. */
+      readonly unloadIdleMinutes?: number;
+    }
   | {
       readonly kind: 'model';
       readonly profile: ModelProfile;
@@ -25,7 +31,10 @@ export type ChosenProfile =
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-type Wanted = Pick<AgentConfig, 'profile' | 'profilesFile' | 'host' | 'model' | 'synthetic' | 'slots' | 'gpus'>;
+type Wanted = Pick<
+  AgentConfig,
+  'profile' | 'profilesFile' | 'host' | 'model' | 'synthetic' | 'slots' | 'gpus' | 'unloadIdleMinutes'
+>;
 
 /**
  * Finds the profile that the command line names, before anything is started.
@@ -43,13 +52,21 @@ export async function chooseProfile(config: Wanted, env: Environment): Promise<C
   const own = profilesFile === undefined ? [] : await readProfileFile(profilesFile, host);
   const profile = own.find((candidate) => candidate.name === name);
   if (profile === undefined) {
-    const names = [...PROFILES, ...own].map((known) => known.name);
+    const names = [...RUNNABLE_PROFILES, ...own].map((known) => known.name);
     throw new FarmError('invalid_argument', `--profile: "${name}": is not known; there is: ${names.join(', ')}`, {
       field: '--profile',
     });
   }
+  if (profile.runner === 'live-avatar-cli' && config.unloadIdleMinutes !== undefined) {
+    throw new FarmError('invalid_argument', `--unload-idle-minutes: ${NOTHING_TO_UNLOAD}`, {
+      field: '--unload-idle-minutes',
+      hint: 'Leave it out.',
+    });
+  }
   if (profile.runner !== 'synthetic') return withPython(profile, env);
-  return { kind: 'synthetic', settings: syntheticSettings(profile), name };
+  const { unload_idle_minutes: minutes } = profile;
+  const unload = minutes === undefined ? {} : { unloadIdleMinutes: minutes };
+  return { kind: 'synthetic', settings: syntheticSettings(profile), name, ...unload };
 }
 
 /** The profile with the whole path of its Python, because not every runner looks it up. */
@@ -81,12 +98,14 @@ async function findProgram(program: string, path: string): Promise<string> {
 /** A slot's runner for every slot that the agent offers. */
 export function slotProfiles(
   chosen: ChosenProfile,
-  config: Pick<Wanted, 'slots' | 'gpus'>,
+  config: Pick<Wanted, 'slots' | 'gpus' | 'unloadIdleMinutes'>,
   host: { readonly gpus: readonly GpuReading[]; readonly memoryBytes: number; readonly programs: RunnerHostPrograms },
 ): readonly RunnerProfile[] {
   const { programs } = host;
   if (chosen.kind === 'synthetic') {
-    const profile = syntheticProfile(chosen.settings, programs.node, runnerEnvironment(programs.env, {}), chosen.name);
+    const env = runnerEnvironment(programs.env, {});
+    const unload = unloadMillis(chosen.unloadIdleMinutes ?? config.unloadIdleMinutes);
+    const profile = { ...syntheticProfile(chosen.settings, programs.node, env, chosen.name), ...unload };
     const count = config.slots === undefined || config.slots === 'auto' ? 1 : config.slots;
     return Array.from({ length: count }, () => profile);
   }
@@ -95,7 +114,15 @@ export function slotProfiles(
   const used = config.gpus === undefined ? visible : visible.filter(({ index }) => config.gpus?.includes(index));
   const dtype = chosen.openDtype ? dtypeFor(used) : chosen.profile.dtype;
   const profile = { ...chosen.profile, dtype };
-  return formSlots(profile, visible, wish).map((slot) => modelRunnerProfile(profile, slot, programs));
+  const unload = unloadMillis(profile.unload_idle_minutes ?? config.unloadIdleMinutes);
+  return formSlots(profile, visible, wish).map((slot) => ({
+    ...modelRunnerProfile(profile, slot, programs),
+    ...unload,
+  }));
+}
+
+function unloadMillis(minutes: number | undefined): Pick<RunnerProfile, 'unloadIdleMillis'> {
+  return { unloadIdleMillis: minutes === undefined ? null : minutes * 60_000 };
 }
 
 /**

@@ -2,9 +2,9 @@ import { join, resolve } from 'node:path';
 import { formatAddress, parseAddress } from '@clipfarm/shared/address';
 import { FarmError } from '@clipfarm/shared/errors';
 import { flagProblem, parseFlags } from '@clipfarm/shared/flags';
-import type { HostPaths } from '@clipfarm/shared/live-avatar/model-profile';
+import { type HostPaths, MAX_UNLOAD_MINUTES, MIN_UNLOAD_MINUTES } from '@clipfarm/shared/live-avatar/model-profile';
 import { type LogLevel, logLevels } from '@clipfarm/shared/log';
-import { PROFILES } from '@clipfarm/shared/model/profiles';
+import { PROFILES, RUNNABLE_PROFILES } from '@clipfarm/shared/model/profiles';
 import { z } from 'zod';
 import type { SyntheticSettings } from './synthetic-profile.ts';
 
@@ -13,6 +13,7 @@ export const USAGE = `Usage: clipfarm agent [options]
 
 Runs the node agent: offers this host's slots to a coordinator, renders the clips that it is given, hands them in.
 One agent serves all slots of a host. SIGTERM finishes the clip in hand and leaves; a second one leaves at once.
+SIGUSR2 makes every slot without a lease give its model's memory back until its next lease.
 
   --coordinator HOST:PORT[,HOST:PORT]...
                             where to dial (default $CLIPFARM_COORDINATOR or 127.0.0.1:7400)
@@ -25,11 +26,13 @@ One agent serves all slots of a host. SIGTERM finishes the clip in hand and leav
                             (default $CLIPFARM_TLS_CA, $CLIPFARM_TLS_CERT, $CLIPFARM_TLS_KEY)
   --insecure                plaintext to another machine (never on a network that others use)
   --profile NAME            how slots run the model (default synthetic); those of --profiles, and
-                            ${PROFILES.map(({ name }) => name).join(', ')}
+                            ${RUNNABLE_PROFILES.map(({ name }) => name).join(', ')}
   --profiles FILE           YAML file with profiles of your own (docs/live-avatar.md)
   --slots N|auto            slots of this host, 1 to 16; auto: as many as its GPUs make (default: 1 synthetic slot,
                             otherwise auto)
   --gpus N[,N]...           GPUs that may be used, by their index in nvidia-smi (default: all that the profile can run on)
+  --unload-idle-minutes N   a slot without a lease for so long gives the model's memory back, and loads it again for the
+                            next lease, which then begins later (default: the model stays loaded)
   --spool-max-bytes N       finished chunks kept while they can't be handed in (default 4294967296)
   --cache-max-bytes N       inputs kept for further leases (default 8589934592)
   --ffmpeg FILE, --ffprobe FILE
@@ -108,6 +111,15 @@ const schema = z.strictObject({
   python: program.optional(),
   dtype: z.enum(['bf16', 'fp8'], 'bf16 or fp8').optional(),
   compile: z.boolean().default(false),
+  'unload-idle-minutes': z
+    .string()
+    .regex(/^\d+(\.\d+)?$/, 'a number of minutes')
+    .transform(Number)
+    .refine(
+      (value) => value >= MIN_UNLOAD_MINUTES && value <= MAX_UNLOAD_MINUTES,
+      `${MIN_UNLOAD_MINUTES} to ${MAX_UNLOAD_MINUTES} minutes`,
+    )
+    .optional(),
   'spool-max-bytes': bytes.default(4 * 2 ** 30),
   'cache-max-bytes': bytes.default(8 * 2 ** 30),
   ffmpeg: program.optional(),
@@ -155,6 +167,8 @@ export interface AgentConfig {
   /** What the command line changes about a built-in profile. */
   readonly model: { readonly dtype?: 'bf16' | 'fp8'; readonly compile?: boolean };
   readonly synthetic: SyntheticSettings;
+  /** Minutes without a lease after which a model gives its memory back, where the profile does not say. */
+  readonly unloadIdleMinutes: number | undefined;
   readonly spoolMaxBytes: number;
   readonly cacheMaxBytes: number;
   readonly ffmpeg: { readonly ffmpegPath?: string; readonly ffprobePath?: string };
@@ -227,6 +241,7 @@ export function agentConfigFromArgs(
       memoryGib: flags['memory-gib'],
       runnerArgs: flags['runner-arg'],
     },
+    unloadIdleMinutes: flags['unload-idle-minutes'],
     spoolMaxBytes: flags['spool-max-bytes'],
     cacheMaxBytes: flags['cache-max-bytes'],
     ffmpeg: { ...optional('ffmpegPath', flags.ffmpeg), ...optional('ffprobePath', flags.ffprobe) },
@@ -269,8 +284,8 @@ function checkEffects(profile: string, given: Readonly<Record<string, unknown>>)
 
 /** Without a file of profiles only the built-in ones can be meant. */
 function checkProfile(profile: string, profilesFile: string | undefined): void {
-  const names = PROFILES.map(({ name }) => name);
-  if (profilesFile !== undefined || names.includes(profile)) return;
+  if (profilesFile !== undefined || PROFILES.some(({ name }) => name === profile)) return;
+  const names = RUNNABLE_PROFILES.map(({ name }) => name);
   throw new FarmError('invalid_argument', `--profile: "${profile}": is not known; there is: ${names.join(', ')}`, {
     field: '--profile',
     hint: 'Give the file with your own profiles: --profiles FILE',

@@ -79,7 +79,7 @@ test('an agent whose host can not run the profile says why and does not start', 
   const { coordinator, startWith } = await scene(t);
   const paths = ['--checkout', '/opt/LiveAvatar', '--ckpt-dir', '/data/Wan', '--python', process.execPath];
   for (const [profile, message] of [
-    ['pipe-4x24g', /error: --profile: "pipe-4x24g": nothing in this version splits the model/],
+    ['pipe-4x24g', /error: --profile: "pipe-4x24g": has no runner in this version: nothing splits the model/],
     ['single-80g', /error: profile single-80g can't run here: 1 slots of 1 GPUs each need 1, 0 of this host's 0/],
   ] as const) {
     const env = { PATH: `/nowhere:${process.env.PATH}` };

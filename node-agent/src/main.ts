@@ -88,6 +88,8 @@ async function serve(config: AgentConfig): Promise<void> {
   process.on('SIGTERM', onSignal);
   process.on('SIGINT', onSignal);
 
+  process.on('SIGUSR2', () => agent.unload('the agent got SIGUSR2'));
+
   await agent.left;
   await admin?.close();
   state.release();

@@ -2,6 +2,7 @@ import type { Gpu } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { AttemptFailureClass, LeaseOutcome } from './lease-machine.ts';
 import type { OutboxVerdict } from './outbox.ts';
+import type { UnloadOutcome } from './runner-host.ts';
 
 /** Seconds: from a synthetic clip to one on the slowest profile. */
 const CLIP_BUCKETS = [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 600];
@@ -10,7 +11,9 @@ const CLIP_BUCKETS = [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 6
 const ENCODE_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30];
 
 const linkRefusals = ['coordinator_term', 'agent_term', 'hello'] as const;
-const slotStates = ['idle', 'loading', 'rendering', 'recovering', 'draining'] as const;
+/** `unloaded`: idle, and its model has to be loaded for the next lease. */
+const slotStates = ['idle', 'unloaded', 'loading', 'rendering', 'recovering', 'draining'] as const;
+const unloadOutcomes: readonly UnloadOutcome[] = ['given_back', 'ended'];
 /** `displaced`: made for a farm that did not lead, and deleted because its room was needed. */
 const verdicts: readonly (OutboxVerdict | 'displaced')[] = [
   ...(['committed', 'not_wanted', 'rejected', 'corrupt'] as const),
@@ -83,6 +86,12 @@ export function createAgentMetrics(read: () => AgentGauges) {
     ['reason'],
   );
   for (const reason of linkRefusals) linksRefused.inc({ reason }, 0);
+  const modelsUnloaded = counter(
+    'models_unloaded',
+    'Models that were unloaded for want of work, by whether the runner gave the memory back or had to be ended.',
+    ['outcome'],
+  );
+  for (const outcome of unloadOutcomes) modelsUnloaded.inc({ outcome }, 0);
   for (const preRoll of ['true', 'false']) clips.inc({ pre_roll: preRoll }, 0);
   for (const outcome of outcomes) leases.inc({ outcome }, 0);
   for (const failureClass of failureClasses) failures.inc({ class: failureClass }, 0);
@@ -98,6 +107,7 @@ export function createAgentMetrics(read: () => AgentGauges) {
     judged,
     inputs,
     linksRefused,
+    modelsUnloaded,
     voidMessages: counter('void_messages', 'Messages that were ignored because their term is over.'),
     farmChanges: counter('farm_changes', 'Welcomes by another farm than the one before.'),
     reconnects: counter('links_lost', 'Connections to a coordinator that broke after its Welcome.'),

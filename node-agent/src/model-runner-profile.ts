@@ -47,6 +47,7 @@ export function modelRunnerProfile(profile: ModelProfile, slot: SlotGpus, progra
     capabilities: isScript ? { setEnd: false, continues: false } : { setEnd: true, continues: true },
     helloMillis: HELLO_MILLIS,
     loadSilenceMillis: profile.load_silence_seconds * 1000,
+    unloadIdleMillis: null,
     slot: {
       ...traitsOf(profile),
       gpus: indices,

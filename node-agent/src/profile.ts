@@ -15,6 +15,8 @@ export interface RunnerProfile {
   readonly helloMillis: number;
   /** Milliseconds without a sign of life while the model is loaded. */
   readonly loadSilenceMillis: number;
+  /** Milliseconds without a lease after which the model gives its memory back; null: it stays loaded. */
+  readonly unloadIdleMillis: number | null;
   /** What the coordinator is told about a slot, less its name. */
   readonly slot: Omit<SlotInfo, 'slotId' | 'runnerVersions' | 'fixedEnd' | 'continues'>;
 }

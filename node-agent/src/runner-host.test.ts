@@ -19,6 +19,7 @@ function host(
   t: TestContext,
   change: { runnerArgs?: readonly string[]; node?: string; loadSilenceMillis?: number } = {},
   clock: Clock = systemClock,
+  gpuBytes: (group: number) => Promise<number | null> = async () => null,
 ) {
   const dir = temporaryDirectory(t);
   const gone: string[] = [];
@@ -31,20 +32,21 @@ function host(
     ...{ profile, gate: new LoadGate([]), socketDir: dir, clock, log },
     onMessage: async () => {},
     onLoaded: () => {},
+    gpuBytes,
     onGone: (message) => gone.push(message),
   });
   t.after(() => found.close(1000));
   return { host: found, gone, dir };
 }
 
-/** A clock on which every wait but that for a loading model is short, and the waits that were asked for. */
-function hurried(now: () => number = () => 0) {
+/** A clock on which every wait but that for a loading model, or those that are named, is short, and the short waits. */
+function hurried(now: () => number = () => 0, left: readonly number[] = []) {
   const waits: number[] = [];
   const clock: Clock = {
     ...systemClock,
     monotonic: now,
     setTimeout(fn, ms) {
-      if (ms === LOAD_MILLIS) return systemClock.setTimeout(fn, ms);
+      if (ms === LOAD_MILLIS || left.includes(ms)) return systemClock.setTimeout(fn, ms);
       waits.push(ms);
       return systemClock.setTimeout(fn, 1);
     },
@@ -53,6 +55,9 @@ function hurried(now: () => number = () => 0) {
 }
 
 const LOAD_MILLIS = 30_000;
+
+/** What an unload may take. */
+const UNLOAD_MILLIS = 60_000;
 
 const span: SpanRequest = {
   ...{
@@ -159,4 +164,81 @@ test('a runner that had work, or lived for ten seconds, is replaced after 0.5 s 
   now += 10_000;
   await end();
   assert.deepEqual(waits.slice(5), [1000, 500]);
+});
+
+test('an unloaded runner goes on without its model, and loads it again when it is needed', async (t) => {
+  const { host: found, gone, dir } = host(t);
+  assert.equal(await found.unload('too early'), null);
+  await found.ready();
+  const [before] = processesOf(dir);
+  // The lease that needs it may come while it is being unloaded.
+  const unloading = found.unload('no work');
+  assert.equal(await found.unload('twice'), null);
+  assert.equal(await found.ready(), null);
+  assert.equal(await unloading, 'given_back');
+  assert.ok(found.loaded);
+  assert.equal(await found.unload('no work'), 'given_back');
+  assert.deepEqual([found.loaded, found.trouble, found.beginning], [false, null, null]);
+  assert.equal(await found.ready(), null);
+  assert.equal(processesOf(dir)[0]?.pid, before?.pid);
+  assert.deepEqual(gone, []);
+});
+
+for (const [what, args, listed] of [
+  ['says that it keeps memory', ['--unload-keeps-gib', '2'], null],
+  ['keeps memory by the account of the driver', [], 16 * 2 ** 30],
+] as const) {
+  test(`a runner that ${what} is ended, is not missed, and comes back when it is needed`, async (t) => {
+    const groups: number[] = [];
+    const gpuBytes = async (group: number) => {
+      groups.push(group);
+      return listed;
+    };
+    const { clock, waits } = hurried(undefined, [UNLOAD_MILLIS]);
+    const change = { runnerArgs: args, loadSilenceMillis: LOAD_MILLIS };
+    const { host: found, gone, dir } = host(t, change, clock, gpuBytes);
+    await found.ready();
+    const [before] = processesOf(dir);
+    assert.equal(await found.unload('no work'), 'ended');
+    assert.deepEqual(groups, [before?.pid, before?.pid], 'before and after');
+    assert.deepEqual(processesOf(dir), []);
+    assert.deepEqual([found.trouble, gone], [null, []]);
+    const { length } = waits;
+    assert.equal(await found.ready(), null);
+    assert.equal(waits.length, length, 'without a pause');
+    assert.notEqual(processesOf(dir)[0]?.pid, before?.pid);
+  });
+}
+
+test('a runner that does not answer an unload is ended after a minute', async (t) => {
+  const { clock, waits } = hurried();
+  const { host: found, dir } = host(t, { loadSilenceMillis: LOAD_MILLIS }, clock);
+  await found.ready();
+  const [runner] = processesOf(dir);
+  assert.ok(runner !== undefined);
+  process.kill(runner.pid, 'SIGSTOP');
+  assert.equal(await found.unload('no work'), 'ended');
+  assert.deepEqual(waits, [UNLOAD_MILLIS]);
+  assert.deepEqual(processesOf(dir), []);
+});
+
+test('a runner that ends while it has no model is started when it is needed, and not before', async (t) => {
+  const { host: found, gone, dir } = host(t);
+  await found.ready();
+  await found.unload('no work');
+  found.kill();
+  await until(() => processesOf(dir).length === 0, 'it is gone');
+  assert.deepEqual([found.trouble, gone], [null, []]);
+  assert.equal(await found.ready(), null);
+  assert.equal(processesOf(dir).length, 1);
+});
+
+test('closing while it unloads ends the runner', async (t) => {
+  const { host: found, dir } = host(t);
+  await found.ready();
+  const unloading = found.unload('no work');
+  await found.close(5000);
+  assert.ok((await unloading) !== null);
+  assert.deepEqual(processesOf(dir), []);
+  assert.equal(await found.unload('closed'), null);
 });

@@ -7,6 +7,7 @@ import { pause } from './pause.ts';
 import type { RunnerProfile } from './profile.ts';
 import type { FromRunner, RunnerErrorClass, ToRunner } from './runner/protocol.ts';
 import { type RunnerExit, type RunnerHello, RunnerProcess } from './runner/runner-process.ts';
+import { unloadProblem } from './unload-check.ts';
 
 /** Why a runner could not be made ready. */
 export interface RunnerFailure {
@@ -27,21 +28,32 @@ export interface RunnerHostOptions {
   readonly onLoaded: (hello: RunnerHello) => void;
   /** A loaded runner is gone, wanted or not; it is being restarted unless the host is closed. */
   readonly onGone: (message: string) => void;
+  /** Bytes that the driver accounts to the processes of a group, on the most loaded GPU; null where it lists none. */
+  readonly gpuBytes: (group: number) => Promise<number | null>;
   readonly clock: Clock;
   readonly log: Logger;
 }
+
+/** What an unload came to: the model's memory is back, or only the end of the process made sure of that. */
+export type UnloadOutcome = 'given_back' | 'ended';
 
 const RESTART: Backoff = { firstMillis: 500, maxMillis: 60_000 };
 
 /** Milliseconds after which a loaded runner without work counts as one that works. */
 const STEADY_MILLIS = 10_000;
 
+/**
+ * Milliseconds that a runner may take to unload. Giving tens of gigabytes back takes seconds; an open model call may have
+ * to come to the end of a step before. Judged, not measured.
+ */
+const UNLOAD_MILLIS = 60_000;
+
 /** Lines of output that are kept as evidence. */
 const EVIDENCE_LINES = 8;
 
 /**
- * Keeps one runner process per slot: started and loaded on first use, kept warm between leases, restarted with a backoff
- * when it is gone. The backoff grows while starts fail. The end of a runner that loaded well and was given work counts
+ * Keeps one runner process per slot: started and loaded on first use, kept warm between leases, unloaded on demand until
+ * the next use, restarted with a backoff when it is gone. The backoff grows while starts fail. The end of a runner that loaded well and was given work counts
  * as the first failure again: whether its node deserves more leases is the coordinator's to judge.
  */
 export class RunnerHost {
@@ -49,8 +61,15 @@ export class RunnerHost {
   readonly #closed = new AbortController();
   #process: RunnerProcess | null = null;
   #loading: { readonly done: (failure: RunnerFailure | null) => void; touch(): void } | null = null;
-  /** The start under way, or the last one while its process lives. */
+  /** The start under way, or the last one while its process lives and is loaded. */
   #up: Promise<RunnerFailure | null> | null = null;
+  /** When the process was loaded; null while it is not. */
+  #loadedAt: number | null = null;
+  /** Takes what the runner answers to an unload: the bytes that it still holds, or what went wrong. */
+  #unloading: ((answer: number | string) => void) | null = null;
+  /** The unload under way, or the last one. */
+  #emptied: Promise<unknown> = Promise.resolve();
+  #slowestLoad = 0;
   #trouble: string | null = null;
   /** What the first start is at, in words; null once the runner was up. */
   #beginning: string | null = 'the runner is being started';
@@ -74,10 +93,37 @@ export class RunnerHost {
     return this.#trouble;
   }
 
+  /** True while the runner is up and its model is loaded. */
+  get loaded(): boolean {
+    return this.#loadedAt !== null;
+  }
+
+  /** Seconds that the slowest load took so far: the first one often reads the weights from the disk, later ones may. */
+  get slowestLoadSeconds(): number {
+    return this.#slowestLoad;
+  }
+
   /** Resolves with null once the runner is up and loaded, or with the reason why it is not. */
   ready(): Promise<RunnerFailure | null> {
     this.#up ??= this.#start();
     return this.#up;
+  }
+
+  /**
+   * Makes the runner give the model's memory back, without ending the process, and makes sure of it: by what the runner
+   * answers, and by what the driver accounts to its processes. A runner that keeps it, fails or does not answer is ended.
+   * Either way the next {@link ready} loads the model again. Null when nothing is loaded; for use between leases only.
+   */
+  async unload(reason: string): Promise<UnloadOutcome | null> {
+    const running = this.#process;
+    if (running === null || this.#loadedAt === null || this.#closed.signal.aborted) return null;
+    this.#loadedAt = null;
+    this.#up = null;
+    // It was loaded and idle, so nothing is wrong with it: the next start needs no pause.
+    this.#failures = 0;
+    const emptied = this.#empty(running, reason);
+    this.#emptied = emptied;
+    return emptied;
   }
 
   /** Sends a message; a runner that is gone is no error here, because {@link RunnerHostOptions.onGone} tells. */
@@ -97,21 +143,66 @@ export class RunnerHost {
   async close(graceMillis: number): Promise<void> {
     this.#closed.abort(new FarmError('unavailable', 'the agent leaves'));
     await this.#process?.close(graceMillis);
+    await this.#emptied;
     await this.#up;
   }
 
   async #start(): Promise<RunnerFailure | null> {
-    const { profile, gate, socketDir, clock, log } = this.#options;
-    if (this.#failures > 0) {
+    const { clock, log } = this.#options;
+    await this.#emptied;
+    const kept = this.#process;
+    if (kept !== null) {
+      const failure = await this.#makeReady(kept);
+      if (failure === null) return null;
+      // Whatever became of it while it had no model, a new process knows nothing of it.
+      if (!this.#closed.signal.aborted) {
+        log.warn(
+          { runner_pid: kept.pid, reason: failure.message },
+          'the model could not be loaded again: a new runner',
+        );
+      }
+    } else if (this.#failures > 0) {
       const wait = { clock, signal: this.#closed.signal };
       // Only the signal ends the wait early, and it is asked next.
       await pause(backoffDelay(RESTART, this.#failures), wait).catch(() => {});
     }
     if (this.#closed.signal.aborted) return { failureClass: 'environment', message: 'the agent leaves' };
+    const started = await this.#spawn();
+    const failure = started instanceof RunnerProcess ? await this.#makeReady(started) : started;
+    return failure === null ? null : this.#failed(failure);
+  }
+
+  /** Loads a process that has no model; one in which that fails is ended. */
+  async #makeReady(started: RunnerProcess): Promise<RunnerFailure | null> {
+    const { gate, clock, log } = this.#options;
+    const leaveGate = await gate.enter();
+    const began = clock.monotonic();
+    let failure = await this.#load(started);
+    leaveGate();
+    if (failure === null && this.#process !== started) {
+      failure = { failureClass: 'crash', message: this.#evidence(await started.exited) };
+    }
+    if (failure !== null) {
+      await this.#discard(started);
+      return failure;
+    }
+    const { runner, version } = started.hello;
+    const loadedAt = clock.monotonic();
+    const seconds = (loadedAt - began) / 1000;
+    log.info({ runner, version, runner_pid: started.pid, load_seconds: seconds }, 'runner is loaded');
+    this.#slowestLoad = Math.max(this.#slowestLoad, seconds);
+    this.#used = false;
+    this.#beginning = null;
+    this.#loadedAt = loadedAt;
+    this.#options.onLoaded(started.hello);
+    return null;
+  }
+
+  async #spawn(): Promise<RunnerProcess | RunnerFailure> {
+    const { profile, socketDir } = this.#options;
     this.#output = [];
-    let started: RunnerProcess;
     try {
-      started = await RunnerProcess.start({
+      const started = await RunnerProcess.start({
         ...profile.runner,
         socketDir,
         helloTimeoutMs: profile.helloMillis,
@@ -119,31 +210,14 @@ export class RunnerHost {
         onStderr: (line) => this.#note(line),
         onMessage: (message, payload) => this.#take(message, payload),
       });
+      this.#process = started;
+      started.exited.then((exit) => this.#ended(started, exit));
+      return started;
     } catch (error) {
       const { code, message } = FarmError.from(error);
       const failureClass = code === 'internal' ? 'crash' : 'environment';
-      return this.#failed({ failureClass, message: `the runner did not start: ${message}` });
+      return { failureClass, message: `the runner did not start: ${message}` };
     }
-    this.#process = started;
-    const leaveGate = await gate.enter();
-    const began = clock.monotonic();
-    const failure = await this.#load(started);
-    leaveGate();
-    if (failure !== null) {
-      started.kill();
-      await started.exited;
-      this.#process = null;
-      return this.#failed(failure);
-    }
-    const { runner, version } = started.hello;
-    const loadedAt = clock.monotonic();
-    const seconds = (loadedAt - began) / 1000;
-    log.info({ runner, version, runner_pid: started.pid, load_seconds: seconds }, 'runner is loaded');
-    this.#used = false;
-    this.#beginning = null;
-    this.#options.onLoaded(started.hello);
-    started.exited.then((exit) => this.#gone(started, exit, loadedAt));
-    return null;
   }
 
   /** Loads the model; silence for too long counts as a hang. */
@@ -169,7 +243,57 @@ export class RunnerHost {
     return failure;
   }
 
+  /** Carries an unload out, and looks at what came of it. */
+  async #empty(running: RunnerProcess, reason: string): Promise<UnloadOutcome> {
+    const { gpuBytes, clock, log } = this.#options;
+    const began = clock.monotonic();
+    const before = await gpuBytes(running.pid);
+    const answer = await this.#askToUnload(running);
+    const listed = typeof answer === 'number' ? await gpuBytes(running.pid) : null;
+    const problem = typeof answer === 'number' ? unloadProblem({ toldBytes: answer, listedBytes: listed }) : answer;
+    const fields = {
+      ...{ runner_pid: running.pid, reason, unload_seconds: (clock.monotonic() - began) / 1000 },
+      ...(typeof answer === 'number' ? { held_bytes: answer } : {}),
+      ...(before === null || listed === null ? {} : { driver_bytes_before: before, driver_bytes: listed }),
+    };
+    if (problem === null) {
+      log.info(fields, 'the model is unloaded');
+      return 'given_back';
+    }
+    if (!this.#closed.signal.aborted) {
+      log.warn({ ...fields, problem }, 'the model is not unloaded: the runner is ended, which gives its memory back');
+    }
+    await this.#discard(running);
+    return 'ended';
+  }
+
+  /** Kills a process that is of no more use, and waits until it is gone. */
+  async #discard(process: RunnerProcess): Promise<void> {
+    this.#process = null;
+    process.kill();
+    await process.exited;
+  }
+
+  /** The bytes that the runner says it still holds, or what went wrong. */
+  async #askToUnload(running: RunnerProcess): Promise<number | string> {
+    const { promise, resolve } = Promise.withResolvers<number | string>();
+    this.#unloading = resolve;
+    const late = `it did not answer for ${UNLOAD_MILLIS / 1000} s`;
+    using _timer = this.#options.clock.setTimeout(() => resolve(late), UNLOAD_MILLIS);
+    running.exited.then((exit) => resolve(this.#evidence(exit)));
+    running.send({ type: 'unload' }).catch(() => {});
+    const answer = await promise;
+    this.#unloading = null;
+    return answer;
+  }
+
   async #take(message: FromRunner, payload: Uint8Array): Promise<void> {
+    if (this.#unloading !== null) {
+      // What else comes belongs to leases that are over.
+      if (message.type === 'unloaded') this.#unloading(message.memoryBytes);
+      else if (message.type === 'error') this.#unloading(`it failed: ${message.class}: ${message.message}`);
+      return;
+    }
     if (this.#loading === null) return this.#options.onMessage(message, payload);
     this.#loading.touch();
     if (message.type === 'loading' && this.#beginning !== null) {
@@ -190,14 +314,22 @@ export class RunnerHost {
     return failure;
   }
 
-  /** A runner that was loaded has ended. */
-  #gone(ended: RunnerProcess, exit: RunnerExit, loadedAt: number): void {
-    if (this.#process === ended) this.#process = null;
+  /** A runner has ended. Whoever loads or unloads it then sees to the rest; one that rests is not missed. */
+  #ended(ended: RunnerProcess, exit: RunnerExit): void {
+    if (this.#process !== ended) return;
+    this.#process = null;
+    const message = this.#evidence(exit);
+    const loadedAt = this.#loadedAt;
+    const closed = this.#closed.signal.aborted;
+    if (loadedAt === null) {
+      if (!closed) this.#options.log.info({ runner_pid: ended.pid, reason: message }, 'runner without a model is gone');
+      return;
+    }
+    this.#loadedAt = null;
     this.#up = null;
     const worked = this.#used || this.#options.clock.monotonic() - loadedAt >= STEADY_MILLIS;
     this.#failures = worked ? 1 : this.#failures + 1;
-    const message = this.#evidence(exit);
-    if (!this.#closed.signal.aborted) {
+    if (!closed) {
       this.#options.log.warn({ runner_pid: ended.pid, reason: message }, 'runner is gone');
       this.#recover(message);
     }

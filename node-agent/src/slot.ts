@@ -5,6 +5,7 @@ import { type SlotInfo, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node'
 import type { Logger } from '@clipfarm/shared/log';
 import { type ClipFigures, ClipPipeline } from './clip-pipeline.ts';
 import { DiskGuard } from './disk-guard.ts';
+import { groupGpuBytes } from './gpu/process-memory.ts';
 import { HangWatch } from './hang-watch.ts';
 import { HeldCall } from './held-call.ts';
 import type { InputCache } from './input-cache.ts';
@@ -23,7 +24,7 @@ import type { LoadGate } from './load-gate.ts';
 import type { Outbox } from './outbox.ts';
 import type { RunnerProfile } from './profile.ts';
 import type { FromRunner, RunnerCapabilities, RunnerErrorClass } from './runner/protocol.ts';
-import { RunnerHost } from './runner-host.ts';
+import { RunnerHost, type UnloadOutcome } from './runner-host.ts';
 import type { Spool } from './spool.ts';
 
 /** What a {@link Slot} works with. */
@@ -54,6 +55,8 @@ export interface SlotEvents {
   /** A file was spooled; encoding took so long beyond the last frame. */
   readonly spooled: (encodeSeconds: number) => void;
   readonly runnerGone: () => void;
+  /** The model of a slot without a lease was unloaded. */
+  readonly unloaded: (outcome: UnloadOutcome) => void;
   /** The slot is no longer what it said of itself. */
   readonly changed: (slot: SlotInfo) => void;
 }
@@ -90,6 +93,12 @@ export class Slot {
   /** Why its GPUs can't be used. */
   #gpuTrouble: string | null = null;
   readonly #whenIdle = new Set<() => void>();
+  /** Runs while a loaded model has no lease, where the profile wants that to end. */
+  #idleTimer: Timer | null = null;
+  /** Why the model was unloaded; null while it is loaded, or was never. */
+  #rested: string | null = null;
+  /** Seconds that a lease waits for the model, because it is unloaded; until the first sign of its work. */
+  #coldSeconds = 0;
 
   constructor(options: SlotOptions) {
     this.#options = options;
@@ -98,11 +107,16 @@ export class Slot {
     this.#disk = new DiskGuard({ clock, log, makeRoom: (bytes) => spool.makeRoom(bytes) });
     this.#runner = new RunnerHost({
       ...{ profile, gate, socketDir, clock, log },
+      // A pretended GPU is on no driver's list.
+      gpuBytes: async (group) => (profile.slot.gpus.length === 0 ? null : groupGpuBytes(group)),
       onMessage: (message, payload) => this.#take(message, payload),
       onLoaded: ({ capabilities, versions }) => {
         this.#capabilities = capabilities;
         this.#versions = versions;
+        this.#rested = null;
+        if (this.#state.kind === 'idle') this.#coldSeconds = 0;
         options.events.changed(this.info);
+        this.#watchIdleness();
       },
       onGone: (message) => {
         this.#call.close();
@@ -117,7 +131,9 @@ export class Slot {
   get info(): SlotInfo {
     const { setEnd, continues } = this.#capabilities;
     const told = { runnerVersions: { ...this.#versions }, fixedEnd: !setEnd, continues };
-    return { ...this.#options.profile.slot, slotId: this.#options.slotId, ...told };
+    const { slot } = this.#options.profile;
+    const warmUpSeconds = slot.warmUpSeconds + this.#coldSeconds;
+    return { ...slot, slotId: this.#options.slotId, warmUpSeconds, ...told };
   }
 
   /** What the slot does now. */
@@ -129,9 +145,17 @@ export class Slot {
       leaseId: state.kind === 'idle' ? '' : state.lease.leaseId,
       currentClip: currentClip(state),
       clipProgress: state.kind === 'rendering' ? state.fraction : 0,
-      stateReason: (this.#leaving ?? this.#trouble ?? this.#runner.beginning ?? '').slice(0, MAX_REASON),
+      stateReason: (this.#leaving ?? this.#trouble ?? this.#runner.beginning ?? this.#resting ?? '').slice(
+        0,
+        MAX_REASON,
+      ),
       openLeaseId: state.kind === 'idle' ? this.#call.leaseId : '',
     };
+  }
+
+  /** True while it has no lease and its model is unloaded. */
+  get unloaded(): boolean {
+    return this.#resting !== null;
   }
 
   /** True while the runner prepares or renders a lease. */
@@ -194,6 +218,25 @@ export class Slot {
     this.#step({ type: 'failed', leaseId, failureClass: 'device', message: trouble, runner: 'unusable' });
   }
 
+  /**
+   * Makes the model give its memory back until the next lease. Does nothing while there is a lease, or no loaded model.
+   *
+   * @returns whether it was begun
+   */
+  unload(reason: string): boolean {
+    if (this.#state.kind !== 'idle' || this.#leaving !== null || !this.#runner.loaded) return false;
+    this.#idleTimer?.cancel();
+    this.#call.close();
+    this.#rested = reason;
+    this.#coldSeconds = this.#runner.slowestLoadSeconds;
+    const unloading = this.#runner.unload(reason);
+    this.#options.events.changed(this.info);
+    void unloading.then((outcome) => {
+      if (outcome !== null) this.#options.events.unloaded(outcome);
+    });
+    return true;
+  }
+
   /** Takes no lease any more, for this reason. */
   refuse(reason: string): void {
     this.#leaving = reason;
@@ -209,6 +252,7 @@ export class Slot {
     this.refuse('the agent leaves');
     this.#hang.stop();
     this.#disk.close();
+    this.#idleTimer?.cancel();
     this.#cancelTimer?.cancel();
     this.#lease.abort(new FarmError('unavailable', 'the agent leaves'));
     this.#pipeline?.close();
@@ -224,6 +268,29 @@ export class Slot {
   /** Why the slot can't render now; null when it can. */
   get #trouble(): string | null {
     return this.#disk.reason ?? this.#gpuTrouble ?? this.#runner.trouble;
+  }
+
+  /** What a slot without a lease says of a model that is not loaded. */
+  get #resting(): string | null {
+    if (this.#state.kind !== 'idle' || this.#rested === null) return null;
+    return `the model is unloaded (${this.#rested}); the next lease loads it`;
+  }
+
+  /** Begins to wait for the end of the model's patience, where the slot has a loaded model and no lease. */
+  #watchIdleness(): void {
+    const { profile, clock } = this.#options;
+    const millis = profile.unloadIdleMillis;
+    this.#idleTimer?.cancel();
+    if (millis === null || this.#state.kind !== 'idle') return;
+    const reason = `no lease for ${millis / 60_000} min`;
+    this.#idleTimer = clock.setTimeout(() => this.unload(reason), millis);
+  }
+
+  /** The model works again, so the next lease need not wait for it. */
+  #warm(): void {
+    if (this.#coldSeconds === 0 || !this.#runner.loaded) return;
+    this.#coldSeconds = 0;
+    this.#options.events.changed(this.info);
   }
 
   #publicState(): SlotState {
@@ -245,10 +312,15 @@ export class Slot {
     const before = this.#state;
     const { state, actions } = stepLease(before, event);
     this.#state = state;
+    if (state.kind !== 'idle') this.#idleTimer?.cancel();
     if (state.kind !== 'rendering') this.#hang.stop();
     else if (event.type !== 'ready' && state !== before) this.#hang.progressed();
     for (const action of actions) this.#act(action);
     if (this.#state.kind === 'idle') {
+      if (before.kind !== 'idle') {
+        this.#warm();
+        this.#watchIdleness();
+      }
       for (const resolve of this.#whenIdle) resolve();
       this.#whenIdle.clear();
     }
@@ -367,6 +439,7 @@ export class Slot {
       case 'progress':
         this.#step({ type: 'progress', leaseId, clip: message.clip, fraction: message.fraction });
         events.progress(leaseId, message.clip, message.fraction);
+        this.#warm();
         break;
       case 'spanStarted':
         this.#started(lease, message.continued);

@@ -53,6 +53,7 @@ export function syntheticProfile(
     capabilities: { setEnd: true, continues: true },
     helloMillis: HELLO_MILLIS,
     loadSilenceMillis: loadSeconds * 1000 + HELLO_MILLIS,
+    unloadIdleMillis: null,
     slot: {
       profile: name,
       runnerKind: 'synthetic',

@@ -5,7 +5,7 @@ import { type Node, NodeState, SlotState } from '@clipfarm/shared/gen/clipfarm/v
 import { builtInModelProfile, type HostPaths, type ModelProfile } from '@clipfarm/shared/live-avatar/model-profile';
 import { readProfileFile } from '@clipfarm/shared/live-avatar/profile-file';
 import { findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
-import { PROFILES } from '@clipfarm/shared/model/profiles';
+import { PROFILES, type Profile, RUNNABLE_PROFILES } from '@clipfarm/shared/model/profiles';
 import type { Context } from '../context.ts';
 import { broken, type Check } from '../doctor/check.ts';
 import { checkGpuHost } from '../doctor/gpu-checks.ts';
@@ -109,9 +109,9 @@ async function wantedProfile(options: RawOptions): Promise<ModelProfile> {
 const MISSING = '/not-given';
 
 function builtIn(name: string, own: readonly ModelProfile[], host: HostPaths): ModelProfile {
-  const known = PROFILES.filter(({ dtype }) => dtype !== null);
-  if (known.some((profile) => profile.name === name)) return builtInModelProfile(name, host);
-  const names = [...known, ...own].map((profile) => profile.name).join(', ');
+  const isModel = ({ dtype }: Profile) => dtype !== null;
+  if (PROFILES.filter(isModel).some((profile) => profile.name === name)) return builtInModelProfile(name, host);
+  const names = [...RUNNABLE_PROFILES.filter(isModel), ...own].map((profile) => profile.name).join(', ');
   throw new FarmError('invalid_argument', `--profile: "${name}": is not known with a model; there is: ${names}`, {
     field: '--profile',
   });

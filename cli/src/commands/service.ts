@@ -37,7 +37,11 @@ export async function runService(argv: readonly string[], shell: Shell): Promise
   // SIGHUP would end a service at once; these two it takes for the wish to end in order.
   const forward = () => void child.kill(shell.interrupted.reason === 'SIGINT' ? 'SIGINT' : 'SIGTERM');
   shell.interrupted.addEventListener('abort', forward, { once: true });
+  // What it does to the service is the service's business, and it must not end this process in its place.
+  const handOn = (name: NodeJS.Signals) => void child.kill(name);
+  process.on('SIGUSR2', handOn);
   const [code, signal] = await once(child, 'exit');
+  process.removeListener('SIGUSR2', handOn);
   shell.interrupted.removeEventListener('abort', forward);
   if (typeof code === 'number') return code;
   return 128 + (constants.signals[signal as NodeJS.Signals] ?? 0);

@@ -70,6 +70,9 @@ test('a job that waits says what for', async () => {
   farm.nodes.reported('large', [{ ...status, state: 'SLOT_STATE_RECOVERING', stateReason: 'no python3' }]);
   assert.equal(reason(), 'waits for a slot that works; large/0: no python3');
   assert.equal(views.node(farm.nodes.get('large') ?? assert.fail()).slots[0]?.stateReason, 'no python3');
+  farm.nodes.reported('large', [{ ...status, state: 'SLOT_STATE_IDLE', stateReason: 'the model is unloaded' }]);
+  assert.equal(reason(), 'waits for a free slot', 'an idle slot takes work');
+  assert.equal(views.node(farm.nodes.get('large') ?? assert.fail()).slots[0]?.stateReason, 'the model is unloaded');
   farm.nodes.disconnected('large');
   assert.match(reason(), /^no online slot fits/);
   storage.failed(Object.assign(new Error('no space left'), { code: 'ENOSPC' }));

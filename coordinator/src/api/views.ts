@@ -1,3 +1,4 @@
+import type { SlotStatus } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { Job, type JobPlan, type JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { countClips } from '../core/clip-ranges.ts';
@@ -175,11 +176,16 @@ export class Views {
 function unusable(slots: readonly FleetSlot[]): string | undefined {
   const troubles = slots.map(({ node, slotId }) => ({
     label: `${node.name}/${slotId}`,
-    reason: node.statuses.get(slotId)?.stateReason ?? '',
+    reason: reasonAgainst(node.statuses.get(slotId)),
   }));
   const [first] = troubles;
   if (first === undefined || troubles.some(({ reason }) => reason === '')) return undefined;
   return `waits for a slot that works; ${first.label}: ${first.reason}`;
+}
+
+/** Why a slot takes no work; empty where it does, whatever it says of the time until it begins. */
+function reasonAgainst(status: SlotStatus | undefined): string {
+  return status === undefined || status.state === 'SLOT_STATE_IDLE' ? '' : status.stateReason;
 }
 
 /** The farm at one instant. */

@@ -5,9 +5,13 @@ import { unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { systemClock } from '@clipfarm/shared/clock';
+import { createLogger } from '@clipfarm/shared/log';
 import { MAX_CLIPS_PER_CALL, modelAudioSamples } from '@clipfarm/shared/model/clip';
+import { LoadGate } from '../../src/load-gate.ts';
 import type { FromRunner, SpanRequest } from '../../src/runner/protocol.ts';
 import { ended, isRunning } from '../../src/runner/testdata/processes.ts';
+import { RunnerHost } from '../../src/runner-host.ts';
 import {
   type Inputs,
   loadedRig,
@@ -16,6 +20,7 @@ import {
   png,
   type Rig,
   RUNNERS,
+  startOptions,
   startRig,
   wav,
 } from './testdata/harness.ts';
@@ -245,6 +250,67 @@ test('the model can be unloaded and loaded again, also out of an open call', asy
   assert.equal(ended.reason, 'completed');
   assert.equal(messagesOf(rig, 'spanStarted', 'b')[0]?.continued, false);
 });
+
+test('what a model leaves behind when it is unloaded is told', async (t) => {
+  const inputs = await makeInputs(t);
+  const rig = await loadedRig(t, inputs);
+  await rig.render(lease(inputs, 'a', { end: 1, prompt: 'leak' }));
+  await rig.send({ type: 'unload' });
+  assert.equal((await rig.when('unloaded')).memoryBytes, WEIGHT_BYTES);
+});
+
+for (const [prompt, outcome] of [
+  ['a woman talks', 'given_back'],
+  ['leak', 'ended'],
+] as const) {
+  test(`an agent that unloads it after "${prompt}" finds the memory ${outcome}, and loads it again`, async (t) => {
+    const inputs = await makeInputs(t);
+    const { command, args, env, socketDir, helloTimeoutMs } = startOptions(inputs);
+    const slot = { profile: 'own', gpus: [], memoryBytes: 0, maxUnits: 0, declaredSecondsPerClip: 0, warmUpSeconds: 0 };
+    const traits = { runnerKind: 'live-avatar', dtype: 'bf16', compiled: false, tpp: false, hostMemoryBytes: 0 };
+    const ended = new Map<string, () => void>();
+    const pids: number[] = [];
+    const host = new RunnerHost({
+      profile: {
+        runner: { command, args, env },
+        capabilities: { setEnd: true, continues: true },
+        ...{ helloMillis: helloTimeoutMs, loadSilenceMillis: 60_000, unloadIdleMillis: null },
+        slot: { ...slot, ...traits },
+      },
+      ...{
+        gate: new LoadGate([]),
+        socketDir,
+        clock: systemClock,
+        log: createLogger({ name: 'test', level: 'silent' }),
+      },
+      onMessage: async (message) => {
+        if (message.type === 'spanEnded') ended.get(message.leaseId)?.();
+      },
+      onLoaded: ({ pid }) => pids.push(pid),
+      onGone: (message) => t.diagnostic(message),
+      gpuBytes: async () => null,
+    });
+    t.after(() => host.close(10_000));
+    const render = (leaseId: string) => {
+      const over = new Promise<void>((resolve) => ended.set(leaseId, resolve));
+      host.send({ type: 'render', request: lease(inputs, leaseId, { end: 1, prompt }) });
+      return over;
+    };
+    assert.equal(await host.ready(), null);
+    await render('a');
+    // Out of the open call.
+    assert.equal(await host.unload('the test wants it'), outcome);
+    assert.equal(host.loaded, false);
+    assert.equal(await host.ready(), null);
+    await render('b');
+    assert.equal(pids.length, 2);
+    assert.equal(
+      pids[0] === pids[1],
+      outcome === 'given_back',
+      'the process goes on only where it gave the memory back',
+    );
+  });
+}
 
 test('out of memory comes with its numbers, and the runner goes on', async (t) => {
   const inputs = await makeInputs(t);

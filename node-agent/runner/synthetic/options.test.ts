@@ -16,13 +16,14 @@ test('a socket alone gives a fast runner without faults', () => {
 test('every option is understood', () => {
   const args = '--socket s --seconds-per-clip 0.5 --warm-up-seconds 3 --load-seconds 20 --memory-gib 24 --drift 0';
   const faults = '--fail-at-clip 3:out_of_memory --fail-at-clip 9:device --hang-at-clip 4 --crash-at-clip 5';
-  assert.deepEqual(parseOptions(`${args} ${faults} --fail-once-file f`.split(' ')), {
+  assert.deepEqual(parseOptions(`${args} ${faults} --unload-keeps-gib 1.5 --fail-once-file f`.split(' ')), {
     socket: 's',
     secondsPerClip: 0.5,
     warmUpSeconds: 3,
     loadSeconds: 20,
     memoryBytes: 24 * 2 ** 30,
     drift: 0,
+    unloadKeepsBytes: 1.5 * 2 ** 30,
     failOnceFile: 'f',
     faults: [
       { clip: 3, kind: 'fail', errorClass: 'out_of_memory' },

@@ -26,6 +26,8 @@ export interface SyntheticOptions {
   /** Strength of the differences in appearance between spans; 0 is none, 1 is usual. */
   readonly drift: number;
   readonly faults: readonly Fault[];
+  /** Bytes of the pretended GPU that an unload leaves behind; absent means none. */
+  readonly unloadKeepsBytes?: number;
   /** A fault happens only while this file does not exist, and makes it. */
   readonly failOnceFile?: string;
   /** Each request for a span is appended to this file, as a line of JSON. */
@@ -65,6 +67,7 @@ const schema = z.object({
   'fail-at-clip': z.array(failure).default([]),
   'hang-at-clip': z.array(clip).default([]),
   'crash-at-clip': z.array(clip).default([]),
+  'unload-keeps-gib': decimal(0, 4096).optional(),
   'fail-once-file': z.string().min(1).optional(),
   'request-log': z.string().min(1).optional(),
 });
@@ -72,7 +75,7 @@ const schema = z.object({
 /** The command line's shape, for error messages. */
 const USAGE = `usage: main.ts --socket PATH [--seconds-per-clip S] [--warm-up-seconds S] [--load-seconds S]
   [--memory-gib N] [--drift X] [--fail-at-clip CLIP:CLASS]... [--hang-at-clip CLIP]... [--crash-at-clip CLIP]...
-  [--fail-once-file PATH] [--request-log PATH]
+  [--unload-keeps-gib N] [--fail-once-file PATH] [--request-log PATH]
 CLASS is one of ${runnerErrorClasses.join(', ')}`;
 
 /** Reads the arguments after the script's name. Throws FarmError `invalid_argument` that names the option. */
@@ -88,6 +91,7 @@ export function parseOptions(args: readonly string[]): SyntheticOptions {
   }
   const { data } = parsed;
   const gib = data['memory-gib'];
+  const kept = data['unload-keeps-gib'];
   const failOnceFile = data['fail-once-file'];
   const requestLog = data['request-log'];
   return {
@@ -97,6 +101,7 @@ export function parseOptions(args: readonly string[]): SyntheticOptions {
     loadSeconds: data['load-seconds'],
     drift: data.drift,
     ...(gib === undefined ? {} : { memoryBytes: gib * 2 ** 30 }),
+    ...(kept === undefined ? {} : { unloadKeepsBytes: Math.round(kept * 2 ** 30) }),
     ...(failOnceFile === undefined ? {} : { failOnceFile }),
     ...(requestLog === undefined ? {} : { requestLog }),
     faults: [
@@ -123,6 +128,7 @@ function split(args: readonly string[]): Readonly<Record<string, unknown>> {
         'fail-at-clip': many,
         'hang-at-clip': many,
         'crash-at-clip': many,
+        'unload-keeps-gib': one,
         'fail-once-file': one,
         'request-log': one,
       },

@@ -46,7 +46,7 @@ export class SyntheticRenderer implements Renderer {
     this.#call = undefined;
     this.#track = undefined;
     this.#compiled.clear();
-    return 0;
+    return this.#options.unloadKeepsBytes ?? 0;
   }
 
   admit(request: SpanRequest): void {

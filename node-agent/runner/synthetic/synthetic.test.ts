@@ -126,6 +126,13 @@ test('a span begins a call of its own when the one that it asks for is not open 
   assert.equal(await begin(next), false);
 });
 
+test('what an unload leaves behind can be pretended', async (t) => {
+  const { directory } = await makeInputs(t);
+  const rig = await startRig(t, directory, ['--unload-keeps-gib', '2']);
+  await rig.send({ type: 'unload' });
+  assert.equal((await rig.next('unloaded')).memoryBytes, 2 ** 31);
+});
+
 test('a call that was cut off within a clip is not gone on with', async (t) => {
   const { directory, request } = await makeInputs(t);
   const rig = await startRig(t, directory);

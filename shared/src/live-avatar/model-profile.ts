@@ -3,7 +3,7 @@ import { isAbsolute } from 'node:path';
 import { z } from 'zod';
 import { FarmError } from '../errors.ts';
 import { firstProblem } from '../field-problem.ts';
-import { PROFILES, RUNNER_KINDS } from '../model/profiles.ts';
+import { PROFILES, RUNNABLE_PROFILES, RUNNER_KINDS } from '../model/profiles.ts';
 import { MAX_UNITS_TPP } from '../model/size.ts';
 
 /** GPUs of one slot in upstream's 5-GPU mode. */
@@ -20,6 +20,13 @@ const RESERVED_VARIABLES: ReadonlySet<string> = new Set(['CUDA_VISIBLE_DEVICES',
  * 704x384); upstream's whole start.
  */
 const WARM_UP = { plain: 15, compiled: 250, script: 200 };
+
+/** Bounds of `unload_idle_minutes`: six seconds, a week. */
+export const MIN_UNLOAD_MINUTES = 0.1;
+export const MAX_UNLOAD_MINUTES = 10_080;
+
+/** Why `live-avatar-cli` is not told to unload. */
+export const NOTHING_TO_UNLOAD = 'has no effect with runner live-avatar-cli, which keeps no model between leases';
 
 const path = z
   .string()
@@ -65,6 +72,8 @@ const modelProfile = z
     max_units: z.number().int().min(1).max(MAX_UNITS_TPP).optional(),
     warm_up_seconds: z.number().min(0).max(3600).optional(),
     load_silence_seconds: z.number().min(10).max(86_400).default(900),
+    /** Minutes without a lease after which the model gives its memory back; left out: it stays loaded. */
+    unload_idle_minutes: z.number().min(MIN_UNLOAD_MINUTES).max(MAX_UNLOAD_MINUTES).optional(),
     /** Further arguments of the runner: `name: value` becomes `--name value`, `name: true` becomes `--name`. */
     flags: z
       .record(
@@ -97,13 +106,16 @@ const modelProfile = z
     };
     if (PROFILES.some(({ name }) => name === profile.name)) refuse('name', 'others; this is a built-in profile');
     const { runner, tpp, gpus_per_slot: gpus } = profile;
+    if (runner === 'live-avatar-cli' && profile.unload_idle_minutes !== undefined) {
+      refuse('unload_idle_minutes', `nothing; it ${NOTHING_TO_UNLOAD}`);
+    }
     if (runner === 'synthetic') {
       if (tpp) refuse('tpp', 'false, because a synthetic runner has no GPUs');
       if (gpus !== undefined && gpus > 0) refuse('gpus_per_slot', '0, because a synthetic runner has no GPUs');
     } else if (tpp && gpus !== undefined && gpus !== TPP_GPUS) {
       refuse('gpus_per_slot', `${TPP_GPUS} with tpp`);
     } else if (!tpp && gpus !== undefined && gpus !== 1) {
-      refuse('gpus_per_slot', '1 without tpp');
+      refuse('gpus_per_slot', '1 without tpp, because nothing in this version splits the model over cards');
     }
   });
 
@@ -178,8 +190,9 @@ export function builtInModelProfile(
   if (known === undefined || known.dtype === null)
     throw new FarmError('internal', `no model runs with profile ${name}`);
   if (known.kind === 'pipe') {
-    const message = `--profile: "${name}": nothing in this version splits the model over cards; 24 GB cards can't render yet`;
-    throw new FarmError('failed_precondition', message, {
+    const why = "has no runner in this version: nothing splits the model over cards, so 24 GB cards can't render";
+    const others = RUNNABLE_PROFILES.map((profile) => profile.name);
+    throw new FarmError('failed_precondition', `--profile: "${name}": ${why}; there is: ${others.join(', ')}`, {
       field: '--profile',
       hint: 'Use single-48g-fp8 with cards of 48 GB or more.',
     });

@@ -19,6 +19,7 @@ profiles:
     memory_gib_per_gpu: 78
     host_memory_gib: 64.5
     max_units: 66
+    unload_idle_minutes: 30
     flags: { trim: 19, verbose: true, note: "a b" }
     env:
       pass: [NCCL_IB_DISABLE]
@@ -38,6 +39,7 @@ test('a profile of an operator is read with everything in it, and the rest fille
       compile: true,
       tpp: false,
     },
+    unload_idle_minutes: 30,
     ...{ gpus_per_slot: 1, module: 'live_avatar', warm_up_seconds: 250, load_silence_seconds: 900 },
     flags: { trim: 19, verbose: true, note: 'a b' },
     env: { pass: ['NCCL_IB_DISABLE'], set: { TORCHINDUCTOR_CACHE_DIR: '/var/cache/inductor' } },
@@ -61,7 +63,11 @@ for (const [change, message] of [
   ['dtype: fp4', /profiles\[0\]\.dtype is "fp4"; accepted: bf16, fp8/],
   ['compile: "yes"', /profiles\[0\]\.compile is "yes"; accepted: a value of type boolean/],
   ['max_units: 99', /profiles\[0\]\.max_units is 99; accepted: at most /],
-  ['gpus_per_slot: 4', /profiles\[0\]\.gpus_per_slot is 4; accepted: 1 without tpp/],
+  [
+    'gpus_per_slot: 4',
+    /profiles\[0\]\.gpus_per_slot is 4; accepted: 1 without tpp, because nothing .* splits the model/,
+  ],
+  ['unload_idle_minutes: 0', /profiles\[0\]\.unload_idle_minutes is 0; accepted: at least 0\.1/],
   ['colour: red', /profiles\[0\]\.colour is not known/],
   ['module: "os; rm"', /profiles\[0\]\.module is "os; rm"; accepted: the name of a Python module/],
   [
@@ -99,6 +105,10 @@ test('a file that is no list of profiles is refused with the place', async (t) =
     ['a: &a [1]\nprofiles: [*a]', /is no YAML/],
     [`profiles:\n${`  - ${least.slice(13, -2)}\n`.repeat(2)}`, /profile "a" is there twice/],
     ['profiles: [{ name: a, runner: live-avatar }]', /profiles\[0\]\.checkout: is missing/],
+    [
+      'profiles: [{ name: a, runner: live-avatar-cli, unload_idle_minutes: 5 }]',
+      /profiles\[0\]\.unload_idle_minutes is 5; accepted: nothing; it has no effect with runner live-avatar-cli/,
+    ],
     ['profiles: [{ name: a, runner: live-avatar-cli, checkout: /c, ckpt_dir: /w }]', /profiles\[0\]\.lora: is missing/],
   ] as const) {
     assert.throws(() => parseProfiles(text, 'p.yaml'), { code: 'invalid_argument', message }, text);
@@ -120,6 +130,6 @@ test('the built-in profiles are what an operator could have written, save the on
   assert.throws(() => builtInModelProfile('single-80g', {}), { message: /^--checkout: is missing/ });
   assert.throws(() => builtInModelProfile('pipe-4x24g', host), {
     code: 'failed_precondition',
-    message: /24 GB cards can't/,
+    message: /"pipe-4x24g": has no runner in this version: .*24 GB cards can't render; there is: single-80g, /,
   });
 });

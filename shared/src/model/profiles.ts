@@ -130,6 +130,9 @@ export const PROFILES: readonly Profile[] = [
   SYNTHETIC,
 ];
 
+/** Those that an agent can be started with: the layers of a model that is split over cards have no runner. */
+export const RUNNABLE_PROFILES: readonly Profile[] = PROFILES.filter(({ kind }) => kind !== 'pipe');
+
 /** What a slot says of how it runs the model; what it leaves open follows from the profile's name. */
 export interface SlotTraits {
   readonly profile: string;

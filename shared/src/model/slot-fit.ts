@@ -4,12 +4,12 @@ import { GIB } from './gpu-cost.ts';
 import { hostBytes, hostBytesToLoad, upstreamClipsIn } from './host-cost.ts';
 import {
   hostUseOf,
-  PROFILES,
   type Profile,
   peakBytes,
   pretendedBytes,
   priorSecondsPerClip,
   profileOf,
+  RUNNABLE_PROFILES,
   type Sides,
   type SlotTraits,
 } from './profiles.ts';
@@ -170,9 +170,8 @@ function otherProfiles(
   { profile, memory, units, memoryFits }: Pick<ReturnType<typeof fitOf>, 'profile' | 'memory' | 'units' | 'memoryFits'>,
   sampleSteps: number,
 ): readonly string[] {
-  // The layers of a model that is split over cards have no runner yet.
-  const able = PROFILES.filter(({ kind, sampleSteps: steps }) => {
-    return (kind === 'single' || kind === 'tpp') && steps.includes(sampleSteps);
+  const able = RUNNABLE_PROFILES.filter(({ dtype, sampleSteps: steps }) => {
+    return dtype !== null && steps.includes(sampleSteps);
   });
   // What helps on the same card: other weights where memory is short, one GPU where five can't take the steps.
   const isOther = (other: Profile) => (memoryFits ? other.kind !== profile.kind : other.dtype !== profile.dtype);

@@ -491,7 +491,10 @@ export interface SlotStatus {
   currentClip: number;
   /** Share of that clip that is done, 0 to 1. */
   clipProgress: number;
-  /** Why the slot takes no work, in words, at most 2000 characters; empty when it does. */
+  /**
+   * Why the slot takes no work, in words, at most 2000 characters. Of an idle slot: why its next lease begins later, because
+   * its model is unloaded; empty otherwise.
+   */
   stateReason: string;
   /** Ended lease whose model call the runner keeps open, or empty. */
   openLeaseId: string;

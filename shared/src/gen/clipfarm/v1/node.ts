@@ -224,7 +224,10 @@ export interface SlotInfo {
   maxUnits: number;
   /** Seconds per clip that the operator declares for a synthetic slot; 0 elsewhere. */
   declaredSecondsPerClip: number;
-  /** Seconds from the start of a lease until its first clip begins, as last measured or declared. */
+  /**
+   * Seconds from the start of a lease until its first clip begins, as declared; while the model is unloaded, with the
+   * seconds that its slowest load took so far.
+   */
   warmUpSeconds: number;
   /** Kind of its runner: live-avatar, live-avatar-cli or synthetic. */
   runnerKind: string;
@@ -267,7 +270,7 @@ export interface Slot {
   clipProgress: number;
   /** Measured seconds per clip, the latest forecast. */
   secondsPerClip: number;
-  /** Why it takes no work, in words; empty when it does. */
+  /** Why it takes no work, in words; of an idle slot: why its next lease begins later. Empty otherwise. */
   stateReason: string;
 }
 

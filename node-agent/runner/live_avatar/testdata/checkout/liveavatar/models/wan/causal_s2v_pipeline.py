@@ -15,6 +15,10 @@ from PIL import Image
 STEP_SECONDS = 0.001
 
 
+#: What a call with the prompt "leak" leaves behind.
+leaked = []
+
+
 def tqdm(_timesteps):
     raise AssertionError("the runner listens here")
 
@@ -208,6 +212,8 @@ class WanS2V:
                 block_latents = clip_noise[:, block * 3 : block * 3 + 3]
                 for i, t in enumerate(tqdm(self._sampler_timesteps)):
                     _fault(input_prompt, r, block)
+                    if input_prompt == "leak":
+                        leaked[:] = [self.noise_model]
                     prediction = self.noise_model(
                         [block_latents],
                         t=t,
