@@ -2,6 +2,7 @@
 Everything that is measured with one loaded model, in one process, the most telling first.
 
     python3 test/gpu/measure.py --checkout DIR --checkpoint DIR --results DIR
+        [--sizes 720*400,384*256] [--dtype bf16] [--no-compile] [--speed-only]
 
 Each result is written the moment it is there; a part that fails says why and the next one goes on.
 """
@@ -67,6 +68,9 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--dtype", choices=("fp8", "bf16"), default="fp8")
+    parser.add_argument("--sizes", type=lambda names: names.split(","), default=list(SIZES))
+    parser.add_argument("--speed-only", action="store_true", help="nothing is compared, and no long span rendered")
     parser.add_argument("--long-clips", type=int, default=60)
     given = parser.parse_args()
     checkout, checkpoint = given.checkout.resolve(), given.checkpoint.resolve()
@@ -87,9 +91,11 @@ def main() -> None:
     results.part("load", load)
     # Short enough for audio features in one piece, which are upstream's own.
     inputs = {name: rig.make_inputs(given.results / "inputs", *size, 12) for name, size in SIZES.items()}
-    torch.compiler.set_stance("force_eager")
-    results.part("equal-bf16", lambda: equivalence.compare(modules, engine, inputs["384*256"], 2, 4))
-    torch.compiler.set_stance("default")
+    proofs = not given.speed_only
+    if proofs:
+        torch.compiler.set_stance("force_eager")
+        results.part("equal-bf16", lambda: equivalence.compare(modules, engine, inputs["384*256"], 2, 4))
+        torch.compiler.set_stance("default")
 
     def to_fp8() -> dict[str, Any]:
         from live_avatar.loading import NOT_FP8
@@ -99,13 +105,12 @@ def main() -> None:
         engine._resting_bytes = torch.cuda.memory_allocated()
         return {"allocatedBytes": engine._resting_bytes}
 
-    results.part("fp8", to_fp8)
-    for name, size_inputs in inputs.items():
-        if name == "720*400":
-            results.part("windows", lambda: audio_windows.agreement(engine, given.results / "inputs"))
-            results.part("long", lambda: long_span(engine, given.results / "inputs", given.long_clips))
+    if given.dtype == "fp8":
+        results.part("fp8", to_fp8)
+    for name in given.sizes:
+        size_inputs = inputs[name]
         tag = name.replace("*", "x")
-        headline = name == "704*384"
+        headline = proofs and name == "704*384"
         results.part(f"runner-{tag}-4", lambda i=size_inputs: speed.time_runner(engine, i, 5, 4))
         results.part(f"runner-{tag}-3", lambda i=size_inputs: speed.time_runner(engine, i, 4, 3))
         for steps in (4, 3):
@@ -115,9 +120,13 @@ def main() -> None:
                     modules, engine, i, 3, s, whole=h and s == 4, decode=s == 4
                 ),
             )
-        results.part(f"compiled-{tag}", lambda: compilations(torch))
-        if name == "384*256":
-            results.part("cut-differently", lambda i=size_inputs: equivalence.cut_differently(engine, i))
+        if compiled:
+            results.part(f"compiled-{tag}", lambda: compilations(torch))
+    if proofs:
+        directory = given.results / "inputs"
+        results.part("cut-differently", lambda: equivalence.cut_differently(engine, inputs["384*256"]))
+        results.part("windows", lambda: audio_windows.agreement(engine, directory))
+        results.part("long", lambda: long_span(engine, directory, given.long_clips))
     results.part("unload", lambda: {"reservedBytes": engine.unload()})
 
 
