@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { ErrorCode, type NatsConnection, NatsError } from 'nats';
 import { inspectNats, inspectVersion } from './nats-inspect.ts';
@@ -27,4 +30,26 @@ test('servers that do not answer while they start or elect are told apart from s
   const without = await answering(ErrorCode.NoResponders, false);
   assert.deepEqual([without?.level, without?.temporary], ['error', undefined]);
   assert.match(without?.detail ?? '', /not enabled/);
+});
+
+test('of a server whose JetStream has stopped it is not said that it syncs too rarely; a farm may start on the others', async (t) => {
+  let jetstream: unknown;
+  const monitor = createServer((_, response) => response.end(JSON.stringify({ jetstream })));
+  t.after(() => monitor.close());
+  await once(monitor.listen(0, '127.0.0.1'), 'listening');
+  const monitors = [`http://127.0.0.1:${(monitor.address() as AddressInfo).port}`];
+  const jetstreamManager = () => Promise.reject(NatsError.errorForCode(ErrorCode.Timeout));
+  const connection = { info: { version: '2.12.15' }, jetstreamManager } as unknown as NatsConnection;
+  const found = async (told: unknown) => {
+    jetstream = told;
+    const findings = await inspectNats(connection, { monitors });
+    return findings.find(({ check }) => check.startsWith('NATS sync'));
+  };
+  assert.equal((await found({ config: { sync_always: true } }))?.level, 'ok');
+  assert.match((await found({ config: { sync_interval: 120e9 } }))?.detail ?? '', /^not always/);
+  const stopped = await found({});
+  assert.deepEqual(
+    [stopped?.level, stopped?.detail.split(';')[0]],
+    ['warning', 'unknown: JetStream does not run on this server'],
+  );
 });

@@ -130,7 +130,12 @@ async function inspectSync(monitors: readonly string[]): Promise<NatsFinding[]> 
       try {
         const response = await fetch(new URL('/varz', monitor), { signal: AbortSignal.timeout(MONITOR_MILLIS) });
         const { jetstream } = (await response.json()) as { jetstream?: { config?: { sync_always?: boolean } } };
-        if (jetstream?.config?.sync_always === true) return { check, level: 'ok', detail: 'always' };
+        if (jetstream?.config === undefined) {
+          const detail =
+            'unknown: JetStream does not run on this server; a disk that fails a write stops it, a full one, too';
+          return { check, level: 'warning', detail, fix: 'See its log, mend what that says, and restart that server.' };
+        }
+        if (jetstream.config.sync_always === true) return { check, level: 'ok', detail: 'always' };
         return { check, level: 'error', detail: 'not always: a power cut loses acknowledged writes', fix };
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
