@@ -48,6 +48,8 @@ export interface NatsServer {
   start(): Promise<void>;
   /** Starts it again without waiting. */
   launch(): void;
+  /** Has the next start run another program, as an upgrade does. */
+  replace(binary: string): void;
 }
 
 /** NATS servers under test. */
@@ -174,7 +176,7 @@ class Server implements NatsServer {
   readonly url: string;
   readonly monitor: string;
   readonly name: string;
-  readonly #binary: string;
+  #binary: string;
   readonly #configPath: string;
   readonly #logPath: string;
   #child: ChildProcess | undefined;
@@ -198,6 +200,10 @@ class Server implements NatsServer {
     const [file = '', ...args] = this.host.command(argv);
     this.#child = spawn(file, args, { stdio: ['ignore', log, log] });
     closeSync(log);
+  }
+
+  replace(binary: string): void {
+    this.#binary = binary;
   }
 
   async start(): Promise<void> {
@@ -302,11 +308,19 @@ function configText(options: NatsClusterOptions, name: string, address: string, 
   return `${lines.join('\n')}\n`;
 }
 
-/** The server program: the one that CLIPFARM_NATS_SERVER names, else of those on PATH and from set-up the first from 2.10 on. */
+/** The server program: the one that CLIPFARM_NATS_SERVER names, else the one that {@link usualNatsServer} gives. */
 export function natsServerBinary(): string {
   const named = process.env.CLIPFARM_NATS_SERVER;
+  return named === undefined || named === '' ? usualNatsServer() : firstNewEnough([named]);
+}
+
+/** Of the server programs on PATH and from set-up the first from 2.10 on. */
+export function usualNatsServer(): string {
   const unpacked = fileURLToPath(new URL('../../.clipfarm/tools/nats-server', import.meta.url));
-  const candidates = named === undefined || named === '' ? ['nats-server', unpacked] : [named];
+  return firstNewEnough(['nats-server', unpacked]);
+}
+
+function firstNewEnough(candidates: readonly string[]): string {
   const seen = candidates.map((path) => ({ path, version: versionOf(path) }));
   const found = seen.find(({ version }) => {
     const [major = 0, minor = 0] = version.split('.').map(Number);
