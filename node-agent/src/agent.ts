@@ -414,6 +414,7 @@ export class Agent {
     this.metrics.clips.inc({ pre_roll: String(preRoll) });
     this.metrics.clipSeconds.observe(figures.renderSeconds);
     this.metrics.peakMemory.set({ slot: slotId }, figures.peakMemoryBytes);
+    this.metrics.reservedMemory.set({ slot: slotId }, figures.reservedMemoryBytes);
     this.metrics.hostMemory.set({ slot: slotId }, figures.hostBytes);
     const fields = { slot_id: slotId, job_id: jobId, lease_id: leaseId, clip, pre_roll: preRoll };
     this.#options.log.debug(fields, 'clip rendered');
@@ -448,8 +449,8 @@ export class Agent {
 function offerOf({ manifest }: SpoolEntry): ToCoordinator {
   const { jobId, leaseId, sha256, bytes } = manifest;
   if (manifest.kind === 'anchor') return { $case: 'anchorReady', value: { jobId, leaseId, sha256, bytes } };
-  const { clip, frames, renderSeconds, span, peakMemoryBytes, hostBytes } = manifest;
-  const figures = { renderSeconds, peakMemoryBytes, hostBytes };
+  const { clip, frames, renderSeconds, span, peakMemoryBytes, reservedMemoryBytes, hostBytes } = manifest;
+  const figures = { renderSeconds, peakMemoryBytes, reservedMemoryBytes, hostBytes };
   return {
     $case: 'chunkReady',
     value: { manifest: { jobId, leaseId, clip, sha256, bytes, frames, span, ...figures } },

@@ -56,7 +56,7 @@ async function scene(t: TestContext) {
   const sha256 = createHash('sha256').update(content).digest('hex');
   const path = join(temporaryDirectory(t), '00000001.mp4');
   writeFileSync(path, content);
-  const figures = { renderSeconds: 1, peakMemoryBytes: 0, hostBytes: 0 };
+  const figures = { renderSeconds: 1, peakMemoryBytes: 0, reservedMemoryBytes: 0, hostBytes: 0 };
   const chunk = { jobId: 'job-1', leaseId: 'lease-1', clip: 3, frames: 48, ...figures, sha256 };
   const entry = {
     sequence: 1,

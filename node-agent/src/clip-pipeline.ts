@@ -13,6 +13,8 @@ import type { Spool, SpoolEntry } from './spool.ts';
 export interface ClipFigures {
   readonly renderSeconds: number;
   readonly peakMemoryBytes: number;
+  /** With what its allocator holds in reserve; 0 where the runner can't tell. */
+  readonly reservedMemoryBytes: number;
   readonly hostBytes: number;
 }
 

@@ -100,6 +100,11 @@ export function createAgentMetrics(read: () => AgentGauges) {
 
   return {
     peakMemory: gauge('gpu_peak_memory_bytes', 'Most GPU memory that the latest model call has needed.', ['slot']),
+    reservedMemory: gauge(
+      'gpu_reserved_memory_bytes',
+      'The same with what its allocator holds in reserve; 0 where the runner can not tell.',
+      ['slot'],
+    ),
     hostMemory: gauge('runner_host_memory_bytes', 'Memory of the runner on the host at its latest clip.', ['slot']),
     clips,
     leases,

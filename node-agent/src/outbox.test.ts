@@ -45,7 +45,7 @@ async function outbox(t: TestContext) {
         ? { kind: 'anchor', farmId, jobId: 'j', leaseId }
         : {
             ...{ kind: 'chunk', farmId, jobId: 'j', leaseId, clip, frames: 48, renderSeconds: 1 },
-            ...{ peakMemoryBytes: 0, hostBytes: 0 },
+            ...{ peakMemoryBytes: 0, reservedMemoryBytes: 0, hostBytes: 0 },
           },
     );
     box.add(entry);

@@ -518,6 +518,6 @@ export class Slot {
 }
 
 function figuresOf(message: Extract<FromRunner, { type: 'clip' }>): ClipFigures {
-  const { renderSeconds, peakMemoryBytes, hostBytes } = message;
-  return { renderSeconds, peakMemoryBytes, hostBytes };
+  const { renderSeconds, peakMemoryBytes, reservedMemoryBytes = 0, hostBytes } = message;
+  return { renderSeconds, peakMemoryBytes, reservedMemoryBytes, hostBytes };
 }

@@ -19,6 +19,7 @@ function chunk(clip: number, farmId: string): SpoolDraft {
     frames: 48,
     renderSeconds: 0.5,
     peakMemoryBytes: 0,
+    reservedMemoryBytes: 0,
     hostBytes: 0,
   };
 }

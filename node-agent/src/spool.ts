@@ -27,8 +27,9 @@ const spoolManifest = z.discriminatedUnion('kind', [
     renderSeconds: z.number().nonnegative(),
     /** Span whose model call rendered it; absent: that of the lease. */
     span: z.number().int().nonnegative().optional(),
-    /** Most GPU memory that the call had needed, and memory of the runner on the host; 0 where unknown. */
+    /** Most GPU memory that the call had needed, and had taken, and memory of the runner on the host; 0 where unknown. */
     peakMemoryBytes: z.number().int().nonnegative().default(0),
+    reservedMemoryBytes: z.number().int().nonnegative().default(0),
     hostBytes: z.number().int().nonnegative().default(0),
   }),
   z.object({ kind: z.literal('anchor'), ...artifact }),

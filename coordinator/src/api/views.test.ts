@@ -86,9 +86,17 @@ test('a job that no slot can take because of what was measured says so', async (
   const own = { profile: 'own', runnerKind: 'live-avatar', dtype: 'bf16', declaredSecondsPerClip: 0 };
   await attach(farm, 'large', [{ ...own, memoryBytes: 140 * GIB }]);
   await attach(farm, 'small', [{ ...own, memoryBytes: 79 * GIB }]);
-  farm.fleet.noteClip(farm.fleet.slot('large', '0') ?? assert.fail('no slot'), job.definition, 5, 81 * GIB);
+  const large = farm.fleet.slot('large', '0') ?? assert.fail('no slot');
+  farm.fleet.noteClip(large, job.definition, 5, 81 * GIB, 95 * GIB);
+  assert.match(
+    farm.fleet.fit(large, job.definition).detail,
+    /seen: 81\.0 GiB \(95\.0 GiB with what its allocator kept/,
+  );
   farm.nodes.disconnected('large');
-  assert.match(views.job(job).stateReason, /^no online slot fits: .* took 81\.0 GiB per GPU, card has 79\.0 GiB/);
+  assert.match(
+    views.job(job).stateReason,
+    /^no online slot fits: .* took 81\.0 GiB per GPU \(95\.0 GiB .*\), card has 79\.0 GiB/,
+  );
 });
 
 test('a node shows what each of its slots does', async () => {

@@ -9,9 +9,11 @@ import {
   newForecast,
   noteMeasured,
   notePeak,
+  noteSeen,
   PEAK_MILLIS,
   peakOf,
   secondsPerClip,
+  seenMemory,
 } from './forecast.ts';
 
 const geometry = { width: 704, height: 384, sampleSteps: 4 };
@@ -80,6 +82,16 @@ test('of the memory that calls reserved the most is remembered, by profile and p
   assert.equal(peakOf(table, 'single-80g', geometry, 0), 75);
   assert.equal(peakOf(table, 'single-80g', { ...geometry, sampleSteps: 3 }, 0), 0);
   assert.equal(peakOf(table, 'other', geometry, 0), 0);
+});
+
+test('of what calls were seen to take the most of each figure is remembered, for ever', () => {
+  const table = newForecast();
+  assert.deepEqual(seenMemory(table, 'own', geometry), { bytes: 0, reservedBytes: 0 });
+  noteSeen(table, 'own', geometry, { bytes: 60, reservedBytes: 79 });
+  noteSeen(table, 'own', { ...geometry }, { bytes: 65, reservedBytes: 71 });
+  assert.deepEqual(seenMemory(table, 'own', geometry), { bytes: 65, reservedBytes: 79 });
+  assert.deepEqual(seenMemory(table, 'other', geometry), { bytes: 0, reservedBytes: 0 });
+  assert.equal(peakOf(table, 'own', geometry, 0), 0, 'nobody is judged by it');
 });
 
 test('a peak holds for its time, however often it is seen, and again when a slot runs out of memory', () => {

@@ -31,6 +31,16 @@ export interface ForecastTable {
   readonly byProfile: Map<string, Means>;
   /** Most bytes on one GPU, by profile and geometry. */
   readonly peaks: Map<string, Map<string, Peak>>;
+  /** The same for people, however long ago, by profile and geometry. */
+  readonly seen: Map<string, Map<string, SeenMemory>>;
+}
+
+/** Most bytes that model calls were seen to take of one GPU; 0 where unknown. */
+export interface SeenMemory {
+  /** What they needed, the driver's own included. */
+  readonly bytes: number;
+  /** With what an allocator held in reserve, which it does as long as the card has room. */
+  readonly reservedBytes: number;
 }
 
 /** What a model call took of one GPU. */
@@ -49,7 +59,7 @@ export const PEAK_MILLIS = 3_600_000;
 
 /** Nothing measured yet. */
 export function newForecast(): ForecastTable {
-  return { bySlot: new Map(), byProfile: new Map(), peaks: new Map() };
+  return { bySlot: new Map(), byProfile: new Map(), peaks: new Map(), seen: new Map() };
 }
 
 /** Takes one more measurement in: an exponentially weighted mean per slot and per profile. */
@@ -67,6 +77,22 @@ export function notePeak(table: ForecastTable, profile: string, geometry: Geomet
   table.peaks.set(profile, peaks);
   const key = geometryKey(geometry);
   if (bytes > (peaks.get(key)?.bytes ?? 0)) peaks.set(key, { bytes, since: now });
+}
+
+/** Takes in what a model call of a profile was seen to take of a GPU; the most of each figure counts. */
+export function noteSeen(table: ForecastTable, profile: string, geometry: Geometry, seen: SeenMemory): void {
+  const known = table.seen.get(profile) ?? new Map<string, SeenMemory>();
+  table.seen.set(profile, known);
+  const before = seenMemory(table, profile, geometry);
+  known.set(geometryKey(geometry), {
+    bytes: Math.max(before.bytes, seen.bytes),
+    reservedBytes: Math.max(before.reservedBytes, seen.reservedBytes),
+  });
+}
+
+/** What model calls of a profile were seen to take of a GPU for a geometry. */
+export function seenMemory(table: ForecastTable, profile: string, geometry: Geometry): SeenMemory {
+  return table.seen.get(profile)?.get(geometryKey(geometry)) ?? { bytes: 0, reservedBytes: 0 };
 }
 
 /** A slot of the profile ran out of memory: what was measured holds for another {@link PEAK_MILLIS}. */

@@ -165,7 +165,8 @@ export class ChunkCommitter {
     this.#nodes.noteSuccess(nodeId);
     const slot = this.#fleet.slot(nodeId, slotId);
     if (!slot) return;
-    this.#fleet.noteClip(slot, job.definition, manifest.renderSeconds, manifest.peakMemoryBytes);
+    const { renderSeconds, peakMemoryBytes, reservedMemoryBytes } = manifest;
+    this.#fleet.noteClip(slot, job.definition, renderSeconds, peakMemoryBytes, reservedMemoryBytes);
     this.#metrics.clipsCommitted.inc({ profile: slot.profile });
     this.#metrics.clipRenderSeconds.observe({ profile: slot.profile }, manifest.renderSeconds);
   }

@@ -9,8 +9,10 @@ import {
   newForecast,
   noteMeasured,
   notePeak,
+  noteSeen,
   peakOf,
   secondsPerClip,
+  seenMemory,
   wasMeasured,
 } from '../core/forecast.ts';
 import { type AttemptFailure, type JobDefinition, type JobState, slotKey } from '../core/job-model.ts';
@@ -109,15 +111,18 @@ export class Fleet {
   }
 
   /**
-   * Notes how long a clip took on a slot, and how much memory its model call had needed on one GPU by then. What can't be
-   * is passed over: every slot of the profile is judged by these figures, for as long as the coordinator runs.
+   * Notes how long a clip took on a slot, and how much memory its model call had needed on one GPU by then, alone and with
+   * what its allocator holds in reserve (0 where unknown). What can't be is passed over: every slot of the profile is judged
+   * by these figures, for as long as the coordinator runs.
    */
-  noteClip(slot: FleetSlot, geometry: Geometry, seconds: number, peakBytes: number): void {
+  noteClip(slot: FleetSlot, geometry: Geometry, seconds: number, peakBytes: number, reservedBytes = 0): void {
     if (seconds > 0 && seconds <= MAX_CLIP_SECONDS) noteMeasured(this.#forecast, slot, geometry, seconds);
     const card = slot.info.memoryBytes || Math.max(0, ...slot.node.gpus.map((gpu) => gpu.memoryBytes));
     // It has rendered the clip, so more than that was not needed, whatever else used the card.
     const peak = Math.min(peakBytes, card);
-    if (peak > 0) notePeak(this.#forecast, slot.profile, geometry, peak, this.#clock.monotonic());
+    if (peak === 0) return;
+    notePeak(this.#forecast, slot.profile, geometry, peak, this.#clock.monotonic());
+    noteSeen(this.#forecast, slot.profile, geometry, { bytes: peak, reservedBytes: Math.min(reservedBytes, card) });
   }
 
   #ranOutOfMemory({ definition }: JobState, { nodeId, slotId }: Pick<AttemptFailure, 'nodeId' | 'slotId'>): void {
@@ -203,6 +208,8 @@ export class Fleet {
     const measured = {
       secondsPerClip: measuredSeconds(this.#forecast, slot, definition),
       peakBytes: this.#peak(slot, definition),
+      // What a pretended GPU takes says nothing about a real one.
+      ...(info.runnerKind === 'synthetic' ? {} : { seen: seenMemory(this.#forecast, slot.profile, definition) }),
     };
     const fit = fitSlot(info, definition, measured);
     return { node, slot: info, ...fit, secondsPerClip: this.secondsPerClip(slot, definition) };

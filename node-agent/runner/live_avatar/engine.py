@@ -58,9 +58,13 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes: most GPU memory needed since the call began, and resident set of the runner, all ranks."""
+    """
+    Bytes: most GPU memory needed since the call began, the same with what the allocator holds in reserve, and resident set
+    of the runner, all ranks.
+    """
 
     peak_memory_bytes: int
+    reserved_memory_bytes: int
     host_bytes: int
 
 

@@ -28,6 +28,8 @@ import {
 /** GPU memory of the stand-in's transformer, and of four key-value caches for a picture of 64x64. */
 const WEIGHT_BYTES = 2 ** 31;
 const CONTEXT_BYTES = 2 ** 30;
+/** What the stand-in's allocator takes beyond what it needs. */
+const RESERVE_BYTES = 2 ** 33;
 const CACHE_BYTES = 4 * 2 * (12 * 4 * 4) * 40 * 128 * 4;
 
 /** The requests that a test varies, each with a lease of its own. */
@@ -126,10 +128,15 @@ test('a model call of n clips gives 48n-3 frames in blocks of 12, clip by clip',
   assert.ok(messagesOf(rig, 'clip', 'lease-1').every(({ hostBytes }) => hostBytes > 1 << 20));
   const peaks = messagesOf(rig, 'clip', 'lease-1').map(({ peakMemoryBytes }) => peakMemoryBytes);
   const needed = WEIGHT_BYTES + CACHE_BYTES + CONTEXT_BYTES;
-  // The allocator of the stand-in reserves 8 GiB more.
   assert.ok(
     peaks.every((peak) => peak > needed && peak < needed + 2 ** 31),
     `${peaks}`,
+  );
+  const reserved = messagesOf(rig, 'clip', 'lease-1').map((message) => message.reservedMemoryBytes ?? 0);
+  assert.deepEqual(
+    reserved,
+    peaks.map((peak) => peak + RESERVE_BYTES),
+    'what its allocator took is told beside what it needed',
   );
 });
 

@@ -40,15 +40,24 @@ def gpu_peak(torch: Any) -> int:
     Bytes that this process has needed on the current GPU since `reset_gpu_peak`: the most that tensors occupied, and what
     it takes beside the allocator. What the allocator holds in reserve is not counted: on a larger GPU it is more.
     """
-    if not torch.cuda.is_available():
-        return 0
+    return int(torch.cuda.max_memory_allocated()) + _beside_allocator(torch) if torch.cuda.is_available() else 0
+
+
+def gpu_reserved_peak(torch: Any) -> int:
+    """
+    Bytes that this process has taken of the current GPU since `reset_gpu_peak`, with what the allocator holds in reserve:
+    what nvidia-smi shows for it.
+    """
+    return int(torch.cuda.max_memory_reserved()) + _beside_allocator(torch) if torch.cuda.is_available() else 0
+
+
+def _beside_allocator(torch: Any) -> int:
     free, total = torch.cuda.mem_get_info()
-    beside = total - free - gpu_reserved(torch)
-    return int(torch.cuda.max_memory_allocated()) + min(max(beside, 0), _MOST_BESIDE_ALLOCATOR)
+    return min(max(total - free - gpu_reserved(torch), 0), _MOST_BESIDE_ALLOCATOR)
 
 
 def reset_gpu_peak(torch: Any) -> None:
-    """Begins a new measurement of `gpu_peak`."""
+    """Begins a new measurement of `gpu_peak` and `gpu_reserved_peak`."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 

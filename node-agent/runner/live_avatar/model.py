@@ -123,7 +123,7 @@ class LiveAvatar:
         return 0
 
     def usage(self) -> Usage:
-        return Usage(memory.gpu_peak(self.torch), memory.resident_bytes())
+        return Usage(memory.gpu_peak(self.torch), memory.gpu_reserved_peak(self.torch), memory.resident_bytes())
 
     def evidence(self) -> dict[str, float]:
         try:

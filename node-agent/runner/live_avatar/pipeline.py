@@ -107,7 +107,7 @@ class PipelineLeader(PipelineRank):
         self.group.tell(("load", None))
         used = super().load(report)
         self.group.meet()
-        return self._followers.peak_bytes(used)
+        return self._followers.peaks(used, used)[0]
 
     def render(self, call: ModelCall, stage: Stage) -> None:
         assert self.group is not None and self._followers is not None
@@ -128,14 +128,15 @@ class PipelineLeader(PipelineRank):
         self.group.tell(("unload", None))
         held = super().unload()
         self.group.meet()
-        return self._followers.peak_bytes(held)
+        return self._followers.peaks(held, held)[0]
 
     def usage(self) -> Usage:
         own = super().usage()
         if self._followers is None:
             return own
-        peak = self._followers.peak_bytes(own.peak_memory_bytes)
-        return replace(own, peak_memory_bytes=peak, host_bytes=memory.resident_bytes(self._followers.pids))
+        peak, reserved = self._followers.peaks(own.peak_memory_bytes, own.reserved_memory_bytes)
+        host = memory.resident_bytes(self._followers.pids)
+        return replace(own, peak_memory_bytes=peak, reserved_memory_bytes=reserved, host_bytes=host)
 
     def _rank_ended(self, rank: int, status: int) -> None:
         print(
@@ -157,10 +158,12 @@ class ReportingFollower(PipelineRank):
         while True:
             command, call = self.group.tell()
             if command == "load":
-                self._place.tell_peak(self.load(lambda _phase, _fraction: None))
+                used = self.load(lambda _phase, _fraction: None)
+                self._place.tell_peaks(used, used)
                 self.group.meet()
             elif command == "unload":
-                self._place.tell_peak(self.unload())
+                held = self.unload()
+                self._place.tell_peaks(held, held)
                 self.group.meet()
             else:
                 self.render(call, None)
@@ -178,7 +181,7 @@ class ReportingFollower(PipelineRank):
 
     def _tell_peaks(self, stop: threading.Event) -> None:
         while not stop.wait(0.5):
-            self._place.tell_peak(memory.gpu_peak(self.torch))
+            self._place.tell_peaks(memory.gpu_peak(self.torch), memory.gpu_reserved_peak(self.torch))
 
 
 def follow(options: Options, place: Follower) -> int:

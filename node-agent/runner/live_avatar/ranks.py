@@ -30,7 +30,8 @@ DECODER = RANKS - 1
 #: How long a rank waits for a command. A runner may be idle for days.
 _PATIENCE = datetime.timedelta(days=365)
 _BLOCK = struct.Struct(">III")
-_PEAK = struct.Struct(">Q")
+#: Bytes needed, and bytes with what the allocator holds in reserve.
+_PEAKS = struct.Struct(">QQ")
 
 
 class Group:
@@ -92,7 +93,7 @@ class Followers:
         ours, theirs = socket.socketpair()
         self._frames = ours
         self._peaks = os.memfd_create("clipfarm-peaks")
-        os.truncate(self._peaks, RANKS * _PEAK.size)
+        os.truncate(self._peaks, RANKS * _PEAKS.size)
         self._processes: list[subprocess.Popen[bytes]] = []
         for rank in range(1, RANKS):
             descriptors = [theirs.fileno() if rank == DECODER else -1, self._peaks]
@@ -114,10 +115,10 @@ class Followers:
         """Process ids of the other ranks."""
         return tuple(process.pid for process in self._processes)
 
-    def peak_bytes(self, own: int) -> int:
-        """Highest of the ranks' peaks."""
-        raw = os.pread(self._peaks, RANKS * _PEAK.size, 0)
-        return max(own, *(peak for (peak,) in _PEAK.iter_unpack(raw)))
+    def peaks(self, needed: int, reserved: int) -> tuple[int, int]:
+        """Highest of the ranks' peaks, those of rank 0 given: bytes needed, and with what allocators hold in reserve."""
+        found = list(_PEAKS.iter_unpack(os.pread(self._peaks, RANKS * _PEAKS.size, 0)))
+        return max(needed, *(each[0] for each in found)), max(reserved, *(each[1] for each in found))
 
     def watch(self, on_end: Callable[[int, int], None]) -> None:
         """Calls `on_end` with rank and status when one of them ends."""
@@ -184,9 +185,9 @@ class Follower:
         store = distributed.TCPStore("127.0.0.1", self._port, RANKS, is_master=False)
         return Group(self.rank, store)
 
-    def tell_peak(self, peak: int) -> None:
-        """Lets rank 0 know of this rank's memory."""
-        os.pwrite(self._peaks, _PEAK.pack(peak), self.rank * _PEAK.size)
+    def tell_peaks(self, needed: int, reserved: int) -> None:
+        """Lets rank 0 know of this rank's memory; see `Followers.peaks`."""
+        os.pwrite(self._peaks, _PEAKS.pack(needed, reserved), self.rank * _PEAKS.size)
 
 
 def _given(data: bytes) -> Callable[[], bytes]:

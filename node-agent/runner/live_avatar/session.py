@@ -312,6 +312,7 @@ class _Stage:
                 "clip": clip,
                 "renderSeconds": seconds,
                 "peakMemoryBytes": usage.peak_memory_bytes,
+                "reservedMemoryBytes": usage.reserved_memory_bytes,
                 "hostBytes": usage.host_bytes,
             }
             # Queued behind this message, which is sent when this function returns.

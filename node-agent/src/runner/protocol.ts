@@ -148,6 +148,11 @@ export const fromRunner = z.discriminatedUnion('type', [
      * GPU. What an allocator only holds in reserve is left out by runners that can tell.
      */
     peakMemoryBytes: bytes,
+    /**
+     * The same with what an allocator holds in reserve, which is what nvidia-smi shows; on a card with room to spare it can be
+     * much more. Absent where the runner can't tell them apart.
+     */
+    reservedMemoryBytes: bytes.optional(),
     /** Resident memory of the runner on the host, all its processes. */
     hostBytes: bytes,
   }),

@@ -80,6 +80,6 @@ async function fillSpool(dir: string, farmId: string, bytes: number): Promise<vo
   const spool = await Spool.open({ dir, maxBytes: bytes, log: createLogger({ name: 'test', level: 'silent' }) });
   const file = spool.scratchPath('mp4');
   writeFileSync(file, Buffer.alloc(bytes));
-  const figures = { renderSeconds: 1, peakMemoryBytes: 0, hostBytes: 0 };
+  const figures = { renderSeconds: 1, peakMemoryBytes: 0, reservedMemoryBytes: 0, hostBytes: 0 };
   await spool.add(file, { kind: 'chunk', farmId, jobId: 'job-1', leaseId: 'earlier', clip: 0, frames: 48, ...figures });
 }

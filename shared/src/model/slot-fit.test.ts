@@ -147,6 +147,21 @@ test('a picture that has peaked above the memory of a card does not fit it, what
   assert.equal(slotFits(slot('single-80g', 78.5), large, measured), false);
 });
 
+test('what calls were seen to take is told beside the need, and what their allocator kept in reserve beside that', () => {
+  const seen = { bytes: 64.9 * GIB, reservedBytes: 71.2 * GIB };
+  const measured = { secondsPerClip: 5, peakBytes: 0, seen };
+  const { detail } = fitSlot(slot('single-80g', 79.6), large, measured);
+  const words = 'needs 66.3 of 79.6 GiB per GPU, seen: 64.9 GiB (71.2 GiB with what its allocator kept in reserve);';
+  assert.ok(detail.includes(words), detail);
+  const unknown = fitSlot(slot('single-80g', 79.6), large, { ...measured, seen: { ...seen, reservedBytes: 0 } });
+  assert.ok(unknown.detail.includes('per GPU, seen: 64.9 GiB;'), unknown.detail);
+  const small = fitSlot(slot('single-80g', 60), large, measured);
+  assert.match(small.detail, /card has 60\.0 GiB, seen: 64\.9 GiB \(71\.2 GiB with .* reserve\): use size/);
+  const taken = fitSlot(slot('single-80g', 66.5), large, { ...measured, peakBytes: 67 * GIB, seen });
+  assert.match(taken.detail, /took 67\.0 GiB per GPU \(71\.2 GiB with .* reserve\), card has 66\.5 GiB: use/);
+  assert.equal(slotFits(slot('single-80g', 70), large, measured), true, 'the reserve keeps nobody away');
+});
+
 test('a host must have the memory to load the model, and to keep what a job leaves in it', () => {
   const on = (hostGib: number, runnerKind = 'live-avatar') => {
     return { ...slot('single-80g', 140), runnerKind, hostMemoryBytes: hostGib * GIB };

@@ -38,6 +38,8 @@ export interface Measured {
   readonly secondsPerClip: number;
   /** Most bytes that a model call had needed on one GPU, driver's own included. */
   readonly peakBytes: number;
+  /** The most that calls were seen to take, for people: alone, and with what an allocator held in reserve. */
+  readonly seen?: { readonly bytes: number; readonly reservedBytes: number };
 }
 
 /** Fewest clips that a model call is worth: one, and one of pre-roll. */
@@ -60,8 +62,11 @@ export function fitSlot(
   const problems: string[] = [];
   const choices: string[] = [];
   if (!found.memoryFits) {
-    const basis = measured.peakBytes > memory ? 'took' : 'needs';
-    problems.push(`${picture} ${basis} ${gib(needed)} GiB per GPU, card has ${gib(memory)} GiB`);
+    const isTaken = measured.peakBytes > memory;
+    const use = isTaken
+      ? `took ${gib(needed)} GiB per GPU${reserveWords(measured)}`
+      : `needs ${gib(needed)} GiB per GPU`;
+    problems.push(`${picture} ${use}, card has ${gib(memory)} GiB${isTaken ? '' : seenWords(measured)}`);
   } else if (!found.unitsFit) {
     problems.push(`${picture} is larger than the ${limit} units that the slot takes`);
   }
@@ -91,7 +96,18 @@ export function fitSlot(
   const space = memory > 0 ? `needs ${gib(needed)} of ${gib(memory)} GiB per GPU` : 'fits by its number of units';
   const basis = isMeasured ? 'as measured' : 'before measurement';
   const time = `about ${seconds.toFixed(1)} s a clip ${basis}, ${(seconds * work.clips).toFixed(0)} s for ${work.clips} clips`;
-  return { fits: true, detail: `${picture} ${space}; ${time}` };
+  return { fits: true, detail: `${picture} ${space}${seenWords(measured)}; ${time}` };
+}
+
+/** What calls were seen to take. A card shows the larger figure; the smaller one is what it must have. */
+function seenWords(measured: Measured): string {
+  const { seen } = measured;
+  return seen === undefined || seen.bytes === 0 ? '' : `, seen: ${gib(seen.bytes)} GiB${reserveWords(measured)}`;
+}
+
+function reserveWords({ seen }: Measured): string {
+  if (seen === undefined || seen.reservedBytes <= seen.bytes) return '';
+  return ` (${gib(seen.reservedBytes)} GiB with what its allocator kept in reserve)`;
 }
 
 /** What {@link fitSlot} says, without the words: for whoever asks about every slot and every job. */

@@ -540,6 +540,8 @@ export interface ChunkManifest {
   peakMemoryBytes: number;
   /** Memory of the runner on the host in bytes; 0 where unknown. */
   hostBytes: number;
+  /** As peak_memory_bytes, with what the runner's allocator holds in reserve; 0 where unknown. */
+  reservedMemoryBytes: number;
 }
 
 /** A chunk is uploaded. */
@@ -2122,6 +2124,7 @@ function createBaseChunkManifest(): ChunkManifest {
     span: undefined,
     peakMemoryBytes: 0,
     hostBytes: 0,
+    reservedMemoryBytes: 0,
   };
 }
 
@@ -2156,6 +2159,9 @@ export const ChunkManifest: MessageFns<ChunkManifest> = {
     }
     if (message.hostBytes !== 0) {
       writer.uint32(80).uint64(message.hostBytes);
+    }
+    if (message.reservedMemoryBytes !== 0) {
+      writer.uint32(88).uint64(message.reservedMemoryBytes);
     }
     return writer;
   },
@@ -2253,6 +2259,14 @@ export const ChunkManifest: MessageFns<ChunkManifest> = {
             message.hostBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.reservedMemoryBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2297,6 +2311,11 @@ export const ChunkManifest: MessageFns<ChunkManifest> = {
         : isSet(object.host_bytes)
         ? globalThis.Number(object.host_bytes)
         : 0,
+      reservedMemoryBytes: isSet(object.reservedMemoryBytes)
+        ? globalThis.Number(object.reservedMemoryBytes)
+        : isSet(object.reserved_memory_bytes)
+        ? globalThis.Number(object.reserved_memory_bytes)
+        : 0,
     };
   },
 
@@ -2332,6 +2351,9 @@ export const ChunkManifest: MessageFns<ChunkManifest> = {
     if (message.hostBytes !== 0) {
       obj.hostBytes = Math.round(message.hostBytes);
     }
+    if (message.reservedMemoryBytes !== 0) {
+      obj.reservedMemoryBytes = Math.round(message.reservedMemoryBytes);
+    }
     return obj;
   },
 
@@ -2350,6 +2372,7 @@ export const ChunkManifest: MessageFns<ChunkManifest> = {
     message.span = object.span ?? undefined;
     message.peakMemoryBytes = object.peakMemoryBytes ?? 0;
     message.hostBytes = object.hostBytes ?? 0;
+    message.reservedMemoryBytes = object.reservedMemoryBytes ?? 0;
     return message;
   },
 };
