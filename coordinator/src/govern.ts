@@ -25,7 +25,7 @@ export async function govern(parts: {
       const leadership = await election.campaign(candidate, signal);
       const over = AbortSignal.any([leadership.lost, signal]);
       try {
-        await duties.begin(leadership.term);
+        await duties.begin(leadership);
         await aborted(over);
       } finally {
         await duties.end(signal.aborted ? 'the coordinator is stopping' : 'another coordinator may lead');

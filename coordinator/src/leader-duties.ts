@@ -19,6 +19,7 @@ import { Retention, type RetentionParts } from './farm/retention.ts';
 import type { Speedometer } from './farm/speedometer.ts';
 import { Stitcher, type StitcherParts } from './farm/stitcher.ts';
 import type { StorageHealth } from './farm/storage-health.ts';
+import type { Leadership } from './journal/election.ts';
 import type { PrefixVideo } from './media/prefix-video.ts';
 import type { JobNotifier } from './notify/job-notifier.ts';
 
@@ -58,8 +59,9 @@ export class LeaderDuties {
       changes.notify(job.definition.jobId);
       if (isOver(job)) speed.forget(job.definition.jobId);
       else if (event.type === 'ClipCommitted') speed.note(job.definition.jobId, event.record.frames);
-      if (!office.leads || !this.#active) return;
-      announceJobEvent({ ...announcer, links, term: office.term }, job, event);
+      const term = office.termInOffice;
+      if (term === null || !this.#active) return;
+      announceJobEvent({ ...announcer, links, term }, job, event);
       parts.notifier.tell(job, event, at);
       this.#active.stitcher.advance(job);
       this.#active.dispatcher.wake();
@@ -67,14 +69,15 @@ export class LeaderDuties {
   }
 
   /** Takes the farm over for a term: everything that was accepted before goes on. */
-  async begin(term: number): Promise<void> {
+  async begin(leadership: Pick<Leadership, 'term' | 'holds'>): Promise<void> {
     const { office, jobs, nodes, fleet, log } = this.#parts;
     const dispatcher = new Dispatcher(this.#parts);
     const stitcher = new Stitcher(this.#parts);
     const retention = new Retention(this.#parts);
     // Before any event can make it begin a file there.
     await stitcher.clear();
-    office.enter(term);
+    const { term } = leadership;
+    office.enter(term, () => leadership.holds());
     fleet.takeOver();
     // Events from here on are announced; before, nobody could have asked for any.
     this.#active = { dispatcher, stitcher, retention };
@@ -107,8 +110,7 @@ export class LeaderDuties {
   /** Lays everything down: at once towards agents and journal, then what is in hand. */
   async end(reason: string): Promise<void> {
     const { office, links, anchors, log } = this.#parts;
-    if (!office.leads) return;
-    office.leave();
+    if (!office.leave()) return;
     anchors.stop();
     links.closeAll(reason);
     const active = this.#active;

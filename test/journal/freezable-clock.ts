@@ -1,8 +1,12 @@
 import { type Clock, systemClock, type Timer } from '@clipfarm/shared/clock';
 
-/** The system's time for one coordinator, whose timers stand still while it is frozen, as those of a stopped process do. */
+/**
+ * The system's time for one coordinator, which stands still while it is frozen: no timer runs, and whoever looks at the
+ * monotonic clock sees what it showed before. So a coordinator goes on that was stopped just after it had looked.
+ */
 export class FreezableClock implements Clock {
   #frozen = false;
+  #frozenAt = 0;
   readonly #overdue = new Set<() => void>();
 
   now(): number {
@@ -10,7 +14,7 @@ export class FreezableClock implements Clock {
   }
 
   monotonic(): number {
-    return systemClock.monotonic();
+    return this.#frozen ? this.#frozenAt : systemClock.monotonic();
   }
 
   setTimeout(fn: () => void, ms: number): Timer {
@@ -27,6 +31,7 @@ export class FreezableClock implements Clock {
   }
 
   freeze(): void {
+    this.#frozenAt = systemClock.monotonic();
     this.#frozen = true;
   }
 

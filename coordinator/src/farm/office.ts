@@ -8,7 +8,7 @@ import type { Leader } from '../journal/election.ts';
 export class Office {
   readonly #current: () => Leader | null;
   readonly #trouble: () => string | null;
-  #term: number | null = null;
+  #held: { readonly term: number; readonly holds: () => boolean } | null = null;
   /** Settled unless the farm is being taken over. */
   #taken: { readonly promise: Promise<void>; readonly resolve: () => void } = settled();
 
@@ -21,14 +21,20 @@ export class Office {
     this.#trouble = trouble;
   }
 
-  /** Whether this coordinator leads. */
+  /** Whether this coordinator leads: its lease has not run out, also where it stood still and no timer has said so yet. */
   get leads(): boolean {
-    return this.#term !== null;
+    return this.termInOffice !== null;
+  }
+
+  /** The term that this coordinator leads in, null when it doesn't. */
+  get termInOffice(): number | null {
+    return this.#held?.holds() ? this.#held.term : null;
   }
 
   /** The term that this coordinator leads in. @throws FarmError `unavailable` with the leader's address when it doesn't */
   get term(): number {
-    if (this.#term !== null) return this.#term;
+    const term = this.termInOffice;
+    if (term !== null) return term;
     const leader = this.#current();
     if (!leader) {
       const trouble = this.#trouble();
@@ -56,9 +62,13 @@ export class Office {
     this.requireLead();
   }
 
-  /** Takes office; what must know everything waits until {@link taken}. */
-  enter(term: number): void {
-    this.#term = term;
+  /**
+   * Takes office; what must know everything waits until {@link taken}.
+   *
+   * @param holds whether the lead is held at this moment
+   */
+  enter(term: number, holds: () => boolean = () => true): void {
+    this.#held = { term, holds };
     this.#taken.resolve();
     this.#taken = Promise.withResolvers<void>();
   }
@@ -68,10 +78,12 @@ export class Office {
     this.#taken.resolve();
   }
 
-  /** Leaves it: from here on everything that needs the term fails. */
-  leave(): void {
-    this.#term = null;
+  /** Leaves it: from here on everything that needs the term fails. @returns false when it was not in office */
+  leave(): boolean {
+    const wasIn = this.#held !== null;
+    this.#held = null;
     this.#taken.resolve();
+    return wasIn;
   }
 }
 

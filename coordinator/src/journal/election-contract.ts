@@ -35,8 +35,10 @@ export function electionContract(name: string, create: (t: TestContext) => Promi
       const leader = { ...candidate('one'), term: leadership.term };
       assert.ok(Number.isSafeInteger(leadership.term) && leadership.term > 0);
       assert.deepEqual(election.current(), leader);
+      assert.equal(leadership.holds(), true);
       await leadership.release();
       await leadership.release();
+      assert.equal(leadership.holds(), false);
       assert.equal(election.current(), null);
       assert.equal(leadership.lost.aborted, false, 'the holder gave it back itself');
       stop();

@@ -20,6 +20,11 @@ export interface Leadership {
    * the latest shortly before the lease runs out, by the monotonic clock. Not aborted by the holder's own `release`.
    */
   readonly lost: AbortSignal;
+  /**
+   * Whether the lead is still held, by the monotonic clock at this moment: a process that stood still knows before its timers
+   * run. Where it isn't, `lost` is aborted from here on, unless the holder released it.
+   */
+  holds(): boolean;
   /** Hands over at once; does nothing when the lead is lost already. Never throws: a lease that can't be given back runs out. */
   release(): Promise<void>;
 }

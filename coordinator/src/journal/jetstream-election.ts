@@ -68,7 +68,7 @@ export class JetStreamElection implements Election {
         await lease.release();
         end();
       };
-      return { term, lost, release };
+      return { term, lost, holds: () => lease.holds(), release };
     } catch (error) {
       endTurn();
       throw error;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ManualClock } from '@clipfarm/shared/clock';
+import { ManualClock, type Timer } from '@clipfarm/shared/clock';
 import { createLogger } from '@clipfarm/shared/log';
 import type { KvEntry } from 'nats';
 import { Lease, type LeaseEntry } from './jetstream-lease.ts';
@@ -45,8 +45,15 @@ class FakeBucket {
   }
 }
 
-function held() {
-  const clock = new ManualClock();
+/** Of a process that has just gone on: time has passed, and no timer has run. */
+class LateClock extends ManualClock {
+  override setTimeout(): Timer {
+    const cancel = () => {};
+    return { cancel, [Symbol.dispose]: cancel };
+  }
+}
+
+function held(clock = new ManualClock()) {
   const bucket = new FakeBucket();
   const link = { connected: async () => true };
   const log = createLogger({ name: 'test', level: 'silent' });
@@ -67,7 +74,9 @@ test('a lease is renewed by revision five times in its lifetime and keeps its te
   assert.equal(lease.lost.aborted, false);
   assert.ok(bucket.updates >= 17 && bucket.updates <= 20, `${bucket.updates} renewals`);
   assert.deepEqual(JSON.parse(bucket.value), { ...entry, term: 7 });
+  assert.equal(lease.holds(), true);
   await lease.release();
+  assert.equal(lease.holds(), false);
   assert.equal(bucket.gone, true);
 });
 
@@ -87,6 +96,16 @@ test('without an answer the lead is given up before the server could have let it
   const sent = bucket.updates;
   await pass(TTL);
   assert.equal(bucket.updates, sent, 'nothing is renewed any more');
+});
+
+test('whoever stood still until the lease ran out knows it before a timer has run', async () => {
+  const { clock, lease } = held(new LateClock());
+  clock.advance(TTL * 0.9 - 1);
+  assert.equal(lease.holds(), true);
+  clock.advance(1);
+  assert.equal(lease.lost.aborted, false, 'no timer has run');
+  assert.equal(lease.holds(), false);
+  assert.match(String(lease.lost.reason), /term 7 is lost: NATS did not acknowledge/);
 });
 
 test('the lead is lost at once when the key is another’s, or gone', async () => {

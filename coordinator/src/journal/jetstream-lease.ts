@@ -48,7 +48,9 @@ export class Lease implements Leadership {
   readonly #ended = new AbortController();
   readonly #renewing: Promise<void>;
   #revision: number;
-  #deadline: Timer;
+  /** When it counts as run out, by the monotonic clock. */
+  #deadline = 0;
+  #timer: Timer | undefined;
 
   /** @param sentAt when the entry that was created was sent, by the monotonic clock */
   constructor(parts: LeaseParts, entry: LeaseEntry, revision: number, sentAt: number) {
@@ -56,12 +58,17 @@ export class Lease implements Leadership {
     this.term = revision;
     this.#entry = { ...entry, term: revision };
     this.#revision = revision;
-    this.#deadline = this.#arm(sentAt);
+    this.#arm(sentAt);
     this.#renewing = this.#renew();
   }
 
   get lost(): AbortSignal {
     return this.#lost.signal;
+  }
+
+  holds(): boolean {
+    if (this.#parts.clock.monotonic() >= this.#deadline) this.#runOut();
+    return !this.#ended.signal.aborted;
   }
 
   async release(): Promise<void> {
@@ -82,7 +89,7 @@ export class Lease implements Leadership {
 
   #end(): void {
     this.#ended.abort();
-    this.#deadline.cancel();
+    this.#timer?.cancel();
   }
 
   #lose(reason: string): void {
@@ -91,11 +98,16 @@ export class Lease implements Leadership {
     this.#lost.abort(new FarmError('unavailable', `the lead of term ${this.term} is lost: ${reason}`));
   }
 
-  #arm(sentAt: number): Timer {
+  #runOut(): void {
+    this.#lose('NATS did not acknowledge its renewal in time');
+  }
+
+  #arm(sentAt: number): void {
     const { clock, ttlMillis } = this.#parts;
     const margin = ttlMillis / 10;
-    const left = sentAt + ttlMillis - margin - clock.monotonic();
-    return clock.setTimeout(() => this.#lose('NATS did not acknowledge its renewal in time'), left);
+    this.#timer?.cancel();
+    this.#deadline = sentAt + ttlMillis - margin;
+    this.#timer = clock.setTimeout(() => this.#runOut(), this.#deadline - clock.monotonic());
   }
 
   async #renew(): Promise<void> {
@@ -117,8 +129,7 @@ export class Lease implements Leadership {
     const sentAt = clock.monotonic();
     try {
       this.#revision = await kv.update(LEASE_KEY, JSON.stringify(this.#entry), this.#revision);
-      this.#deadline.cancel();
-      if (!this.#ended.signal.aborted) this.#deadline = this.#arm(sentAt);
+      if (!this.#ended.signal.aborted) this.#arm(sentAt);
       return true;
     } catch (error) {
       log.debug({ err: error, term: this.term }, 'the lead was not renewed');

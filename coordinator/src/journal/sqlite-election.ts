@@ -32,11 +32,13 @@ class SqliteElection implements Election {
       const term = await this.#journal.acquireTerm(OFFICE, candidate.address);
       over.throwIfAborted();
       this.#board.set({ ...candidate, term });
+      let held = true;
       const release = async () => {
+        held = false;
         this.#board.vacate(term);
         end();
       };
-      return { term, lost: new AbortController().signal, release };
+      return { term, lost: new AbortController().signal, holds: () => held, release };
     } catch (error) {
       end();
       throw error;
