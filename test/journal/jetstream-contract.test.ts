@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, type TestContext } from 'node:test';
+import { fenceContract } from '../../coordinator/src/farm/fence-contract.ts';
 import { keptStreamsContract } from '../../coordinator/src/farm/kept-streams-contract.ts';
 import { electionContract } from '../../coordinator/src/journal/election-contract.ts';
 import { journalContract } from '../../coordinator/src/journal/journal-contract.ts';
@@ -44,6 +45,10 @@ journalContract('JetStream', async (t) => {
 });
 
 keptStreamsContract('JetStream', async (t) => (await open(t, farm())).journal);
+fenceContract('JetStream', async (t) => {
+  const options = farm();
+  return { open: async () => (await open(t, options)).journal };
+});
 
 electionContract('JetStream', async (t) => {
   // No lease of these tests has to run out, and none may.

@@ -7,10 +7,12 @@ import type { JobDefinition, JobState } from '../core/job-model.ts';
 import { packJob, unpackJob } from '../core/job-snapshot.ts';
 import type { Journal, StoredEvent } from '../journal/journal.ts';
 import { DepartedJobs, expiredError } from './departed-jobs.ts';
+import { DoubtfulOrders } from './doubtful-orders.ts';
 import { Mutex } from './mutex.ts';
 import type { Office } from './office.ts';
 import type { SnapshotKeeper } from './snapshot-keeper.ts';
 import { Stream } from './stream.ts';
+import { WriteIntents } from './write-intents.ts';
 
 /** Called after an event is durable and folded; the state is the one after it. */
 export type JobListener = (job: JobState, event: JobEvent, at: number) => void;
@@ -45,13 +47,15 @@ export class Jobs {
   readonly #office: Office;
   readonly #snapshots: SnapshotKeeper;
   readonly #departed: DepartedJobs;
+  readonly #intents: WriteIntents;
   readonly #entries = new Map<string, Entry>();
-  /** Jobs by owner and idempotency key: more than one when some have expired, or two leaders accepted one each. */
+  /** Jobs by owner and idempotency key: more than one when some have expired. */
   readonly #byKey = new Map<string, Set<string>>();
   readonly #listeners: JobListener[] = [];
   readonly #submitting = new Mutex();
   /** Whether jobs may be known here that were removed long ago. */
   #mayHoldRemoved = false;
+  readonly #doubtful = new DoubtfulOrders();
 
   private constructor(parts: JobsParts) {
     this.#journal = parts.journal;
@@ -64,6 +68,9 @@ export class Jobs {
       void this.#dropRemoved().catch(() => undefined);
     };
     this.#departed = new DepartedJobs(parts, (jobId) => this.#drop(jobId), missed);
+    this.#intents = new WriteIntents(parts, ({ jobId, position }) => {
+      return this.#departed.has(jobId) || (this.#entries.get(jobId)?.stream.position ?? 0) > position;
+    });
   }
 
   /** Reads every job from the journal, from its last snapshot on, and follows it from there. */
@@ -75,6 +82,7 @@ export class Jobs {
       else for (const event of events) jobs.#heard(event);
     });
     await jobs.#departed.load();
+    await jobs.#intents.load();
     await jobs.#readAll((stream) => stream.load());
     const missed = heard;
     heard = null;
@@ -97,15 +105,19 @@ export class Jobs {
   }
 
   /**
-   * Takes every live job over for a new term: an earlier leader's appends fail from here on.
+   * Takes every job over for a new term: an earlier leader's appends fail from here on. It can write to live jobs, and to
+   * others where it has said so before, so these are what the term is opened for.
    *
    * @throws what the journal throws when it can't be read or written
    */
   async takeOver(): Promise<void> {
     await this.#departed.takeOver();
     await this.#dropRemoved();
+    await this.#intents.takeOver();
+    // What it reads is all that was stored until now, and nobody says anything more.
     await this.#readAll((stream) => stream.catchUp());
-    await Promise.all(this.live().map((job) => this.#openTerm(job.definition.jobId)));
+    const jobIds = new Set([...this.live().map(({ definition }) => definition.jobId), ...this.#intents.open()]);
+    await Promise.all([...jobIds].map((jobId) => this.#openTerm(jobId)));
   }
 
   /** Keeps earlier leaders from appending to a job; once in a term is enough. */
@@ -119,14 +131,12 @@ export class Jobs {
 
   #heard(event: StoredEvent): void {
     if (event.stream === DepartedJobs.stream) this.#departed.heard(event);
+    if (event.stream === WriteIntents.stream) this.#intents.heard(event);
     const jobId = event.stream.slice(STREAM_PREFIX.length);
     if (!event.stream.startsWith(STREAM_PREFIX) || this.#departed.has(jobId)) return;
-    const entry = this.#entry(jobId);
+    const { stream } = this.#entry(jobId);
     // A gap is closed by the next command or take-over at the latest; reading it here would race with them.
-    if (!entry.stream.take(event)) void entry.stream.catchUp().catch(() => undefined);
-    const isLate = this.#office.leads && event.term < this.#office.term;
-    // A deposed leader accepted or retried it: when the farm was taken over there was no live job to take over.
-    if (isLate && entry.state && !isOver(entry.state)) void this.#openTerm(jobId).catch(() => undefined);
+    if (!stream.take(event)) void stream.catchUp().catch(() => undefined);
   }
 
   #entry(jobId: string): Entry {
@@ -157,6 +167,8 @@ export class Jobs {
   }
 
   #folded(entry: Entry, event: JobEvent, at: number): void {
+    // An earlier leader was about to accept it, and the place is taken so that it can't.
+    if (entry.state === null && event.type === 'TermOpened') return;
     entry.state = evolve(entry.state, event, at);
     if (event.type === 'JobSubmitted') this.#noteKey(event.definition);
     for (const listener of this.#listeners) listener(entry.state, event, at);
@@ -185,15 +197,24 @@ export class Jobs {
     return this.#submitting.run(async () => {
       const known = this.byIdempotencyKey(definition.owner, definition.idempotencyKey);
       if (known) return { job: known, alreadyExisted: true };
+      const order = this.#doubtful.orderFor({ definition, priority }, this.#office.term);
+      const { jobId } = order.definition;
+      let alreadyExisted = false;
       try {
-        await this.#append(definition.jobId, () => [{ type: 'JobSubmitted', definition, priority }]);
-      } finally {
+        await this.#append(jobId, () => {
+          alreadyExisted = this.get(jobId) !== undefined;
+          return alreadyExisted ? [] : [{ type: 'JobSubmitted', ...order }];
+        });
+      } catch (error) {
+        if (FarmError.from(error).code === 'unavailable') this.#doubtful.doubt(order);
         // What was refused leaves nothing behind.
-        if (this.#entries.get(definition.jobId)?.state === null) this.#entries.delete(definition.jobId);
+        if (!this.get(jobId)) this.#entries.delete(jobId);
+        throw error;
       }
-      const job = this.get(definition.jobId);
-      if (!job) throw new FarmError('internal', `job ${definition.jobId} vanished`);
-      return { job, alreadyExisted: false };
+      this.#doubtful.settle(order);
+      const job = this.get(jobId);
+      if (!job) throw new FarmError('internal', `job ${jobId} vanished`);
+      return { job, alreadyExisted };
     });
   }
 
@@ -214,7 +235,8 @@ export class Jobs {
           decision = decide(state, command, this.#clock.now());
           return { events: decision.outcome === 'unchanged' ? [] : decision.events };
         },
-        () => ({ at: this.#clock.now(), term: this.#office.term }),
+        () => this.#meta(),
+        (position) => this.#announce(jobId, position),
       );
       return decision;
     });
@@ -222,8 +244,23 @@ export class Jobs {
 
   #append(jobId: string, events: () => readonly JobEvent[]): Promise<unknown> {
     const { mutex, stream } = this.#entry(jobId);
-    const meta = () => ({ at: this.#clock.now(), term: this.#office.term });
-    return mutex.run(() => stream.append(() => ({ events: events() }), meta));
+    return mutex.run(() =>
+      stream.append(
+        () => ({ events: events() }),
+        () => this.#meta(),
+        (position) => this.#announce(jobId, position),
+      ),
+    );
+  }
+
+  #meta() {
+    return { at: this.#clock.now(), term: this.#office.term };
+  }
+
+  /** Says that events are to follow a job's position, unless it is live there: whoever takes over finds a live job by itself. */
+  #announce(jobId: string, position: number): Promise<void> | undefined {
+    const state = this.get(jobId);
+    return state && !isOver(state) ? undefined : this.#intents.say({ jobId, position });
   }
 
   /**
@@ -285,11 +322,11 @@ export class Jobs {
     return this.#entries.get(jobId)?.state ?? undefined;
   }
 
-  /** The first job that an owner submitted under this key, of those that have not expired. */
+  /** The job that an owner submitted under this key, if there is one that has not expired. */
   byIdempotencyKey(owner: string, key: string | undefined): JobState | undefined {
     if (key === undefined) return undefined;
     const jobs = [...(this.#byKey.get(keyOf(owner, key)) ?? [])].flatMap((jobId) => this.get(jobId) ?? []);
-    return jobs.filter((job) => job.expiredAt === null).sort(bySubmission)[0];
+    return jobs.find((job) => job.expiredAt === null);
   }
 
   /**

@@ -11,6 +11,7 @@ import { deaf, quietSnapshots } from './farm-fixture.ts';
 import { Jobs } from './jobs.ts';
 import { Nodes } from './nodes.ts';
 import { Office } from './office.ts';
+import { type WriteIntent, WriteIntents } from './write-intents.ts';
 
 /** Two events each: enough for two snapshots that a follower misses, the second of which removes what the first covers. */
 const ROUNDS = 280;
@@ -148,6 +149,31 @@ export function keptStreamsContract(name: string, create: (t: TestContext) => Pr
         assert.ok(Date.now() < deadline, 'the follower still has the job');
       }
       for (const view of [follower, deafOne]) assert.ok(view.get('kept'));
+    });
+
+    test('where leaders may still write is kept, and the history of where they have written is not', async (t) => {
+      const journal = await create(t);
+      const isWritten = ({ jobId }: WriteIntent) => jobId.startsWith('written');
+      const leader = leaderOf(journal, 1);
+      const intents = new WriteIntents(leader, isWritten);
+      await intents.load();
+      await intents.takeOver();
+      const follower = new WriteIntents(leaderOf(deaf(journal), 2), isWritten);
+      await follower.load();
+      await intents.say({ jobId: 'open', position: 0 });
+      for (let round = 0; round < 2 * ROUNDS; round++)
+        await intents.say({ jobId: `written-${round}`, position: round });
+      for (const position of [3, 9]) await intents.say({ jobId: 'twice', position });
+      const end = (await journal.streams()).find(({ stream }) => stream === WriteIntents.stream)?.position;
+      await intents.say({ jobId: 'twice', position: 9 });
+      await leader.snapshots.settled();
+      await assertTrimmed(journal, WriteIntents.stream, 2 * ROUNDS);
+      assert.equal((await journal.streams()).find(({ stream }) => stream === WriteIntents.stream)?.position, end);
+      await follower.takeOver();
+      const later = new WriteIntents(leaderOf(journal, 3), isWritten);
+      await later.load();
+      for (const view of [intents, follower, later]) assert.deepEqual(view.open(), ['open', 'twice']);
+      await assert.rejects(intents.say({ jobId: 'late', position: 0 }), { code: 'unavailable', message: /term 2/ });
     });
   });
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { systemClock } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
 import { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { JOB_SNAPSHOT_VERSION } from '../core/job-snapshot.ts';
@@ -156,46 +157,48 @@ test('when a power cut takes the last snapshot of the nodes, the one before and 
   assert.equal(second.nodes.farmId, first.nodes.farmId);
 });
 
-test('a job that a deposed leader just accepted or retried is the new one’s from there on', {
-  timeout: 60_000,
-}, async (t) => {
+test('an order that is given again because the journal could not say whether it is stored is the same job', async (t) => {
   const journal = await journalFor(t);
-  const deposed = await coordinator(deaf(journal), 1);
-  await render(deposed, 'over', 10);
-  await deposed.jobs.execute('over', { type: 'cancel', reason: 'test' });
-  const leader = await coordinator(journal, 2);
+  const leader = await coordinator(deaf(journal), 1);
   await leader.jobs.takeOver();
-  const opened = (jobId: string) =>
-    new Promise<void>((resolve) => {
-      journal.watch((events) => {
-        if (events.some(({ stream, type, term }) => stream === `jobs/${jobId}` && type === 'TermOpened' && term === 2))
-          resolve();
-      });
+  const append = journal.append.bind(journal);
+  const definition = (jobId: string) => jobDefinition({ jobId, idempotencyKey: 'key' });
+  for (const [round, fate] of (['stored', 'lost'] as const).entries()) {
+    const owner = `owner ${round}`;
+    const mock = t.mock.method(journal, 'append', async (...args: Parameters<Journal['append']>) => {
+      if (!args[0].startsWith('jobs/')) return append(...args);
+      if (fate === 'stored') await append(...args);
+      throw new FarmError('unavailable', 'no answer');
     });
-  const both = Promise.all(['new', 'over'].map(opened));
-  await deposed.jobs.submit(jobDefinition({ jobId: 'new' }), 0);
-  await deposed.jobs.execute('over', { type: 'retry' });
-  await both;
-  assert.deepEqual(
-    leader.jobs.live().map(({ definition }) => definition.jobId),
-    ['over', 'new'],
-  );
-  for (const jobId of ['new', 'over']) {
-    await assert.rejects(deposed.jobs.execute(jobId, { type: 'cancel', reason: 'x' }), { message: /term 2 took over/ });
-    await leader.jobs.execute(jobId, { type: 'cancel', reason: 'x' });
+    const first = { ...definition(`first-${round}`), owner };
+    await assert.rejects(leader.jobs.submit(first, 0), { code: 'unavailable' });
+    mock.mock.restore();
+    assert.equal(leader.jobs.byIdempotencyKey(owner, 'key'), undefined, 'it is not known yet');
+    const { job, alreadyExisted } = await leader.jobs.submit({ ...definition(`second-${round}`), owner }, 0);
+    assert.deepEqual([job.definition, alreadyExisted], [first, fate === 'stored']);
+    const { jobs } = await coordinator(journal, null);
+    assert.equal(jobs.all().filter((one) => one.definition.owner === owner).length, 1);
   }
 });
 
-test('of two jobs that two leaders accepted for one idempotency key the first one counts, in whatever order they are read', async (t) => {
+test('an order that was in doubt in an earlier term is given anew in the next', async (t) => {
   const journal = await journalFor(t);
-  const deposed = await coordinator(deaf(journal), 1);
-  const leader = await coordinator(journal, 2);
+  const leader = await coordinator(journal, 1);
+  await leader.jobs.takeOver();
+  const append = journal.append.bind(journal);
+  const mock = t.mock.method(journal, 'append', async (...args: Parameters<Journal['append']>) => {
+    if (!args[0].startsWith('jobs/')) return append(...args);
+    throw new FarmError('unavailable', 'no answer');
+  });
   const definition = (jobId: string) => jobDefinition({ jobId, idempotencyKey: 'key' });
-  await leader.jobs.submit(definition('a'), 0);
-  await deposed.jobs.submit(definition('b'), 0);
-  for (const { jobs } of [leader, await coordinator(journal, null)]) {
-    assert.equal(jobs.byIdempotencyKey('ann', 'key')?.definition.jobId, 'a');
-  }
+  await assert.rejects(leader.jobs.submit(definition('first'), 0), { code: 'unavailable' });
+  mock.mock.restore();
+  leader.office.leave();
+  leader.office.enter(2);
+  await leader.jobs.takeOver();
+  const { job } = await leader.jobs.submit(definition('second'), 0);
+  assert.equal(job.definition.jobId, 'second', 'the place of the first is taken');
+  assert.deepEqual((await coordinator(journal, null)).jobs.all(), [job]);
 });
 
 test('the idempotency key of a job outlives a restart beside an expired job that had it before', async (t) => {

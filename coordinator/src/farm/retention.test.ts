@@ -128,7 +128,7 @@ test('a finished job goes after its time with all that only it needed; live and 
   const videos = names.map((name) => artifactKeys.video(name, 'v'));
   assert.deepEqual(await farm.keys(), [...inputs, ...videos].sort());
   const streams = (await farm.journal.streams()).map(({ stream }) => stream);
-  assert.deepEqual(streams, ['expired', 'jobs/held', 'jobs/live']);
+  assert.deepEqual(streams, ['expired', 'intents', 'jobs/held', 'jobs/live']);
 });
 
 test('who asks for a job that expired is told so, also after a restart, and by a prefix', async (t) => {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { openSqliteJournal } from '../journal/sqlite-journal.ts';
+import { fenceContract } from './fence-contract.ts';
 import { keptStreamsContract } from './kept-streams-contract.ts';
 import { Stream } from './stream.ts';
 
@@ -12,6 +13,10 @@ interface Added {
 }
 
 keptStreamsContract('SQLite', sqliteJournal);
+fenceContract('SQLite', async (t) => {
+  const journal = await sqliteJournal(t);
+  return { open: async () => journal };
+});
 
 async function sqliteJournal(t: TestContext) {
   const journal = await openSqliteJournal({ path: join(temporaryDirectory(t), 'journal.db') });

@@ -153,28 +153,35 @@ export class Stream<E extends { readonly type: string }> {
    * folded and `decide` is asked again. Calls must not overlap.
    *
    * @param decide looks at the folded state; no events means nothing to do
+   * @param before called with the position after which the events are to be stored, each time before they are
    * @throws FarmError `unavailable` when a later term's leader has written to the stream; what the journal throws when
    * it can't be written
    */
-  async append<D extends { readonly events: readonly E[] }>(decide: () => D, meta: () => AppendMeta): Promise<D> {
+  async append<D extends { readonly events: readonly E[] }>(
+    decide: () => D,
+    meta: () => AppendMeta,
+    before?: (position: number) => Promise<void> | undefined,
+  ): Promise<D> {
     for (let conflicts = 0; ; conflicts++) {
       const decision = decide();
       if (decision.events.length === 0) return decision;
-      const before = this.#position;
+      const position = this.#position;
+      const prepared = before?.(position);
+      if (prepared) await prepared;
       const bodies = decision.events.map((event) => ({ type: event.type, data: event }));
       const said = meta();
       if (said.term < this.#term) {
         throw new FarmError('unavailable', `the leader of term ${this.#term} took over from term ${said.term}`);
       }
       try {
-        await this.#journal.append(this.name, before, bodies, said);
+        await this.#journal.append(this.name, position, bodies, said);
       } catch (error) {
         if (!(error instanceof JournalConflict) || conflicts === MAX_CONFLICTS) throw error;
         await this.catchUp();
         continue;
       }
       for (const [index, body] of bodies.entries()) {
-        this.take({ ...body, ...said, stream: this.name, position: before + index + 1 });
+        this.take({ ...body, ...said, stream: this.name, position: position + index + 1 });
       }
       return decision;
     }
