@@ -14,9 +14,13 @@ export interface JobRecord {
 
 const STREAM_PREFIX = 'jobs/';
 
+/** The stream whose end a new leader moves last. */
+const MOVED_LAST = 'farm';
+
 /**
  * Follows the journal like a coordinator does, from before the first job, and checks every event of every job against
- * the invariants the moment that it comes.
+ * the invariants the moment that it comes; and of all events, in the order in which they are stored, that none is of an earlier
+ * leader than one that has taken over.
  */
 export class Witness implements AsyncDisposable {
   /** Every event so far, those of one job in order. */
@@ -25,6 +29,9 @@ export class Witness implements AsyncDisposable {
   readonly violations: string[] = [];
   readonly #histories = new Map<string, JobInvariants>();
   readonly #positions = new Map<string, number>();
+  readonly #submitted = new Set<string>();
+  /** Highest term whose leader has taken over. */
+  #term = 0;
   readonly #close: () => Promise<void>;
 
   private constructor(close: () => Promise<void>) {
@@ -39,19 +46,29 @@ export class Witness implements AsyncDisposable {
       await journal.close();
     });
     journal.watch((events) => {
-      for (const stored of events) witness.#take(stored);
+      for (const stored of events) {
+        witness.#checkTerm(stored);
+        witness.#take(stored);
+      }
     });
     return witness;
   }
 
-  /** Jobs that are in the journal. */
+  /** Jobs that were accepted. */
   get jobIds(): readonly string[] {
-    return [...this.#histories.keys()];
+    return [...this.#submitted];
   }
 
   /** What is known of a job's history. */
   history(jobId: string): JobInvariants {
     return this.#histories.get(jobId) ?? assert.fail(`the journal has no job ${jobId}`);
+  }
+
+  #checkTerm({ stream, type, position, term }: StoredEvent): void {
+    if (term < this.#term) {
+      this.violations.push(`${stream}: ${type}, event ${position}, is of term ${term} and came when ${this.#term} led`);
+    }
+    if (stream === MOVED_LAST && type === 'TermOpened') this.#term = Math.max(this.#term, term);
   }
 
   #take(stored: StoredEvent): void {
@@ -66,6 +83,7 @@ export class Witness implements AsyncDisposable {
     this.#histories.set(jobId, history);
     const event = stored.data as JobEvent;
     this.records.push({ jobId, event, at: stored.at });
+    if (event.type === 'JobSubmitted') this.#submitted.add(jobId);
     try {
       history.take(event, stored.term);
     } catch (error) {

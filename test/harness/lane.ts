@@ -42,8 +42,12 @@ export interface Lanes {
 /** Bytes on the way in one direction, from which on no more is read. */
 const MOST_BYTES = 1024 * 1024;
 
-/** Carries one direction, its end and its failure included. What is late does not hold up what comes behind it. */
-export async function pump(from: Socket, to: Socket, lane: Lane): Promise<void> {
+/**
+ * Carries one direction, its end and its failure included. What is late does not hold up what comes behind it.
+ *
+ * @param seen hears of each piece before it goes on
+ */
+export async function pump(from: Socket, to: Socket, lane: Lane, seen?: (data: Buffer) => void): Promise<void> {
   let bytes = 0;
   let sending = Promise.resolve();
   const send = (act: () => unknown) => {
@@ -56,6 +60,7 @@ export async function pump(from: Socket, to: Socket, lane: Lane): Promise<void> 
   };
   try {
     for await (const data of from as AsyncIterable<Buffer>) {
+      seen?.(data);
       bytes += data.length;
       const sent = send(async () => {
         await write(to, data);

@@ -13,6 +13,8 @@ export interface TcpProxyOptions {
   readonly to: number;
   /** Lanes of whoever dials from an address. @default the same for all */
   readonly lanesOf?: (address: string) => Lanes;
+  /** Hears of each piece from whoever dials, before it goes on: shutting its lane keeps that piece as well. */
+  readonly seen?: (data: Buffer) => void;
 }
 
 /**
@@ -25,12 +27,14 @@ export class TcpProxy implements AsyncDisposable {
   readonly #host: string;
   readonly #to: number;
   readonly #lanesOf: (address: string) => Lanes;
+  readonly #seen: ((data: Buffer) => void) | undefined;
   readonly #sockets = new Set<Socket>();
 
-  private constructor({ host = '127.0.0.1', to, lanesOf = () => this.lanes }: TcpProxyOptions) {
+  private constructor({ host = '127.0.0.1', to, lanesOf = () => this.lanes, seen }: TcpProxyOptions) {
     this.#host = host;
     this.#to = to;
     this.#lanesOf = lanesOf;
+    this.#seen = seen;
     this.#server = createServer({ allowHalfOpen: true }, (client) => void this.#pass(client));
   }
 
@@ -55,7 +59,7 @@ export class TcpProxy implements AsyncDisposable {
     for (const lane of [forth, back]) await lane.passed(lane.due());
     if (client.destroyed) return;
     const server = this.#keep(connect({ port: this.#to, host: this.#host, allowHalfOpen: true }));
-    await Promise.all([pump(client, server, forth), pump(server, client, back)]);
+    await Promise.all([pump(client, server, forth, this.#seen), pump(server, client, back)]);
   }
 
   #keep(socket: Socket): Socket {

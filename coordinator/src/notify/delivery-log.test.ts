@@ -48,6 +48,18 @@ test('two that record at a time both get it in, and one that is deposed does not
   );
 });
 
+test('whoever goes on in a new term knows what was recorded before, and an earlier leader records nothing more', async (t) => {
+  const { open } = await openLogs(t);
+  const old = await open();
+  await old.record(cursor('a', 1, true), { at: 1, term: 1 });
+  const next = await open();
+  const later = 1000 * 24 * 3_600_000;
+  await next.open({ at: later, term: 2 });
+  await assert.rejects(old.record(cursor('b', 1), { at: 3, term: 1 }), { code: 'unavailable', message: /term 2/ });
+  for (const log of [next, await open()])
+    assert.deepEqual(log.state, { open: new Map(), done: new Map([['a', { position: 1, at: 1 }]]), at: 1 });
+});
+
 test('a long record is read from a snapshot on, with the same result', async (t) => {
   const { journal, open } = await openLogs(t);
   const log = await open();

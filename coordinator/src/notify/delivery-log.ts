@@ -1,5 +1,5 @@
 import { FarmError } from '@clipfarm/shared/errors';
-import { type Journal, JournalConflict, type StoredEvent } from '../journal/journal.ts';
+import { type AppendMeta, type Journal, JournalConflict, type NewEvent, type StoredEvent } from '../journal/journal.ts';
 import {
   type Cursor,
   type CursorsMoved,
@@ -17,6 +17,12 @@ const MAX_CONFLICTS = 5;
 
 /** Raised whenever the form of the snapshot or the meaning of an event changes. */
 const SNAPSHOT_VERSION = 1;
+
+/** A leader goes on delivering; an earlier one records nothing from here on. */
+interface TermOpened {
+  readonly type: 'TermOpened';
+  readonly term: number;
+}
 
 /** A {@link DeliveryState} as JSON carries it. */
 interface StoredState {
@@ -66,13 +72,30 @@ export class DeliveryLog {
   }
 
   /**
+   * Goes on in a new term: an earlier leader records nothing from here on.
+   *
+   * @throws FarmError as {@link record} does
+   */
+  async open(meta: AppendMeta): Promise<void> {
+    const event: TermOpened = { type: 'TermOpened', term: meta.term };
+    await this.#append([{ type: event.type, data: event }], meta);
+  }
+
+  /**
    * Records cursors durably.
    *
    * @param meta wall-clock milliseconds, and the term of the leader
    * @throws FarmError `unavailable` when a later term's leader has recorded here; what the journal throws
    */
-  async record(cursors: ReadonlyMap<string, Cursor>, meta: { at: number; term: number }): Promise<void> {
-    const events = cursorEvents(cursors).map((data) => ({ type: data.type, data }));
+  async record(cursors: ReadonlyMap<string, Cursor>, meta: AppendMeta): Promise<void> {
+    await this.#append(
+      cursorEvents(cursors).map((data) => ({ type: data.type, data })),
+      meta,
+    );
+    await this.#saveSnapshot();
+  }
+
+  async #append(events: readonly NewEvent[], meta: AppendMeta): Promise<void> {
     for (let conflicts = 0; ; conflicts++) {
       if (meta.term < this.#term) {
         throw new FarmError('unavailable', `the leader of term ${this.#term} took over from term ${meta.term}`);
@@ -83,13 +106,12 @@ export class DeliveryLog {
         for (const [index, event] of events.entries()) {
           this.#take({ ...event, ...meta, stream: this.stream, position: before + index + 1 });
         }
-        break;
+        return;
       } catch (error) {
         if (!(error instanceof JournalConflict) || conflicts === MAX_CONFLICTS) throw error;
         await this.#catchUp();
       }
     }
-    await this.#saveSnapshot();
   }
 
   async #catchUp(): Promise<void> {
@@ -99,7 +121,9 @@ export class DeliveryLog {
   #take(stored: StoredEvent): void {
     this.#position = stored.position;
     this.#term = Math.max(this.#term, stored.term);
-    moveCursors(this.#state, stored.data as CursorsMoved, stored.at);
+    const event = stored.data as CursorsMoved | TermOpened;
+    // Of what is delivered a new term says nothing, not even that it was looked at.
+    if (event.type === 'CursorsMoved') moveCursors(this.#state, event, stored.at);
   }
 
   async #saveSnapshot(): Promise<void> {

@@ -146,9 +146,12 @@ export class WebhookQueue {
     const { jobs, clock } = this.#parts;
     try {
       await this.#deliveries.load();
+      const meta = { at: clock.now(), term: this.#term };
       if (this.#deliveries.isNew) {
-        await this.#deliveries.record(cursorsFromNowOn(jobs.all(), this.#since), { at: clock.now(), term: this.#term });
+        await this.#deliveries.record(cursorsFromNowOn(jobs.all(), this.#since), meta);
         this.#log.info('webhook endpoint is new: it hears of what happens from now on');
+      } else {
+        await this.#deliveries.open(meta);
       }
     } catch (error) {
       this.#journalFailed(error, 'webhooks wait: what they delivered before could not be read', () => this.start());
