@@ -49,7 +49,7 @@ test('after a device error the runner is restarted before the next lease', async
   coordinator.grant({ leaseId: 'next', start: 4, end: 5, preRoll: 1, task });
   await until(() => coordinator.ended('next') !== undefined, 'the next lease ends');
   assert.equal(coordinator.ended('next')?.reason, 'LEASE_END_REASON_COMPLETED');
-  assert.equal(agent.lines('"runner is loaded"').length, 2);
+  await until(() => agent.lines('"runner is loaded"').length === 2, 'the log says that it was loaded twice');
 });
 
 test('out of memory, a refused chunk and a lease that makes no sense are reported as what they are', async (t) => {

@@ -154,7 +154,15 @@ export class RunnerProcess {
 
   async #deliver(frames: AsyncGenerator<Frame<FromRunner>>, onMessage: RunnerOptions['onMessage']): Promise<void> {
     try {
-      for await (const { message, payload } of frames) await onMessage(message, payload);
+      for await (const { message, payload } of frames) {
+        try {
+          await onMessage(message, payload);
+        } catch (error) {
+          // Before the loop closes the connection, which a runner may take for its time to leave.
+          this.#fail(FarmError.from(error));
+          break;
+        }
+      }
     } catch (error) {
       this.#fail(FarmError.from(error));
     }

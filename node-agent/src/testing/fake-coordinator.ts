@@ -77,8 +77,26 @@ export class FakeCoordinator implements AsyncDisposable {
     return `127.0.0.1:${this.#port}`;
   }
 
-  /** Begins to listen. */
-  async up(): Promise<void> {
+  /**
+   * Begins to listen. While it was down, anybody may have been given its port for a moment, an agent that dials it above
+   * all: a connection between a port and itself is one that TCP allows.
+   *
+   * @param onTaken called each time that the port is somebody else's
+   */
+  async up(onTaken: () => void = () => {}): Promise<void> {
+    const deadline = Date.now() + PATIENCE_SECONDS * 1000;
+    for (;;) {
+      try {
+        return await this.#listen();
+      } catch (error) {
+        if (FarmError.from(error).code !== 'failed_precondition' || Date.now() >= deadline) throw error;
+        onTaken();
+        await sleep(20);
+      }
+    }
+  }
+
+  async #listen(): Promise<void> {
     const handlers = rpcHandlers(createLogger({ name: 'fake', level: 'silent' }));
     const server = createFarmServer({ token: undefined });
     server.addService(AgentServiceService, {

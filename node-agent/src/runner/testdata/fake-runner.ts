@@ -69,7 +69,8 @@ const behaviours: Readonly<Record<string, (socket: Socket) => void>> = {
   },
   flood(socket) {
     send(socket, hello());
-    const payload = Buffer.alloc(3 * 1024 * 1024);
+    // More than a kernel that was tuned for fast networks takes at once.
+    const payload = Buffer.alloc(30 * 1024 * 1024);
     let produced = 0;
     const next = (): void => {
       for (const part of encodeFrame({ type: 'frames', leaseId: 'l', produced, count: 1 }, payload)) {
