@@ -112,8 +112,8 @@ export class Jobs {
    */
   async takeOver(): Promise<void> {
     await this.#departed.takeOver();
-    await this.#dropRemoved();
     await this.#intents.takeOver();
+    await this.#dropRemoved();
     // What it reads is all that was stored until now, and nobody says anything more.
     await this.#readAll((stream) => stream.catchUp());
     const jobIds = new Set([...this.live().map(({ definition }) => definition.jobId), ...this.#intents.open()]);
@@ -310,6 +310,7 @@ export class Jobs {
   #drop(jobId: string): void {
     const definition = this.#entries.get(jobId)?.state?.definition;
     this.#entries.delete(jobId);
+    this.#intents.forget(jobId);
     if (definition?.idempotencyKey === undefined) return;
     const key = keyOf(definition.owner, definition.idempotencyKey);
     const jobs = this.#byKey.get(key);

@@ -96,6 +96,11 @@ export class WriteIntents {
     );
   }
 
+  /** Forgets a job that was removed: whoever meant to write to it has done so, or finds that end of it no more. */
+  forget(jobId: string): void {
+    this.#places.delete(jobId);
+  }
+
   /** Jobs at whose end an earlier leader may still write. */
   open(): string[] {
     this.#prune();
