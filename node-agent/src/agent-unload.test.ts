@@ -50,7 +50,10 @@ test('a slot that is idle for long enough unloads its model, says so, and loads 
   await until(() => agent.lines('"runner is loaded"').length === 2, 'it was loaded again');
   const [first, second] = pids(agent, '"runner is loaded"');
   assert.equal(first, second, 'the process went on');
-  await until(() => coordinator.slot()?.warmUpSeconds === 2, 'the model is warm again');
+  const warmUps = () =>
+    coordinator.said.flatMap((sent) => (sent.$case === 'slotChanged' ? (sent.value.slot?.warmUpSeconds ?? []) : []));
+  const isWarmAgain = () => warmUps().lastIndexOf(2) > warmUps().findIndex((seconds) => seconds > 2);
+  await until(isWarmAgain, 'it is told that the model is warm again');
   await until(() => agent.lines('"the model is unloaded"').length === 2, 'it is unloaded again');
 });
 
