@@ -69,3 +69,28 @@ test('while it was nobody’s fault no time runs, and all of it runs again after
   assert.deepEqual(await pass(STUCK_MILLIS), ['a', 'b']);
   assert.deepEqual(await pass(1), []);
 });
+
+test('while its agent loads the model for it, a lease is the agent’s to judge, for an hour', async () => {
+  const { nodes, pass, leaseOnA } = await watchedFarm();
+  const says = (state: 'SLOT_STATE_LOADING' | 'SLOT_STATE_RENDERING', leaseId = leaseOnA) => {
+    const status = { slotId: '0', leaseId, openLeaseId: '', currentClip: 0, clipProgress: 0, stateReason: '' };
+    nodes.reported('a', [{ ...status, state }]);
+  };
+  says('SLOT_STATE_LOADING');
+  await pass(0);
+  assert.deepEqual(await pass(STUCK_MILLIS + 1), ['a'], 'the other one says nothing of that kind');
+  says('SLOT_STATE_RENDERING');
+  assert.deepEqual(await pass(STUCK_MILLIS), ['a'], 'its whole time begins when it is loaded');
+  says('SLOT_STATE_LOADING');
+  assert.deepEqual(await pass(3_600_000 - 2 * STUCK_MILLIS - 1), ['a']);
+  assert.deepEqual(await pass(STUCK_MILLIS), ['a']);
+  assert.deepEqual(await pass(1), [], 'and not for ever');
+});
+
+test('a slot that loads for another lease, or for none, excuses nothing', async () => {
+  const { nodes, pass } = await watchedFarm();
+  const status = { slotId: '0', openLeaseId: '', currentClip: 0, clipProgress: 0, stateReason: '' };
+  nodes.reported('a', [{ ...status, leaseId: '', state: 'SLOT_STATE_LOADING' }]);
+  await pass(0);
+  assert.deepEqual(await pass(STUCK_MILLIS + 1), []);
+});

@@ -19,11 +19,19 @@ export interface LeaseWatchParts {
   readonly log: Logger;
 }
 
+/**
+ * Milliseconds of a lease for which it is the agent's to judge whether the model's loading stands still: a model that was
+ * unloaded is loaded again for the next lease, from a cold disk for many minutes. Judged, not measured.
+ */
+const MOST_LOADING_MILLIS = 3_600_000;
+
 /** Ends leases whose time has run out: those of lost nodes, and those that stand still and whose agents let them. */
 export class LeaseWatch {
   readonly #parts: LeaseWatchParts;
   /** When this process first saw each lease in force, in monotonic milliseconds: loading gets its time too. */
   #firstSeen: ReadonlyMap<string, number> = new Map();
+  /** When the agent of a lease was last known to load the model for it. */
+  #loading: ReadonlyMap<string, number> = new Map();
   #excusedUntil: number;
 
   constructor(parts: LeaseWatchParts) {
@@ -52,16 +60,26 @@ export class LeaseWatch {
     const { clock, fleet, hangFloorSeconds } = this.#parts;
     const now = clock.monotonic();
     this.#firstSeen = new Map(leases.map(({ lease: { leaseId } }) => [leaseId, this.#firstSeen.get(leaseId) ?? now]));
+    this.#loading = new Map(leases.map(({ lease }) => [lease.leaseId, this.#loadedUntil(lease, now)]));
     for (const held of leases) {
       const { leaseId, nodeId, slotId } = held.lease;
       const slot = fleet.slot(nodeId, slotId);
       if (!slot) continue;
-      const moved = fleet.progressOf(leaseId)?.at ?? this.#firstSeen.get(leaseId) ?? now;
+      const known = fleet.progressOf(leaseId)?.at ?? this.#firstSeen.get(leaseId) ?? now;
+      const moved = Math.max(known, this.#loading.get(leaseId) ?? 0);
       const expected = fleet.secondsPerClip(slot, held.job.definition);
       const limit = stuckSeconds(hangSeconds(expected, slot.warmUpSeconds, hangFloorSeconds));
       if (now - Math.max(moved, this.#excusedUntil) <= limit * 1000) continue;
       await this.#fail([held], 'hang', `no progress for ${limit.toFixed(0)} s, and the agent did not end it`);
     }
+  }
+
+  /** When the agent was last known to load the model for a lease; 0 where it never did. */
+  #loadedUntil({ leaseId, nodeId, slotId }: HeldLease['lease'], now: number): number {
+    const status = this.#parts.nodes.get(nodeId)?.statuses.get(slotId);
+    const loads = status?.state === 'SLOT_STATE_LOADING' && status.leaseId === leaseId;
+    const since = this.#firstSeen.get(leaseId) ?? now;
+    return loads && now - since <= MOST_LOADING_MILLIS ? now : (this.#loading.get(leaseId) ?? 0);
   }
 
   async #fail(leases: readonly HeldLease[], failureClass: 'node_lost' | 'hang', message: string): Promise<void> {
