@@ -48,6 +48,7 @@ def time_runner(engine: LiveAvatar, inputs: rig.Inputs, clips: int, steps: int) 
         "decoderSeconds": sum(vae) / len(steady),
         "overheadShare": (clip - bare) / bare,
         "peakMemoryBytes": done[-1].message["peakMemoryBytes"],
+        "reservedMemoryBytes": done[-1].message["reservedMemoryBytes"],
         "hostBytes": done[-1].message["hostBytes"],
         "firstFramesSeconds": arrived_after(arrived, "frames"),
     }
