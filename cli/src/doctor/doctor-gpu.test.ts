@@ -75,7 +75,7 @@ function goodHost(t: TestContext) {
   torchFile(join(weights, 'models_t5_umt5-xxl-enc-bf16.pth'), 11.4e9);
   torchFile(join(weights, 'Wan2.1_VAE.pth'), 0.5e9);
   write(join(weights, 'google', 'umt5-xxl', 'tokenizer.json'), '{}');
-  for (const file of ['config.json', 'preprocessor_config.json', 'model.safetensors']) {
+  for (const file of ['config.json', 'processor_config.json', 'model.safetensors']) {
     write(join(weights, 'wav2vec2-large-xlsr-53-english', file), '{}');
   }
   write(lora, safetensors(['blocks.0.lora_A.weight', 'blocks.0.lora_B.weight']));

@@ -53,7 +53,8 @@ export async function checkWeights(dir: string | undefined): Promise<readonly Ch
     checkFiles('tokenizer', join(dir, 'google', 'umt5-xxl'), [['tokenizer.json', 'spiece.model']]),
     checkFiles('speech encoder', join(dir, 'wav2vec2-large-xlsr-53-english'), [
       ['config.json'],
-      ['preprocessor_config.json'],
+      // The second is what transformers 5 writes.
+      ['preprocessor_config.json', 'processor_config.json'],
       ['model.safetensors', 'pytorch_model.bin'],
     ]),
   ]);

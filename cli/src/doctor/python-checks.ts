@@ -6,7 +6,7 @@ import { type Check, failed, passed } from './check.ts';
 /** What upstream's code imports on the way to a frame, by the name of the module. */
 const MODULES = [
   ...['torchvision', 'numpy', 'diffusers', 'transformers', 'safetensors', 'peft', 'accelerate', 'einops', 'easydict'],
-  ...['librosa', 'ftfy', 'regex', 'tqdm', 'omegaconf', 'yaml', 'PIL', 'cv2', 'decord', 'imageio'],
+  ...['librosa', 'ftfy', 'regex', 'tqdm', 'yaml', 'PIL', 'cv2', 'decord', 'imageio'],
 ] as const;
 
 /** Prints what is installed, as JSON. Importing torch takes seconds; nothing of upstream is imported. */
