@@ -16,10 +16,10 @@ const RESERVED_FLAGS: ReadonlySet<string> = new Set([
 const RESERVED_VARIABLES: ReadonlySet<string> = new Set(['CUDA_VISIBLE_DEVICES', 'PYTHONPATH']);
 
 /**
- * Seconds from a grant to the first clip: text, reference and audio; compiling (249 s measured on an H200 with fp8 at
+ * Seconds from a grant to the first clip: text, reference and audio; compiling (133 s measured on an H200 with fp8 at
  * 704x384); upstream's whole start.
  */
-const WARM_UP = { plain: 15, compiled: 250, script: 200 };
+const WARM_UP = { plain: 15, compiled: 150, script: 200 };
 
 /** Bounds of `unload_idle_minutes`: six seconds, a week. */
 export const MIN_UNLOAD_MINUTES = 0.1;

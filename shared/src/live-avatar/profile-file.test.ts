@@ -40,7 +40,7 @@ test('a profile of an operator is read with everything in it, and the rest fille
       tpp: false,
     },
     unload_idle_minutes: 30,
-    ...{ gpus_per_slot: 1, module: 'live_avatar', warm_up_seconds: 250, load_silence_seconds: 900 },
+    ...{ gpus_per_slot: 1, module: 'live_avatar', warm_up_seconds: 150, load_silence_seconds: 900 },
     flags: { trim: 19, verbose: true, note: 'a b' },
     env: { pass: ['NCCL_IB_DISABLE'], set: { TORCHINDUCTOR_CACHE_DIR: '/var/cache/inductor' } },
   });

@@ -49,6 +49,19 @@ test('with the streaming decoder it is what the runner was seen to reserve, and 
   }
 });
 
+test('what tensors and the context took in the runner is below it by the reserve, not by more', () => {
+  for (const [dtype, units, needed] of [
+    ['bf16', 70, 80.9],
+    ['bf16', 24, 50.5],
+    ['fp8', 66, 63.3],
+    ['fp8', 60, 59.4],
+    ['fp8', 24, 35.8],
+  ] as const) {
+    const over = streamingMemoryBytes(dtype, units) / GIB - needed;
+    assert.ok(over >= 1.5 && over < 3.5, `${over} over ${needed} with ${dtype} and ${units} units`);
+  }
+});
+
 test('no other phase of upstream needs more than the model at work', () => {
   for (const [units, reserved] of [
     [24, 38.6],
