@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { chmod, readFile } from 'node:fs/promises';
+import { chmod, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { diskError, isSystemError } from '@clipfarm/shared/disk-error';
+import { diskError, isDiskFull, isSystemError } from '@clipfarm/shared/disk-error';
 import { writeFileDurable } from '@clipfarm/shared/durable-file';
 import { FarmError } from '@clipfarm/shared/errors';
 import { type ExclusiveLock, lockExclusively } from '@clipfarm/shared/exclusive-lock';
@@ -52,7 +52,16 @@ async function lockState(stateDir: string): Promise<ExclusiveLock> {
       hint: 'Stop that agent, or give this one a directory of its own. One agent serves all slots of a host.',
     });
   }
-  await writeFileDurable(pidPath, `${process.pid}\n`);
+  try {
+    await writeFileDurable(pidPath, `${process.pid}\n`).catch(async (error: unknown) => {
+      if (!isDiskFull(error)) throw error;
+      // What is handed in from the spool may be what gives the room back. An earlier agent's number would be wrong.
+      await rm(pidPath, { force: true });
+    });
+  } catch (error) {
+    lock.release();
+    throw diskError(error, `write ${pidPath}`);
+  }
   return lock;
 }
 
@@ -63,7 +72,9 @@ async function readNodeId(path: string): Promise<string> {
   } catch (error) {
     if (!isSystemError(error, 'ENOENT')) throw diskError(error, `read ${path}`);
     const made = `node-${randomUUID()}`;
-    await writeFileDurable(path, `${made}\n`);
+    await writeFileDurable(path, `${made}\n`).catch((cause: unknown) => {
+      throw diskError(cause, `write ${path}`);
+    });
     return made;
   }
   const nodeId = text.trim();

@@ -1,16 +1,18 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { lockExclusively } from './exclusive-lock.ts';
 import { temporaryDirectory } from './testing/temporary.ts';
 
-test('a lock has one holder at a time, also within a process, and its file stays empty', (t) => {
-  const path = join(temporaryDirectory(t), 'lock');
+test('a lock has one holder at a time, also within a process, its file stays empty and no other is made', (t) => {
+  const dir = temporaryDirectory(t);
+  const path = join(dir, 'lock');
   const first = lockExclusively(path);
   assert.ok(first);
+  assert.deepEqual(readdirSync(dir), ['lock']);
   assert.equal(lockExclusively(path), null);
   first.release();
   const second = lockExclusively(path);

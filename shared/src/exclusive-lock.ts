@@ -22,7 +22,8 @@ const SQLITE_LOCKED = 6;
 export function lockExclusively(path: string): ExclusiveLock | null {
   const database = new DatabaseSync(path, { timeout: 0 });
   try {
-    database.exec('BEGIN EXCLUSIVE');
+    // A rollback journal would be a file, for which a full disk has no room.
+    database.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
   } catch (error) {
     database.close();
     if (isHeld(error)) return null;
