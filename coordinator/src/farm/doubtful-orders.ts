@@ -7,7 +7,7 @@ export interface Order {
 }
 
 /**
- * Orders of which the journal could not say whether they are stored. Whoever gives one again under its idempotency key means
+ * Orders that the journal did not confirm, so that it is not known whether they are stored. Whoever gives one again under its idempotency key means
  * the same job; as another one it would come beside the first. Only within a term: a later leader knows what is stored, and
  * keeps the rest from it.
  */

@@ -206,7 +206,8 @@ export class Jobs {
           return alreadyExisted ? [] : [{ type: 'JobSubmitted', ...order }];
         });
       } catch (error) {
-        if (FarmError.from(error).code === 'unavailable') this.#doubtful.doubt(order);
+        // Whatever it says: a refusal may follow an attempt that was left without an answer.
+        this.#doubtful.doubt(order);
         // What was refused leaves nothing behind.
         if (!this.get(jobId)) this.#entries.delete(jobId);
         throw error;

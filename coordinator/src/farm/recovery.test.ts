@@ -163,15 +163,18 @@ test('an order that is given again because the journal could not say whether it 
   await leader.jobs.takeOver();
   const append = journal.append.bind(journal);
   const definition = (jobId: string) => jobDefinition({ jobId, idempotencyKey: 'key' });
-  for (const [round, fate] of (['stored', 'lost'] as const).entries()) {
+  // A disk that is full when it is asked a second time says nothing of the first.
+  const answers = ['unavailable', 'resource_exhausted'] as const;
+  const cases = answers.flatMap((code) => [{ code, fate: 'stored' } as const, { code, fate: 'lost' } as const]);
+  for (const [round, { code, fate }] of cases.entries()) {
     const owner = `owner ${round}`;
     const mock = t.mock.method(journal, 'append', async (...args: Parameters<Journal['append']>) => {
       if (!args[0].startsWith('jobs/')) return append(...args);
       if (fate === 'stored') await append(...args);
-      throw new FarmError('unavailable', 'no answer');
+      throw new FarmError(code, 'no answer');
     });
     const first = { ...definition(`first-${round}`), owner };
-    await assert.rejects(leader.jobs.submit(first, 0), { code: 'unavailable' });
+    await assert.rejects(leader.jobs.submit(first, 0), { code });
     mock.mock.restore();
     assert.equal(leader.jobs.byIdempotencyKey(owner, 'key'), undefined, 'it is not known yet');
     const { job, alreadyExisted } = await leader.jobs.submit({ ...definition(`second-${round}`), owner }, 0);

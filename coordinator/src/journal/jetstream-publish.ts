@@ -44,7 +44,8 @@ const MESSAGE_ID = 'Nats-Msg-Id';
  *
  * @returns the message's sequence, or `conflict` when another message was first.
  * @throws FarmError `unavailable` after the deadline, when it is not known whether it was stored or still will be;
- * `resource_exhausted`, `permission_denied` when NATS refuses it.
+ * `resource_exhausted`, `permission_denied`, `internal` when NATS refuses it, or can't take it; where an attempt before had no
+ * answer, that one may still be stored.
  */
 export async function publishOnce(parts: PublishParts, publication: Publication): Promise<number | 'conflict'> {
   const { js, link, clock, stream } = parts;
