@@ -59,6 +59,9 @@ const LOAD_MILLIS = 30_000;
 /** What an unload may take. */
 const UNLOAD_MILLIS = 60_000;
 
+/** How long the driver's account is waited for. */
+const DRIVER_MILLIS = 15_000;
+
 const span: SpanRequest = {
   ...{
     leaseId: 'l',
@@ -211,7 +214,7 @@ for (const [what, args, listed] of [
 }
 
 test('a runner that does not answer an unload is ended after a minute', async (t) => {
-  const { clock, waits } = hurried();
+  const { clock, waits } = hurried(undefined, [DRIVER_MILLIS]);
   const { host: found, dir } = host(t, { loadSilenceMillis: LOAD_MILLIS }, clock);
   await found.ready();
   const [runner] = processesOf(dir);
@@ -231,6 +234,23 @@ test('a runner that ends while it has no model is started when it is needed, and
   assert.deepEqual([found.trouble, gone], [null, []]);
   assert.equal(await found.ready(), null);
   assert.equal(processesOf(dir).length, 1);
+});
+
+test('a driver that never answers holds up no unload, no lease after it and no end', async (t) => {
+  const { clock, waits } = hurried(undefined, [UNLOAD_MILLIS]);
+  const gpuBytes = () => new Promise<null>(() => {});
+  const { host: found, dir } = host(t, { loadSilenceMillis: LOAD_MILLIS }, clock, gpuBytes);
+  await found.ready();
+  assert.equal(await found.unload('no work'), 'given_back');
+  assert.deepEqual(waits, [DRIVER_MILLIS, DRIVER_MILLIS]);
+  assert.equal(await found.ready(), null);
+  assert.equal(processesOf(dir).length, 1);
+
+  const patient = host(t, { loadSilenceMillis: LOAD_MILLIS }, systemClock, gpuBytes);
+  await patient.host.ready();
+  const unloading = patient.host.unload('no work');
+  await patient.host.close(1000);
+  assert.ok((await unloading) !== null);
 });
 
 test('closing while it unloads ends the runner', async (t) => {

@@ -48,6 +48,9 @@ const STEADY_MILLIS = 10_000;
  */
 const UNLOAD_MILLIS = 60_000;
 
+/** Milliseconds for which the driver's account is waited for: a card that is lost holds up whoever asks for it, for good. */
+const DRIVER_MILLIS = 15_000;
+
 /** Lines of output that are kept as evidence. */
 const EVIDENCE_LINES = 8;
 
@@ -245,11 +248,11 @@ export class RunnerHost {
 
   /** Carries an unload out, and looks at what came of it. */
   async #empty(running: RunnerProcess, reason: string): Promise<UnloadOutcome> {
-    const { gpuBytes, clock, log } = this.#options;
+    const { clock, log } = this.#options;
     const began = clock.monotonic();
-    const before = await gpuBytes(running.pid);
+    const before = await this.#gpuBytes(running.pid);
     const answer = await this.#askToUnload(running);
-    const listed = typeof answer === 'number' ? await gpuBytes(running.pid) : null;
+    const listed = typeof answer === 'number' ? await this.#gpuBytes(running.pid) : null;
     const problem = typeof answer === 'number' ? unloadProblem({ toldBytes: answer, listedBytes: listed }) : answer;
     const fields = {
       ...{ runner_pid: running.pid, reason, unload_seconds: (clock.monotonic() - began) / 1000 },
@@ -265,6 +268,20 @@ export class RunnerHost {
     }
     await this.#discard(running);
     return 'ended';
+  }
+
+  /** What the driver accounts to a group; null also where it does not say in time, or the host is closed. */
+  async #gpuBytes(group: number): Promise<number | null> {
+    const { gpuBytes, clock } = this.#options;
+    const over = new AbortController();
+    const signal = AbortSignal.any([this.#closed.signal, over.signal]);
+    const nobodyKnows = () => null;
+    const late = pause(DRIVER_MILLIS, { clock, signal }).then(nobodyKnows, nobodyKnows);
+    try {
+      return await Promise.race([gpuBytes(group), late]);
+    } finally {
+      over.abort();
+    }
   }
 
   /** Kills a process that is of no more use, and waits until it is gone. */
