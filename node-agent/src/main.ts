@@ -68,14 +68,7 @@ async function serve(config: AgentConfig): Promise<void> {
     random: Math.random,
     log,
   });
-  const { metrics } = agent;
-  const admin =
-    config.admin === undefined
-      ? null
-      : await startAdminServer({ listen: config.admin, metrics, readiness: () => agent.obstacles });
-  const fields = { node_id: state.nodeId, node: config.name, slots: profiles.length, ffmpeg: ffmpegVersion };
-  log.info({ ...fields, spooled_chunks: spool.chunkCount, admin: admin?.address }, 'agent runs');
-
+  // Before it says that it runs: whoever reads that may send one at once.
   const onSignal = (signal: NodeJS.Signals): void => {
     if (agent.leaving) {
       // A second signal is from someone who does not want to wait; what is spooled is on disk at any moment.
@@ -87,8 +80,15 @@ async function serve(config: AgentConfig): Promise<void> {
   };
   process.on('SIGTERM', onSignal);
   process.on('SIGINT', onSignal);
-
   process.on('SIGUSR2', () => agent.unload('the agent got SIGUSR2'));
+
+  const { metrics } = agent;
+  const admin =
+    config.admin === undefined
+      ? null
+      : await startAdminServer({ listen: config.admin, metrics, readiness: () => agent.obstacles });
+  const fields = { node_id: state.nodeId, node: config.name, slots: profiles.length, ffmpeg: ffmpegVersion };
+  log.info({ ...fields, spooled_chunks: spool.chunkCount, admin: admin?.address }, 'agent runs');
 
   await agent.left;
   await admin?.close();
