@@ -1,9 +1,7 @@
-import { randomInt, randomUUID } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { startAdminServer } from '@clipfarm/shared/admin-server';
 import { type Clock, systemClock } from '@clipfarm/shared/clock';
-import { writeFileDurable } from '@clipfarm/shared/durable-file';
 import { AgentServiceService } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { FarmServiceService } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
 import type { Logger } from '@clipfarm/shared/log';
@@ -47,6 +45,7 @@ import { webhookEndpoints } from './notify/webhook-endpoint.ts';
 import { postNotice } from './notify/webhook-post.ts';
 import { Webhooks } from './notify/webhooks.ts';
 import { openJournal } from './open-journal.ts';
+import { ownIdentity } from './own-identity.ts';
 
 /** A coordinator that is up. */
 export interface RunningCoordinator {
@@ -196,16 +195,6 @@ export async function startCoordinator(
       await parts.disposeAsync();
     },
   };
-}
-
-/** The coordinator's name for itself, kept with its data. */
-async function ownIdentity(dataDir: string): Promise<string> {
-  const path = join(dataDir, 'coordinator-id');
-  const known = await readFile(path, 'utf8').catch(() => '');
-  if (/^[0-9a-f-]{36}$/.test(known)) return known;
-  const id = randomUUID();
-  await writeFileDurable(path, id);
-  return id;
 }
 
 function millisOf(hours: number | null): number | null {
