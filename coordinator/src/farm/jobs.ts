@@ -206,8 +206,8 @@ export class Jobs {
           return alreadyExisted ? [] : [{ type: 'JobSubmitted', ...order }];
         });
       } catch (error) {
-        // Whatever it says: a refusal may follow an attempt that was left without an answer.
-        this.#doubtful.doubt(order);
+        // A refusal may follow an attempt that was left without an answer. What can't be an event was never sent.
+        if (FarmError.from(error).code !== 'invalid_argument') this.#doubtful.doubt(order);
         // What was refused leaves nothing behind.
         if (!this.get(jobId)) this.#entries.delete(jobId);
         throw error;

@@ -7,7 +7,7 @@ import { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { JOB_SNAPSHOT_VERSION } from '../core/job-snapshot.ts';
 import { contentRef, jobDefinition } from '../core/test-jobs.ts';
-import type { Journal, Snapshot } from '../journal/journal.ts';
+import { type Journal, MAX_EVENT_BYTES, type Snapshot } from '../journal/journal.ts';
 import { openSqliteJournal } from '../journal/sqlite-journal.ts';
 import { deaf, quietSnapshots } from './farm-fixture.ts';
 import { Jobs } from './jobs.ts';
@@ -182,6 +182,16 @@ test('an order that is given again because the journal could not say whether it 
     const { jobs } = await coordinator(journal, null);
     assert.equal(jobs.all().filter((one) => one.definition.owner === owner).length, 1);
   }
+});
+
+test('an order that can be no event is not in doubt: its key is free for another one', async (t) => {
+  const leader = await coordinator(await journalFor(t), 1);
+  await leader.jobs.takeOver();
+  const definition = (jobId: string, prompt: string) => jobDefinition({ jobId, prompt, idempotencyKey: 'key' });
+  const large = definition('first', 'x'.repeat(2 * MAX_EVENT_BYTES));
+  await assert.rejects(leader.jobs.submit(large, 0), { code: 'invalid_argument' });
+  const { job } = await leader.jobs.submit(definition('second', 'x'), 0);
+  assert.equal(job.definition.jobId, 'second');
 });
 
 test('an order that was in doubt in an earlier term is given anew in the next', async (t) => {
