@@ -6,6 +6,9 @@ const SQLITE_FULL = 13;
 const SQLITE_CANTOPEN = 14;
 const SQLITE_NOTADB = 26;
 
+/** An extended code: the shared memory beside a journal, a file as well, can't be made as large as it must be. */
+const SQLITE_IOERR_SHMSIZE = 4874;
+
 /**
  * An error of SQLite as FarmError that says what to do about it.
  *
@@ -14,7 +17,8 @@ const SQLITE_NOTADB = 26;
 export function journalError(error: unknown, path: string): FarmError {
   if (error instanceof FarmError) return error;
   const reason = error instanceof Error ? error.message : String(error);
-  switch (primaryCode(error)) {
+  const code = extendedCode(error);
+  switch (code === SQLITE_IOERR_SHMSIZE ? SQLITE_FULL : primaryCode(code)) {
     case SQLITE_FULL:
       return new FarmError('resource_exhausted', `journal ${path} can't grow: ${reason}`, {
         hint: 'Free space on that disk. Nothing that was acknowledged is lost, and appends work again then.',
@@ -42,8 +46,11 @@ export function damaged(path: string, reason: string, cause?: unknown): FarmErro
   });
 }
 
+function extendedCode(error: unknown): number | undefined {
+  return error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' ? error.errcode : undefined;
+}
+
 /** Extended codes carry the primary one in their low byte. */
-function primaryCode(error: unknown): number | undefined {
-  if (!(error instanceof Error) || !('errcode' in error) || typeof error.errcode !== 'number') return undefined;
-  return error.errcode & 0xff;
+function primaryCode(code: number | undefined): number | undefined {
+  return code === undefined ? undefined : code & 0xff;
 }

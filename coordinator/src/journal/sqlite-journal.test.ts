@@ -111,6 +111,22 @@ test('a disk that is really full refuses appends, and the same journal works onc
   }
 });
 
+test('a journal on a full disk says when it is opened that the disk is full, and opens once there is room', async (t) => {
+  const dir = smallDisk(t, 1024);
+  if (dir === undefined) return;
+  const path = join(dir, 'journal.db');
+  const before = await openSqliteJournal({ path });
+  const stored = await before.append('s', 0, filler(1), meta);
+  await before.close();
+  const ballast = join(dir, 'ballast');
+  assert.throws(() => writeFileSync(ballast, Buffer.alloc(1024 * 1024)), { code: 'ENOSPC' });
+  await assert.rejects(openSqliteJournal({ path }), { code: 'resource_exhausted', hint: /Free space on that disk/ });
+  rmSync(ballast);
+  const journal = await openSqliteJournal({ path });
+  assert.equal((await readAll(journal, 's')).length, stored);
+  await journal.close();
+});
+
 test('a file that is no journal is refused in words that say so', async (t) => {
   const dir = temporaryDirectory(t);
   const garbage = join(dir, 'garbage.db');
