@@ -76,6 +76,21 @@ test('what a user may not do is told by its subject, also where only a status ev
   await says(opened, /NATS reports: publish to clipfarm\.events\.s is not allowed/);
 });
 
+test('a server of a cluster that stays away is counted as lost copies, while the journal goes on', async (t) => {
+  const nats = await natsFor(t, { size: 3 });
+  let counted = 0;
+  const onTrouble = (kind: string) => {
+    if (kind === 'copies') counted += 1;
+  };
+  const opened = await nats.open({ timeoutMillis: 60_000, onTrouble }, fast);
+  await insist(opened.journal, 's', 0, events(1));
+  const before = counted;
+  await nats.servers[2]?.kill();
+  await until(() => counted > before, 'the copies of the third server are missed');
+  assert.deepEqual(opened.troubles(), [], 'that is no trouble of the journal');
+  await insist(opened.journal, 's', 1, events(2));
+});
+
 /** Whether a server takes writes again by itself, once its disk has room; from 2.14 on it has to be restarted. */
 function recoversByItself({ info }: Opened['connection']): boolean {
   const [major = 0, minor = 0] = (info?.version ?? '').split('.').map(Number);

@@ -87,7 +87,7 @@ export function createMetrics() {
   );
   const journalTroubles = counter(
     'journal_troubles',
-    'Times that something began to keep the journal from working, and (slow) that this process read it too slowly.',
+    'Times that something began to keep the journal from working, (slow) that this process read it too slowly, and (copies) that streams lacked copies.',
     ['kind'],
   );
   const journalTrouble = gauge(

@@ -4,8 +4,11 @@ export const journalTroubleKinds = ['connection', 'permission', 'room', 'streams
 /** One of {@link journalTroubleKinds}. */
 export type JournalTroubleKind = (typeof journalTroubleKinds)[number];
 
-/** What is counted: trouble that begins, and `slow`, a reader that falls behind or is cut off for it and catches up by itself. */
-export const countedTroubleKinds = [...journalTroubleKinds, 'slow'] as const;
+/**
+ * What is counted: trouble that begins; `slow`, a reader that falls behind or is cut off for it and catches up by itself;
+ * `copies`, streams that lack copies and work without them.
+ */
+export const countedTroubleKinds = [...journalTroubleKinds, 'slow', 'copies'] as const;
 
 /** One of {@link countedTroubleKinds}. */
 export type CountedTroubleKind = (typeof countedTroubleKinds)[number];

@@ -2,9 +2,10 @@ import type { Clock, Timer } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
 import type { JetStreamClient, JetStreamManager } from 'nats';
+import { CopyWatch, lateCopies } from './jetstream-copies.ts';
 import { writeFault } from './jetstream-fault.ts';
 import { differencesOf, type WantedStream } from './jetstream-stream.ts';
-import type { JournalTrouble, JournalTroubleKind } from './journal-trouble.ts';
+import type { CountedTroubleKind, JournalTrouble } from './journal-trouble.ts';
 import { isTemporary, jetStreamCode, jetStreamError, natsFarmError } from './nats-error.ts';
 import type { NatsLink } from './nats-link.ts';
 
@@ -16,8 +17,8 @@ export interface NatsHealthParts {
   readonly js: Pick<JetStreamClient, 'publish'>;
   /** Subject of which one message is kept, to find out whether there is room again. */
   readonly probeSubject: string;
-  /** Called with each log line that says that something keeps the journal from working. */
-  readonly onTrouble: (kind: JournalTroubleKind) => void;
+  /** Called with each log line that says that something keeps the journal from working, or soon may. */
+  readonly onTrouble: (kind: CountedTroubleKind) => void;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -30,10 +31,11 @@ const MISSES = 2;
 
 /**
  * Watches whether a journal in NATS works: the connection, what the server refuses, and whether the farm's streams are there
- * and as they were made. Says so in the log when something begins and when it is over.
+ * and as they were made, with all their copies. Says so in the log when something begins and when it is over.
  */
 export class NatsHealth {
   readonly #parts: NatsHealthParts;
+  readonly #copies: CopyWatch;
   #streams: string | null = null;
   #full: string | null = null;
   /** Whether something could not be written and it is not known why. */
@@ -45,6 +47,7 @@ export class NatsHealth {
 
   constructor(parts: NatsHealthParts) {
     this.#parts = parts;
+    this.#copies = new CopyWatch(parts.log, () => parts.onTrouble('copies'));
     this.#lookLater();
   }
 
@@ -79,7 +82,9 @@ export class NatsHealth {
     if (this.#parts.link.troubles.some(({ kind }) => kind === 'connection')) return;
     const faults = this.#full !== null || this.#unanswered ? await this.#faults() : [];
     if (this.#full !== null && faults.length === 0) await this.#tryToWrite();
-    const found = [...faults, ...(await Promise.all(this.#parts.streams.map((stream) => this.#problemOf(stream))))];
+    const seen = await Promise.all(this.#parts.streams.map((stream) => this.#lookAt(stream)));
+    if (seen.every(({ late }) => late !== undefined)) this.#copies.saw(seen.flatMap(({ late = [] }) => late));
+    const found = [...faults, ...seen.map(({ problem }) => problem)];
     const silent = found.includes('silent');
     this.#misses = silent ? this.#misses + 1 : 0;
     if (silent && this.#misses < MISSES) return;
@@ -126,20 +131,20 @@ export class NatsHealth {
     }
   }
 
-  async #problemOf(wanted: WantedStream): Promise<string | null | 'silent'> {
+  /** What is wrong with a stream, and which of its copies are late, where that can be known. */
+  async #lookAt(
+    wanted: WantedStream,
+  ): Promise<{ readonly problem: string | null | 'silent'; readonly late?: readonly string[] }> {
     try {
-      const differences = differencesOf((await this.#parts.jsm.streams.info(wanted.name)).config, wanted);
-      return differences.length === 0 ? null : `JetStream stream ${wanted.name} was altered: ${differences.join(', ')}`;
+      const { config, cluster } = await this.#parts.jsm.streams.info(wanted.name);
+      const differences = differencesOf(config, wanted);
+      const altered = `JetStream stream ${wanted.name} was altered: ${differences.join(', ')}`;
+      return {
+        problem: differences.length === 0 ? null : altered,
+        late: lateCopies(wanted.name, cluster, config.num_replicas),
+      };
     } catch (error) {
-      switch (jetStreamCode(error)) {
-        case jetStreamError.streamNotFound:
-          return `JetStream stream ${wanted.name} is gone: restore it from a backup`;
-        case jetStreamError.notEnabled:
-        case jetStreamError.notEnabledForAccount:
-          return 'JetStream is not enabled on this server or for this account';
-      }
-      if (isTemporary(error)) return 'silent';
-      return `JetStream stream ${wanted.name} can't be looked at: ${FarmError.from(error).message}`;
+      return { problem: problemOf(wanted.name, error) };
     }
   }
 
@@ -161,6 +166,18 @@ export class NatsHealth {
       });
     }, LOOK_MILLIS);
   }
+}
+
+function problemOf(stream: string, error: unknown): string | 'silent' {
+  switch (jetStreamCode(error)) {
+    case jetStreamError.streamNotFound:
+      return `JetStream stream ${stream} is gone: restore it from a backup`;
+    case jetStreamError.notEnabled:
+    case jetStreamError.notEnabledForAccount:
+      return 'JetStream is not enabled on this server or for this account';
+  }
+  if (isTemporary(error)) return 'silent';
+  return `JetStream stream ${stream} can't be looked at: ${FarmError.from(error).message}`;
 }
 
 function wordsOf(error: unknown): string {
