@@ -153,6 +153,24 @@ test("upstream's decoder, encoder and whole clips are within three percent of wh
   assertWithin(0.03, upstreamDecodeSeconds(24, 1) + 4 * stepSeconds('fp8-compiled', 24, 1), 7.0);
 });
 
+test('clips of the runner are within six percent of what was measured where the GPU, not the host, sets the pace', () => {
+  for (const [execution, units, steps, seconds] of [
+    ['fp8-compiled', 66, 4, 4.8],
+    ['fp8-compiled', 66, 3, 3.8],
+    ['fp8-compiled', 60, 4, 4.48],
+    ['fp8-compiled', 60, 3, 3.59],
+    ['bf16-eager', 70, 4, 7.04],
+    ['bf16-eager', 70, 3, 5.61],
+    ['bf16-eager', 66, 4, 6.55],
+    ['bf16-eager', 24, 4, 3.44],
+    ['bf16-eager', 24, 3, 2.53],
+  ] as const) {
+    const forecast = steps * stepSeconds(execution, units, 1) + decodeSeconds(units, 1);
+    const off = Math.abs(forecast / seconds - 1);
+    assert.ok(off < 0.06, `${execution}, ${units} units, ${steps} steps: ${forecast} for ${seconds}`);
+  }
+});
+
 test('decoding times are within two percent of what was measured', () => {
   assertWithin(0.02, decodeSeconds(24, 1), 4 * 0.082);
   assertWithin(0.02, decodeSeconds(60, 1), 4 * 0.205);
