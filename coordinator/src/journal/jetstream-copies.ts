@@ -40,7 +40,8 @@ export class CopyWatch {
   /** Takes in what one look at all streams has found. */
   saw(late: readonly string[]): void {
     this.#looks = late.length === 0 ? 0 : this.#looks + 1;
-    const words = late.join('; ');
+    // Servers list replicas in any order, another one each time.
+    const words = late.toSorted().join('; ');
     if (words === this.#said || (late.length > 0 && this.#looks < LOOKS)) return;
     if (late.length === 0) {
       this.#log.info('every stream in NATS has all its copies again');
