@@ -1,4 +1,4 @@
-import type { StreamAPI } from 'nats';
+import { NatsError, type StreamAPI } from 'nats';
 import { isTemporary } from './nats-error.ts';
 
 /** What asking for a fault needs. */
@@ -15,13 +15,15 @@ const NOTHING = 'nothing.is.on.this';
  * messages of a subject that has none.
  *
  * @param stream JetStream stream.
- * @returns the error that the server answers with; null when it takes writes, or does not answer either.
+ * @returns the error that the server answers with; null when it takes writes, does not answer either, or this user may not ask.
  */
 export async function writeFault({ jsm }: FaultParts, stream: string): Promise<unknown> {
   try {
     await jsm.streams.purge(stream, { filter: NOTHING });
     return null;
   } catch (error) {
-    return isTemporary(error) ? null : error;
+    // Who may not ask, learns nothing of the stream.
+    const mayNot = error instanceof NatsError && error.isPermissionError();
+    return mayNot || isTemporary(error) ? null : error;
   }
 }
