@@ -1,7 +1,7 @@
 import type { Logger } from '@clipfarm/shared/log';
 import type { ClusterInfo } from 'nats';
 
-/** A copy may be late for so many looks before it is said: a server that is restarted catches up in less. */
+/** A copy may be late in so many looks in a row before it is said: a server that is restarted, or busy, catches up in less. */
 const LOOKS = 3;
 
 /**
@@ -28,8 +28,10 @@ export function lateCopies(stream: string, cluster: ClusterInfo | undefined, rep
 export class CopyWatch {
   readonly #log: Logger;
   readonly #onLate: () => void;
-  #looks = 0;
-  #said = '';
+  /** In how many looks, the last ones, each copy was late. */
+  #looks: ReadonlyMap<string, number> = new Map();
+  /** What is late and was said, as long as it is late. */
+  #said: ReadonlySet<string> = new Set();
 
   /** @param onLate called with each log line that says that copies are late */
   constructor(log: Logger, onLate: () => void) {
@@ -39,17 +41,17 @@ export class CopyWatch {
 
   /** Takes in what one look at all streams has found. */
   saw(late: readonly string[]): void {
-    this.#looks = late.length === 0 ? 0 : this.#looks + 1;
+    this.#looks = new Map(late.map((each) => [each, (this.#looks.get(each) ?? 0) + 1]));
     // Servers list replicas in any order, another one each time.
-    const words = late.toSorted().join('; ');
-    if (words === this.#said || (late.length > 0 && this.#looks < LOOKS)) return;
-    if (late.length === 0) {
-      this.#log.info('every stream in NATS has all its copies again');
-    } else {
+    const staying = late.filter((each) => this.#said.has(each) || (this.#looks.get(each) ?? 0) >= LOOKS).toSorted();
+    if (staying.some((each) => !this.#said.has(each))) {
       const hint = 'see that each NATS server runs and has room; one whose disk was full must be restarted';
+      const reason = staying.join('; ');
       this.#onLate();
-      this.#log.warn({ reason: words, hint }, 'streams in NATS lack copies: the next lost server may stop the farm');
+      this.#log.warn({ reason, hint }, 'streams in NATS lack copies: the next lost server may stop the farm');
+    } else if (staying.length === 0 && this.#said.size > 0) {
+      this.#log.info('every stream in NATS has all its copies again');
     }
-    this.#said = words;
+    this.#said = new Set(staying);
   }
 }
