@@ -32,7 +32,11 @@ test('copies that stay late are said once, whatever else comes and goes, and so 
   });
   const looks = [
     ...[['a'], ['a'], [], ['b'], ['a'], ['b']],
-    ...[['a', 'b'], ['a', 'b'], ['b', 'a']],
+    ...[
+      ['a', 'b'],
+      ['a', 'b'],
+      ['b', 'a'],
+    ],
     ...[['c', 'a'], ['a', 'c'], ['c', 'a'], ['a'], ['c', 'a'], [], []],
   ];
   const after = looks.map((late) => {
