@@ -46,7 +46,7 @@ test('a built-in profile starts the Python runner on one GPU a slot, with an env
   });
   assert.partialDeepStrictEqual(second?.slot, {
     ...{ profile: 'single-80g', runnerKind: 'live-avatar', dtype: 'fp8', compiled: true, gpus: [1] },
-    ...{ memoryBytes: 79.6 * GIB, warmUpSeconds: 250 },
+    ...{ memoryBytes: 79.6 * GIB, warmUpSeconds: 150 },
   });
   assert.deepEqual(second?.capabilities, { setEnd: true, continues: true });
 });
