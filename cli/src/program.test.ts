@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { FarmError } from '@clipfarm/shared/errors';
@@ -174,6 +174,25 @@ test('a submit that got no answer is asked again under the same key', async (t) 
   );
   const again = await cli(farm, 'submit', '--image', image, '--audio', audio, '--idempotency-key', 'k1');
   assert.match(again.err, /exists already under this idempotency key/);
+});
+
+test('a video never replaces what it is made of, also by another name', async (t) => {
+  const farm = await startFakeFarm(t);
+  const { image, audio, dir } = files(t);
+  const prompt = writeSample(dir, 'prompt.txt', 'hello');
+  const another = join(dir, 'another.mp4');
+  symlinkSync(audio, another);
+  const inputs = ['--image', image, '--audio', audio, '--prompt_file', prompt];
+  for (const [output, flag] of [
+    [image, 'image'],
+    [another, 'audio'],
+    [prompt, 'prompt_file'],
+  ] as const) {
+    const { code, err } = await cli(farm, 'submit', ...inputs, '--output', output, '--force');
+    assert.equal(code, 2, err);
+    assert.match(err, new RegExp(`output: ".*" is the file of --${flag}, which the video would replace`));
+  }
+  assert.deepEqual(farm.state.submitted, []);
 });
 
 test('a job that ends without a video gives exit code 6, its reason and the way to go on', async (t) => {

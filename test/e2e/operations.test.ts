@@ -130,6 +130,7 @@ describe('an operator', () => {
     await farm.startCoordinator();
     const second = await farm.submit(audio, {}, undefined, 'only-once');
     assert.equal(second.jobId, first.jobId);
+    await assert.rejects(farm.submit(audio, { prompt: 'other words' }, undefined, 'only-once'), /another prompt/);
   });
 });
 

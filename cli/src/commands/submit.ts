@@ -6,7 +6,7 @@ import type { Context } from '../context.ts';
 import { exitCode } from '../exit-code.ts';
 import type { Connection } from '../farm/connection.ts';
 import { retry, shortOutage } from '../farm/retry.ts';
-import { checkOutput } from '../inputs/output-file.ts';
+import { checkKeepsInputs, checkOutput } from '../inputs/output-file.ts';
 import { addJobOptions, flagValue, type RawOptions } from '../job-options.ts';
 import { readJobRequest } from '../job-request.ts';
 import { exitCodeOfJob, watchJob } from '../watch/watch-job.ts';
@@ -54,6 +54,11 @@ async function submit(context: Context, _operands: readonly string[], options: R
   }
   if (output !== undefined) await checkOutput(output, force);
   const request = await readJobRequest(options, context.shell.clock.now());
+  if (output !== undefined) {
+    const named = (flag: string) => flagValue(options, flag);
+    const inputs = { image: named('image'), audio: named('audio'), prompt_file: named('prompt_file') };
+    await checkKeepsInputs(output, inputs);
+  }
   return context.withFarm(async (farm) => {
     await sendInputs(context, farm, request);
     const message = { spec: request.spec, idempotencyKey: key ?? randomUUID() };

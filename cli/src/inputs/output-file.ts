@@ -43,6 +43,27 @@ export async function checkOutput(path: string, force: boolean): Promise<void> {
   }
 }
 
+/**
+ * Makes sure that the video will not replace what it is made of, under whatever name that is given.
+ *
+ * @param inputs files by the flag that names them
+ * @throws FarmError `invalid_argument` on `output`.
+ */
+export async function checkKeepsInputs(
+  path: string,
+  inputs: Readonly<Record<string, string | undefined>>,
+): Promise<void> {
+  const there = await stat(path).catch(() => undefined);
+  if (there === undefined) return;
+  for (const [flag, input] of Object.entries(inputs)) {
+    if (input === undefined) continue;
+    const { dev, ino } = await stat(input);
+    if (dev !== there.dev || ino !== there.ino) continue;
+    const message = `output: "${path}" is the file of --${flag}, which the video would replace; accepted: another file`;
+    throw new FarmError('invalid_argument', message, { field: 'output', hint: 'Choose another --output.' });
+  }
+}
+
 /** Makes a file and takes it away again: permissions alone do not tell what a file system allows. */
 async function tryToMake(path: string): Promise<void> {
   try {

@@ -20,6 +20,7 @@ import type { InputKeeper } from './input-keeper.ts';
 import { type CheckedSpec, checkSpec } from './job-spec.ts';
 import type { Jobs } from './jobs.ts';
 import { Mutex } from './mutex.ts';
+import { checkSameOrder } from './same-order.ts';
 
 /** A job that was checked and whose inputs are not prepared yet. */
 type Draft = Omit<JobDefinition, 'reference' | 'modelAudio'>;
@@ -75,8 +76,8 @@ export class Submissions {
   /**
    * Accepts a job durably.
    *
-   * @throws FarmError `failed_precondition` with the numbers when slots are known and none of them fits; otherwise as
-   * {@link plan}
+   * @throws FarmError `failed_precondition` with the numbers when slots are known and none of them fits; `conflict` when
+   * the key stands for an order of another video; otherwise as {@link plan}
    */
   async submit(spec: JobSpec | undefined, idempotencyKey: string): Promise<{ job: JobState; alreadyExisted: boolean }> {
     const checked = checkSpec(spec);
@@ -85,11 +86,16 @@ export class Submissions {
     }
     const key = idempotencyKey === '' ? undefined : idempotencyKey;
     const known = this.#jobs.byIdempotencyKey(checked.owner, key);
-    if (known) return { job: known, alreadyExisted: true };
+    if (known) {
+      checkSameOrder(known.definition, checked);
+      return { job: known, alreadyExisted: true };
+    }
     const draft = await this.#draft(checked, randomUUID(), key);
     this.#refuseUnfit({ ...draft, reference: NOT_PREPARED, modelAudio: NOT_PREPARED });
     const [reference, modelAudio] = await Promise.all([this.#prepareReference(draft), this.#prepareModelAudio(draft)]);
-    return this.#jobs.submit({ ...draft, reference, modelAudio }, checked.priority);
+    const accepted = await this.#jobs.submit({ ...draft, reference, modelAudio }, checked.priority);
+    checkSameOrder(accepted.job.definition, checked);
+    return accepted;
   }
 
   async #draft(spec: CheckedSpec, jobId: string, idempotencyKey: string | undefined): Promise<Draft> {

@@ -3193,7 +3193,10 @@ export const FarmServiceService = {
     responseSerialize: (value: PlanJobResponse): Buffer => Buffer.from(PlanJobResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): PlanJobResponse => PlanJobResponse.decode(value),
   },
-  /** Accepts a job durably. The same idempotency key gives the same job. */
+  /**
+   * Accepts a job durably. The same idempotency key gives the same job; an order of another video under it is
+   * ALREADY_EXISTS.
+   */
   submitJob: {
     path: "/clipfarm.v1.FarmService/SubmitJob" as const,
     requestStream: false as const,
@@ -3355,7 +3358,10 @@ export interface FarmServiceServer extends UntypedServiceImplementation {
   statInput: handleUnaryCall<StatInputRequest, StatInputResponse>;
   /** Checks a job and forecasts it without accepting it. */
   planJob: handleUnaryCall<PlanJobRequest, PlanJobResponse>;
-  /** Accepts a job durably. The same idempotency key gives the same job. */
+  /**
+   * Accepts a job durably. The same idempotency key gives the same job; an order of another video under it is
+   * ALREADY_EXISTS.
+   */
   submitJob: handleUnaryCall<SubmitJobRequest, SubmitJobResponse>;
   /** Returns one job. */
   getJob: handleUnaryCall<GetJobRequest, GetJobResponse>;
@@ -3442,7 +3448,10 @@ export interface FarmServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: PlanJobResponse) => void,
   ): ClientUnaryCall;
-  /** Accepts a job durably. The same idempotency key gives the same job. */
+  /**
+   * Accepts a job durably. The same idempotency key gives the same job; an order of another video under it is
+   * ALREADY_EXISTS.
+   */
   submitJob(
     request: SubmitJobRequest,
     callback: (error: ServiceError | null, response: SubmitJobResponse) => void,
