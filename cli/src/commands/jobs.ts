@@ -6,9 +6,9 @@ import { exitCode } from '../exit-code.ts';
 import type { Connection } from '../farm/connection.ts';
 import { jobStateWords } from '../farm/job-state.ts';
 import { flagValue, type RawOptions } from '../job-options.ts';
-import { dateOf } from '../render/job-report.ts';
+import { shortDeadline } from '../render/deadline.ts';
 import { table } from '../render/table.ts';
-import { age, duration, mediaLength } from '../render/units.ts';
+import { age, dateOf, duration, mediaLength } from '../render/units.ts';
 import { parseChoice, parseInteger } from '../values.ts';
 import { act, examples, type Register } from './register.ts';
 
@@ -88,6 +88,7 @@ function jobTable(context: Context, jobs: readonly Job[]): string[] {
       { title: 'LENGTH', cell: (job) => mediaLength((job.plan?.frames ?? 0) / FPS), align: 'right' },
       { title: 'LEFT', cell: (job) => (job.etaSeconds >= 0 ? duration(job.etaSeconds) : '-'), align: 'right' },
       { title: 'AGE', cell: (job) => ageOf(job, now), align: 'right' },
+      ...(jobs.some((job) => job.spec?.deadline !== undefined) ? [{ title: 'DEADLINE', cell: shortDeadline }] : []),
       { title: 'REASON', cell: (job) => job.stateReason, max: 60 },
     ],
     style,

@@ -8,11 +8,10 @@ import type { Context } from '../context.ts';
 import { exitCode } from '../exit-code.ts';
 import { nodeStateWords, slotStateWords } from '../farm/job-state.ts';
 import { flagValue } from '../job-options.ts';
-import { dateOf } from '../render/job-report.ts';
 import { slotLabel } from '../render/progress-view.ts';
 import { table } from '../render/table.ts';
 import { printable, widthOf } from '../render/text.ts';
-import { age } from '../render/units.ts';
+import { age, dateOf } from '../render/units.ts';
 import { act, examples, type Handler, type Register } from './register.ts';
 
 /** Columns of the terminal for a reason in the table. */

@@ -39,7 +39,7 @@ async function planJob(context: Context, _operands: readonly string[], options: 
       context.printJson(PlanJobResponse.toJSON(response));
     } else {
       const notes = [...new Set([...request.notes, ...plan.notes])];
-      context.print(planReport({ ...plan, notes }, await nodesOf(farm), context.style));
+      context.print(planReport({ ...plan, notes }, request.spec.deadline, await nodesOf(farm), context.style));
     }
     return isFeasible(plan) ? exitCode.ok : exitCode.noVideo;
   });

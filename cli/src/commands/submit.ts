@@ -9,6 +9,7 @@ import { retry, shortOutage } from '../farm/retry.ts';
 import { checkKeepsInputs, checkOutput } from '../inputs/output-file.ts';
 import { addJobOptions, flagValue, type RawOptions } from '../job-options.ts';
 import { readJobRequest } from '../job-request.ts';
+import { deadlineWarning } from '../render/deadline.ts';
 import { exitCodeOfJob, watchJob } from '../watch/watch-job.ts';
 import { fetchVideo, printEnd } from './finished-job.ts';
 import { onRetry, PREPARE_MS, sendInputs, tellNotes } from './prepare-job.ts';
@@ -85,6 +86,8 @@ function tellAccepted(context: Context, response: SubmitJobResponse, job: Job, s
   else if (!stays) context.print([job.jobId]);
   if (response.alreadyExisted) context.note(`job ${job.jobId} exists already under this idempotency key`);
   else context.note(`accepted job ${job.jobId}`);
+  const warning = deadlineWarning(job);
+  if (warning !== undefined) context.note(`note: ${warning}`);
   if (!stays) context.note(`watch it with: clipfarm job watch ${job.jobId}`);
 }
 

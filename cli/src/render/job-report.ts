@@ -3,10 +3,11 @@ import type { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import type { Timestamp } from '@clipfarm/shared/gen/google/protobuf/timestamp';
 import { CLIP_SECONDS, FPS } from '@clipfarm/shared/model/clip';
 import { isFinal, jobStateWords } from '../farm/job-state.ts';
+import { jobDeadline } from './deadline.ts';
 import type { Style } from './style.ts';
 import { fields, table } from './table.ts';
 import { printable } from './text.ts';
-import { bytes, count, duration, mediaLength, speed } from './units.ts';
+import { bytes, count, dateOf, duration, mediaLength, speed } from './units.ts';
 
 /** Everything about a job that fits a screen. */
 export function jobDetails(job: Job, nodes: readonly Node[], style: Style): string[] {
@@ -30,6 +31,7 @@ export function jobDetails(job: Job, nodes: readonly Node[], style: Style): stri
   pairs.push(['owner', printable(`${spec?.owner || 'default'}, priority ${spec?.priority ?? 0}`)]);
   const submitted = dateOf(job.submittedAt);
   if (submitted !== undefined) pairs.push(['submitted', submitted.toISOString()]);
+  pairs.push(...deadlinePair(job, style));
   const took = renderSeconds(job);
   if (took !== undefined && job.result !== undefined) pairs.push(['took', tookText(job.result, took)]);
   if (job.keptUntil !== undefined) pairs.push(['kept until', keptText(job.keptUntil)]);
@@ -48,12 +50,14 @@ export function endReport(job: Job, nodes: readonly Node[], style: Style): strin
       ['video', `${count(result.frames, 'frame')}, ${mediaLength(result.videoSeconds)}, ${bytes(result.bytes)}`],
       ['joins', String(result.joins)],
       ...(took === undefined ? [] : ([['took', tookText(result, took)]] satisfies [string, string][])),
+      ...deadlinePair(job, style),
       ...(job.keptUntil === undefined ? [] : ([['kept until', keptText(job.keptUntil)]] satisfies [string, string][])),
     ];
     return [headline(job, style), ...fields(pairs, style), ...shareLines(job, nodes, style), ...checkLines(job, style)];
   }
   const lines = [headline(job, style)];
-  if (job.stateReason !== '') lines.push(...fields([['reason', printable(job.stateReason)]], style));
+  const reason: [string, string][] = job.stateReason === '' ? [] : [['reason', printable(job.stateReason)]];
+  lines.push(...fields([...reason, ...deadlinePair(job, style)], style));
   lines.push(...failureLines(job.failures, nodes, style));
   return lines;
 }
@@ -65,9 +69,9 @@ export function renderSeconds(job: Job): number | undefined {
   return (end.getTime() - start.getTime()) / 1000;
 }
 
-/** A protobuf time as Date. */
-export function dateOf(time: Timestamp | undefined): Date | undefined {
-  return time === undefined ? undefined : new Date(time.seconds * 1000 + time.nanos / 1e6);
+function deadlinePair(job: Job, style: Style): [string, string][] {
+  const text = jobDeadline(job, style);
+  return text === undefined ? [] : [['deadline', text]];
 }
 
 /** To the minute: it is days away. */

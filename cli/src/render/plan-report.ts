@@ -1,15 +1,22 @@
 import type { JobPlan } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import type { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import type { Timestamp } from '@clipfarm/shared/gen/google/protobuf/timestamp';
 import { FPS } from '@clipfarm/shared/model/clip';
 import { PRESETS } from '@clipfarm/shared/model/presets';
+import { plannedDeadline } from './deadline.ts';
 import { slotLabel } from './progress-view.ts';
 import type { Style } from './style.ts';
 import { fields, table } from './table.ts';
 import { printable } from './text.ts';
 import { count, duration, mediaLength, speed } from './units.ts';
 
-/** What a job would be, who could render it, and what it would take. */
-export function planReport(plan: JobPlan, nodes: readonly Node[], style: Style): string[] {
+/** What a job would be, who could render it, what it would take, and whether that keeps its deadline. */
+export function planReport(
+  plan: JobPlan,
+  deadline: Timestamp | undefined,
+  nodes: readonly Node[],
+  style: Style,
+): string[] {
   const settings = plan.settings;
   const seconds = plan.frames / FPS;
   const pairs: [string, string][] = [
@@ -17,6 +24,8 @@ export function planReport(plan: JobPlan, nodes: readonly Node[], style: Style):
     ['clips', `${plan.clips} of 48 frames (1.92 s), ${count(settings?.sampleSteps ?? 0, 'step')} each`],
     ['forecast', forecast(plan, seconds)],
   ];
+  const due = plannedDeadline(deadline, plan, style);
+  if (due !== undefined) pairs.push(['deadline', due]);
   const lines = [...fields(pairs, style)];
   const corrections = settings === undefined ? [] : correctionLines(settings.preset, style);
   if (plan.notes.length > 0) {

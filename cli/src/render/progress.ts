@@ -1,6 +1,7 @@
 import { type Job, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { FPS } from '@clipfarm/shared/model/clip';
 import { isFinal, jobStateWords } from '../farm/job-state.ts';
+import { deadlineWarning } from './deadline.ts';
 import type { ProgressView, SlotView } from './progress-view.ts';
 import { bar, type StripCell, strip, stripLegend } from './strip.ts';
 import type { Style } from './style.ts';
@@ -33,7 +34,9 @@ export function renderProgress(view: ProgressView, layout: ProgressLayout, style
   }
   lines.push(...slotLines(view.slots, layout, style));
   const reason = layout.warning ?? waitingReason(view.job);
-  if (reason !== undefined) lines.push(style.warn(truncate(printable(reason), width)));
+  for (const text of [reason, deadlineWarning(view.job)]) {
+    if (text !== undefined) lines.push(style.warn(truncate(printable(text), width)));
+  }
   return lines;
 }
 
@@ -52,7 +55,8 @@ export function progressSummary(view: ProgressView): string {
     lease === undefined ? [] : [`${label} ${lease.start}-${lease.end - 1} ${doing}`],
   );
   const reason = waitingReason(job);
-  return printable([...parts, ...leases, ...(reason === undefined ? [] : [reason])].join('  '));
+  const remarks = [reason, deadlineWarning(job)].filter((text) => text !== undefined);
+  return printable([...parts, ...leases, ...remarks].join('  '));
 }
 
 function title(job: Job, width: number, style: Style): string {

@@ -61,15 +61,18 @@ test('a failed job shows its reason and the evidence', () => {
 test('a plan says which slots fit and why others do not', (t) => {
   const refused = { ...fit('node-b', 4), fits: false, detail: '66 units of 64x64 need 45 GiB, 24 GiB are there' };
   const mixed = { ...plan(50, ['node-a']), notes: ['base_seed -1 means that a seed is drawn, as upstream does.'] };
-  const lines = planReport({ ...mixed, fits: [refused, ...mixed.fits] }, nodes, plain);
+  const lines = planReport({ ...mixed, fits: [refused, ...mixed.fits] }, undefined, nodes, plain);
   t.assert.fileSnapshot(lines, golden('plan-report.txt'), asText);
 });
 
 test('a plan without a slot that fits has no forecast and is not feasible', () => {
   const none = { ...plan(50, []), fits: [{ ...fit('node-b'), fits: false }], forecastSeconds: 0 };
   assert.equal(isFeasible(none), false);
-  assert.match(planReport(none, nodes, plain).join('\n'), /forecast {2}none: no slot that is online fits/);
-  assert.match(planReport({ ...none, fits: [] }, [], plain).join('\n'), /No slot is known .*clipfarm agent --help/);
+  assert.match(planReport(none, undefined, nodes, plain).join('\n'), /forecast {2}none: no slot that is online fits/);
+  assert.match(
+    planReport({ ...none, fits: [] }, undefined, [], plain).join('\n'),
+    /No slot is known .*clipfarm agent --help/,
+  );
 });
 
 test('a table cuts, pads and aligns its cells, wide characters included', () => {

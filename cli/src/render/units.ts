@@ -1,3 +1,10 @@
+import type { Timestamp } from '@clipfarm/shared/gen/google/protobuf/timestamp';
+
+/** A protobuf time as Date. */
+export function dateOf(time: Timestamp | undefined): Date | undefined {
+  return time === undefined ? undefined : new Date(time.seconds * 1000 + time.nanos / 1e6);
+}
+
 /** Seconds to come as `0:07`, `12:34` or `1:02:03`, rounded up, so that a forecast reaches 0:00 only at the end. */
 export function duration(seconds: number): string {
   return clockText(Math.max(0, Math.ceil(seconds)));

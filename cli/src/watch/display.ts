@@ -30,7 +30,7 @@ const TICK_MS = 1000;
 const MAX_SLOT_LINES = 12;
 
 /** Lines of the picture that are not slots, and one for the cursor. */
-const OTHER_LINES = 7;
+const OTHER_LINES = 8;
 
 /** A picture that is drawn over and over on a terminal, or plain lines where the stream is none. */
 export function createDisplay(stream: TextStream, style: Style, clock: Clock): Display {

@@ -44,8 +44,8 @@ export function createLineLog(startMillis: number): LineLog {
   };
 }
 
-/** What makes a line of its own when it changes: the state, its reason, and who has which clips. */
+/** What makes a line of its own when it changes: the state, its reason, how it stands to its deadline, and who has which clips. */
 function shapeOf({ job }: ProgressView): string {
   const leases = job.leases.map((lease) => `${lease.leaseId}:${lease.start}-${lease.end}`).sort();
-  return [job.state, job.stateReason, ...leases].join(' ');
+  return [job.state, job.stateReason, job.deadlineOutlook, ...leases].join(' ');
 }

@@ -19,7 +19,7 @@ import type { Planned, Submissions } from '../farm/submissions.ts';
 import type { UploadRoom } from '../farm/upload-room.ts';
 import type { PrefixVideo } from '../media/prefix-video.ts';
 import type { Changes } from './changes.ts';
-import { stateOf, type Views } from './views.ts';
+import { type PlanForecast, stateOf, type Views } from './views.ts';
 
 /** Largest uploads in bytes. */
 const UPLOAD_LIMITS = { INPUT_KIND_IMAGE: 50 * 1024 * 1024, INPUT_KIND_AUDIO: 4 * 1024 ** 3 } as const;
@@ -217,13 +217,14 @@ async function command(parts: FarmServiceParts, idOrPrefix: string, what: JobCom
 }
 
 /** What a job would take, were it submitted now. */
-function forecastOf(fleet: Fleet, planned: Planned): { seconds: number; slotSeconds: number } {
+function forecastOf(fleet: Fleet, planned: Planned): PlanForecast {
   const { definition, priority, fits } = planned;
   const job = evolve(null, { type: 'JobSubmitted', definition, priority }, 0);
-  const seconds = forecastFinish(fleet.scheduleInput([job]), job);
+  const input = fleet.scheduleInput([job]);
+  const seconds = forecastFinish(input, job);
   const fitting = fits.filter((fit) => fit.fits);
   const mean = fitting.reduce((sum, fit) => sum + fit.secondsPerClip, 0) / Math.max(1, fitting.length);
-  return { seconds: Number.isFinite(seconds) ? seconds : 0, slotSeconds: mean * definition.clips };
+  return { seconds: Number.isFinite(seconds) ? seconds : 0, slotSeconds: mean * definition.clips, now: input.now };
 }
 
 function pageOf(all: readonly JobState[], size: number, token: string, states: readonly JobStateMessage[]) {

@@ -127,3 +127,22 @@ test('a job that has ended says until when it is kept; one that goes on does not
   await farm.jobs.execute(job.definition.jobId, { type: 'cancel', reason: 'test' });
   assert.equal(views.job(job).keptUntil?.seconds, farm.clock.now() / 1000 + 3600);
 });
+
+test('a job says how it stands to its deadline, and so does a plan', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  await attach(farm, 'n', [{}]);
+  const { views } = viewsOf(farm);
+  const due = (seconds: number) => farm.clock.now() + seconds * 1000;
+  const late = views.job(await submit(farm, { jobId: 'late', clips: 60, deadline: due(30) }));
+  assert.equal(late.deadlineOutlook, 'DEADLINE_OUTLOOK_LATE');
+  assert.equal(late.deadlineMarginSeconds, 30 - late.etaSeconds);
+  const early = await submit(farm, { jobId: 'early', clips: 60, deadline: due(3000) });
+  assert.equal(views.job(early).deadlineOutlook, 'DEADLINE_OUTLOOK_IN_TIME');
+  assert.equal(views.job(await submit(farm, { jobId: 'none' })).deadlineOutlook, 'DEADLINE_OUTLOOK_UNSPECIFIED');
+  const planned = (seconds: number) =>
+    views.plan(early.definition, [], { seconds, slotSeconds: seconds, now: farm.clock.now() });
+  assert.equal(planned(4000).deadlineOutlook, 'DEADLINE_OUTLOOK_LATE');
+  assert.equal(planned(4000).deadlineMarginSeconds, -1000);
+  assert.equal(planned(2000).deadlineOutlook, 'DEADLINE_OUTLOOK_IN_TIME');
+  assert.equal(planned(0).deadlineOutlook, 'DEADLINE_OUTLOOK_UNSPECIFIED', 'no slot fits');
+});

@@ -1,7 +1,13 @@
 import type { SlotStatus } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
-import { Job, type JobPlan, type JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import {
+  type DeadlineOutlook as DeadlineOutlookMessage,
+  Job,
+  type JobPlan,
+  type JobState as JobStateMessage,
+} from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { countClips } from '../core/clip-ranges.ts';
+import { type DeadlineOutlook, deadlineOutlook, outlookByForecast } from '../core/deadline.ts';
 import { isOver, type StateWord, stateWord } from '../core/decide.ts';
 import type { JobDefinition, JobState } from '../core/job-model.ts';
 import { committedPrefix, committedSpans } from '../core/job-progress.ts';
@@ -49,6 +55,7 @@ export class Views {
     const { definition } = job;
     const eta =
       job.status === 'active' && !job.paused ? forecastFinish(round, job) : job.status === 'stitching' ? 0 : -1;
+    const etaSeconds = Number.isFinite(eta) ? eta : -1;
     const spans = [...committedSpans(job)];
     return Job.fromPartial({
       jobId: definition.jobId,
@@ -73,7 +80,8 @@ export class Views {
         currentClip: this.#fleet.progressOf(lease.leaseId)?.clip ?? lease.start - lease.preRoll,
         etaSeconds: forecastLease(round, job, lease),
       })),
-      etaSeconds: Number.isFinite(eta) ? eta : -1,
+      etaSeconds,
+      ...outlookFields(deadlineOutlook(job, etaSeconds, round.now)),
       speed: this.#speed.of(definition.jobId),
       result: job.result
         ? {
@@ -90,10 +98,13 @@ export class Views {
     });
   }
 
-  /** A plan with which slots fit and what it takes. */
-  plan(definition: JobDefinition, fits: readonly Fit[], forecast: { seconds: number; slotSeconds: number }): JobPlan {
+  /** A plan with which slots fit, what it takes, and whether that is in time. */
+  plan(definition: JobDefinition, fits: readonly Fit[], forecast: PlanForecast): JobPlan {
+    const { deadline } = definition;
+    const { seconds, slotSeconds, now } = forecast;
     return {
       ...planOf(definition),
+      ...(deadline === undefined || seconds === 0 ? {} : outlookFields(outlookByForecast(deadline, seconds, now))),
       fits: fits.map(({ node, slot, fits: ok, detail, secondsPerClip }) => ({
         nodeId: node.nodeId,
         slotId: slot.slotId,
@@ -102,8 +113,8 @@ export class Views {
         detail,
         secondsPerClip,
       })),
-      forecastSeconds: forecast.seconds,
-      forecastGpuSeconds: forecast.slotSeconds,
+      forecastSeconds: seconds,
+      forecastGpuSeconds: slotSeconds,
     };
   }
 
@@ -188,6 +199,16 @@ function reasonAgainst(status: SlotStatus | undefined): string {
   return status === undefined || status.state === 'SLOT_STATE_IDLE' ? '' : status.stateReason;
 }
 
+/** What a job that is only planned would take. */
+export interface PlanForecast {
+  /** Until the video is there; 0 where no slot that is online fits. */
+  readonly seconds: number;
+  /** Of all slots together. */
+  readonly slotSeconds: number;
+  /** Wall-clock milliseconds of the forecast. */
+  readonly now: number;
+}
+
 /** The farm at one instant. */
 interface Look {
   readonly slots: readonly FleetSlot[];
@@ -204,6 +225,14 @@ const jobStates = {
   cancelled: 'JOB_STATE_CANCELLED',
 } as const satisfies { readonly [S in StateWord]: JobStateMessage };
 
+const outlooks = {
+  unknown: 'DEADLINE_OUTLOOK_UNSPECIFIED',
+  in_time: 'DEADLINE_OUTLOOK_IN_TIME',
+  late: 'DEADLINE_OUTLOOK_LATE',
+  met: 'DEADLINE_OUTLOOK_MET',
+  missed: 'DEADLINE_OUTLOOK_MISSED',
+} as const satisfies { readonly [O in DeadlineOutlook['outlook']]: DeadlineOutlookMessage };
+
 const nodeStates = {
   online: 'NODE_STATE_ONLINE',
   lost: 'NODE_STATE_LOST',
@@ -214,6 +243,10 @@ const nodeStates = {
 /** A job's state as the API names it. */
 export function stateOf(job: JobState): JobStateMessage {
   return jobStates[stateWord(job)];
+}
+
+function outlookFields({ outlook, marginSeconds }: DeadlineOutlook) {
+  return { deadlineOutlook: outlooks[outlook], deadlineMarginSeconds: marginSeconds };
 }
 
 function specOf(job: JobState) {
@@ -242,6 +275,7 @@ function planOf(d: JobDefinition): JobPlan {
     fits: [],
     forecastSeconds: 0,
     forecastGpuSeconds: 0,
+    ...outlookFields({ outlook: 'unknown', marginSeconds: 0 }),
   };
 }
 

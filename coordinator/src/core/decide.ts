@@ -154,7 +154,7 @@ export function stateWord(state: JobState): StateWord {
 }
 
 /** Whether nothing more happens to the job unless it is retried. */
-export function isOver(state: JobState): boolean {
+export function isOver(state: Pick<JobState, 'status'>): boolean {
   return state.status === 'completed' || state.status === 'failed' || state.status === 'cancelled';
 }
 

@@ -182,6 +182,86 @@ export function jobStateToNumber(object: JobState): number {
   }
 }
 
+/** How a job stands to its deadline. */
+export const DeadlineOutlook = {
+  /** DEADLINE_OUTLOOK_UNSPECIFIED - It has none, or nothing is known: no forecast, or the job ended without a video before it. */
+  DEADLINE_OUTLOOK_UNSPECIFIED: "DEADLINE_OUTLOOK_UNSPECIFIED",
+  /** DEADLINE_OUTLOOK_IN_TIME - By the forecast the video is there in time. */
+  DEADLINE_OUTLOOK_IN_TIME: "DEADLINE_OUTLOOK_IN_TIME",
+  /** DEADLINE_OUTLOOK_LATE - By the forecast the video comes too late. */
+  DEADLINE_OUTLOOK_LATE: "DEADLINE_OUTLOOK_LATE",
+  /** DEADLINE_OUTLOOK_MET - The video was there in time. */
+  DEADLINE_OUTLOOK_MET: "DEADLINE_OUTLOOK_MET",
+  /** DEADLINE_OUTLOOK_MISSED - It passed without the video. */
+  DEADLINE_OUTLOOK_MISSED: "DEADLINE_OUTLOOK_MISSED",
+} as const;
+
+export type DeadlineOutlook = typeof DeadlineOutlook[keyof typeof DeadlineOutlook];
+
+export namespace DeadlineOutlook {
+  export type DEADLINE_OUTLOOK_UNSPECIFIED = typeof DeadlineOutlook.DEADLINE_OUTLOOK_UNSPECIFIED;
+  export type DEADLINE_OUTLOOK_IN_TIME = typeof DeadlineOutlook.DEADLINE_OUTLOOK_IN_TIME;
+  export type DEADLINE_OUTLOOK_LATE = typeof DeadlineOutlook.DEADLINE_OUTLOOK_LATE;
+  export type DEADLINE_OUTLOOK_MET = typeof DeadlineOutlook.DEADLINE_OUTLOOK_MET;
+  export type DEADLINE_OUTLOOK_MISSED = typeof DeadlineOutlook.DEADLINE_OUTLOOK_MISSED;
+}
+
+export function deadlineOutlookFromJSON(object: any): DeadlineOutlook {
+  switch (object) {
+    case 0:
+    case "DEADLINE_OUTLOOK_UNSPECIFIED":
+      return DeadlineOutlook.DEADLINE_OUTLOOK_UNSPECIFIED;
+    case 1:
+    case "DEADLINE_OUTLOOK_IN_TIME":
+      return DeadlineOutlook.DEADLINE_OUTLOOK_IN_TIME;
+    case 2:
+    case "DEADLINE_OUTLOOK_LATE":
+      return DeadlineOutlook.DEADLINE_OUTLOOK_LATE;
+    case 3:
+    case "DEADLINE_OUTLOOK_MET":
+      return DeadlineOutlook.DEADLINE_OUTLOOK_MET;
+    case 4:
+    case "DEADLINE_OUTLOOK_MISSED":
+      return DeadlineOutlook.DEADLINE_OUTLOOK_MISSED;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum DeadlineOutlook");
+  }
+}
+
+export function deadlineOutlookToJSON(object: DeadlineOutlook): string {
+  switch (object) {
+    case DeadlineOutlook.DEADLINE_OUTLOOK_UNSPECIFIED:
+      return "DEADLINE_OUTLOOK_UNSPECIFIED";
+    case DeadlineOutlook.DEADLINE_OUTLOOK_IN_TIME:
+      return "DEADLINE_OUTLOOK_IN_TIME";
+    case DeadlineOutlook.DEADLINE_OUTLOOK_LATE:
+      return "DEADLINE_OUTLOOK_LATE";
+    case DeadlineOutlook.DEADLINE_OUTLOOK_MET:
+      return "DEADLINE_OUTLOOK_MET";
+    case DeadlineOutlook.DEADLINE_OUTLOOK_MISSED:
+      return "DEADLINE_OUTLOOK_MISSED";
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum DeadlineOutlook");
+  }
+}
+
+export function deadlineOutlookToNumber(object: DeadlineOutlook): number {
+  switch (object) {
+    case DeadlineOutlook.DEADLINE_OUTLOOK_UNSPECIFIED:
+      return 0;
+    case DeadlineOutlook.DEADLINE_OUTLOOK_IN_TIME:
+      return 1;
+    case DeadlineOutlook.DEADLINE_OUTLOOK_LATE:
+      return 2;
+    case DeadlineOutlook.DEADLINE_OUTLOOK_MET:
+      return 3;
+    case DeadlineOutlook.DEADLINE_OUTLOOK_MISSED:
+      return 4;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum DeadlineOutlook");
+  }
+}
+
 /** How a job's video is rendered. Unset fields take the preset's value. */
 export interface RenderSettings {
   /** Name of the preset that fills unset fields: preview, social, delivery or longform. Empty means delivery. */
@@ -243,7 +323,10 @@ export interface JobSpec {
   priority: number;
   /** Who shares the farm: jobs of one owner share that owner's weight. Empty means "default". */
   owner: string;
-  /** When set, the scheduler raises the job as this time comes close. */
+  /**
+   * When the submitter wants the video. From 30 minutes before it on, and after it too, the job goes before those of the same
+   * priority whose owner has had as much. Nothing is cancelled when it passes.
+   */
   deadline?: Timestamp | undefined;
 }
 
@@ -271,6 +354,10 @@ export interface JobPlan {
   forecastSeconds: number;
   /** Forecast of GPU-seconds in total. */
   forecastGpuSeconds: number;
+  /** Whether the deadline can be kept by the forecast; only in the answer to PlanJob. */
+  deadlineOutlook: DeadlineOutlook;
+  /** As deadline_margin_seconds of Job. */
+  deadlineMarginSeconds: number;
 }
 
 /** Whether one slot fits a job, and why not. */
@@ -360,7 +447,16 @@ export interface Job {
   /** Failed attempts so far, newest last, at most 20. */
   failures: AttemptFailure[];
   /** When the job is removed with its video; set when it has ended, unless jobs are kept for ever. */
-  keptUntil?: Timestamp | undefined;
+  keptUntil?:
+    | Timestamp
+    | undefined;
+  /** How it stands to its deadline. */
+  deadlineOutlook: DeadlineOutlook;
+  /**
+   * Seconds from the end, by the forecast where it is still to come, to the deadline; negative when that is before the end.
+   * Of a job that has missed it and has no forecast, or has ended without a video, as of now or of its end.
+   */
+  deadlineMarginSeconds: number;
 }
 
 /** A maximal run of consecutive clips that one continuous model call rendered. */
@@ -889,6 +985,8 @@ function createBaseJobPlan(): JobPlan {
     fits: [],
     forecastSeconds: 0,
     forecastGpuSeconds: 0,
+    deadlineOutlook: DeadlineOutlook.DEADLINE_OUTLOOK_UNSPECIFIED,
+    deadlineMarginSeconds: 0,
   };
 }
 
@@ -923,6 +1021,12 @@ export const JobPlan: MessageFns<JobPlan> = {
     }
     if (message.forecastGpuSeconds !== 0) {
       writer.uint32(81).double(message.forecastGpuSeconds);
+    }
+    if (message.deadlineOutlook !== DeadlineOutlook.DEADLINE_OUTLOOK_UNSPECIFIED) {
+      writer.uint32(88).int32(deadlineOutlookToNumber(message.deadlineOutlook));
+    }
+    if (message.deadlineMarginSeconds !== 0) {
+      writer.uint32(97).double(message.deadlineMarginSeconds);
     }
     return writer;
   },
@@ -1020,6 +1124,22 @@ export const JobPlan: MessageFns<JobPlan> = {
             message.forecastGpuSeconds = reader.double();
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.deadlineOutlook = deadlineOutlookFromJSON(reader.int32());
+            continue;
+          }
+          case 12: {
+            if (tag !== 97) {
+              break;
+            }
+
+            message.deadlineMarginSeconds = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1056,6 +1176,16 @@ export const JobPlan: MessageFns<JobPlan> = {
         : isSet(object.forecast_gpu_seconds)
         ? globalThis.Number(object.forecast_gpu_seconds)
         : 0,
+      deadlineOutlook: isSet(object.deadlineOutlook)
+        ? deadlineOutlookFromJSON(object.deadlineOutlook)
+        : isSet(object.deadline_outlook)
+        ? deadlineOutlookFromJSON(object.deadline_outlook)
+        : DeadlineOutlook.DEADLINE_OUTLOOK_UNSPECIFIED,
+      deadlineMarginSeconds: isSet(object.deadlineMarginSeconds)
+        ? globalThis.Number(object.deadlineMarginSeconds)
+        : isSet(object.deadline_margin_seconds)
+        ? globalThis.Number(object.deadline_margin_seconds)
+        : 0,
     };
   },
 
@@ -1091,6 +1221,12 @@ export const JobPlan: MessageFns<JobPlan> = {
     if (message.forecastGpuSeconds !== 0) {
       obj.forecastGpuSeconds = floatToJson(message.forecastGpuSeconds);
     }
+    if (message.deadlineOutlook !== DeadlineOutlook.DEADLINE_OUTLOOK_UNSPECIFIED) {
+      obj.deadlineOutlook = deadlineOutlookToJSON(message.deadlineOutlook);
+    }
+    if (message.deadlineMarginSeconds !== 0) {
+      obj.deadlineMarginSeconds = floatToJson(message.deadlineMarginSeconds);
+    }
     return obj;
   },
 
@@ -1111,6 +1247,8 @@ export const JobPlan: MessageFns<JobPlan> = {
     message.fits = object.fits?.map((e) => SlotFit.fromPartial(e)) || [];
     message.forecastSeconds = object.forecastSeconds ?? 0;
     message.forecastGpuSeconds = object.forecastGpuSeconds ?? 0;
+    message.deadlineOutlook = object.deadlineOutlook ?? DeadlineOutlook.DEADLINE_OUTLOOK_UNSPECIFIED;
+    message.deadlineMarginSeconds = object.deadlineMarginSeconds ?? 0;
     return message;
   },
 };
@@ -1527,6 +1665,8 @@ function createBaseJob(): Job {
     spans: [],
     failures: [],
     keptUntil: undefined,
+    deadlineOutlook: DeadlineOutlook.DEADLINE_OUTLOOK_UNSPECIFIED,
+    deadlineMarginSeconds: 0,
   };
 }
 
@@ -1585,6 +1725,12 @@ export const Job: MessageFns<Job> = {
     }
     if (message.keptUntil !== undefined) {
       Timestamp.encode(message.keptUntil, writer.uint32(146).fork()).join();
+    }
+    if (message.deadlineOutlook !== DeadlineOutlook.DEADLINE_OUTLOOK_UNSPECIFIED) {
+      writer.uint32(152).int32(deadlineOutlookToNumber(message.deadlineOutlook));
+    }
+    if (message.deadlineMarginSeconds !== 0) {
+      writer.uint32(161).double(message.deadlineMarginSeconds);
     }
     return writer;
   },
@@ -1746,6 +1892,22 @@ export const Job: MessageFns<Job> = {
             message.keptUntil = Timestamp.decode(reader, reader.uint32());
             continue;
           }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.deadlineOutlook = deadlineOutlookFromJSON(reader.int32());
+            continue;
+          }
+          case 20: {
+            if (tag !== 161) {
+              break;
+            }
+
+            message.deadlineMarginSeconds = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1820,6 +1982,16 @@ export const Job: MessageFns<Job> = {
         : isSet(object.kept_until)
         ? fromJsonTimestamp(object.kept_until)
         : undefined,
+      deadlineOutlook: isSet(object.deadlineOutlook)
+        ? deadlineOutlookFromJSON(object.deadlineOutlook)
+        : isSet(object.deadline_outlook)
+        ? deadlineOutlookFromJSON(object.deadline_outlook)
+        : DeadlineOutlook.DEADLINE_OUTLOOK_UNSPECIFIED,
+      deadlineMarginSeconds: isSet(object.deadlineMarginSeconds)
+        ? globalThis.Number(object.deadlineMarginSeconds)
+        : isSet(object.deadline_margin_seconds)
+        ? globalThis.Number(object.deadline_margin_seconds)
+        : 0,
     };
   },
 
@@ -1879,6 +2051,12 @@ export const Job: MessageFns<Job> = {
     if (message.keptUntil !== undefined) {
       obj.keptUntil = fromTimestamp(message.keptUntil).toISOString();
     }
+    if (message.deadlineOutlook !== DeadlineOutlook.DEADLINE_OUTLOOK_UNSPECIFIED) {
+      obj.deadlineOutlook = deadlineOutlookToJSON(message.deadlineOutlook);
+    }
+    if (message.deadlineMarginSeconds !== 0) {
+      obj.deadlineMarginSeconds = floatToJson(message.deadlineMarginSeconds);
+    }
     return obj;
   },
 
@@ -1915,6 +2093,8 @@ export const Job: MessageFns<Job> = {
     message.keptUntil = (object.keptUntil !== undefined && object.keptUntil !== null)
       ? Timestamp.fromPartial(object.keptUntil)
       : undefined;
+    message.deadlineOutlook = object.deadlineOutlook ?? DeadlineOutlook.DEADLINE_OUTLOOK_UNSPECIFIED;
+    message.deadlineMarginSeconds = object.deadlineMarginSeconds ?? 0;
     return message;
   },
 };
