@@ -14,7 +14,7 @@ import { closeServer, createFarmServer, listen } from '@clipfarm/shared/rpc/serv
 import { createMetrics } from './admin/metrics.ts';
 import { agentService } from './api/agent-service.ts';
 import { Changes } from './api/changes.ts';
-import { farmService } from './api/farm-service.ts';
+import { type FarmServiceParts, farmService } from './api/farm-service.ts';
 import { Views } from './api/views.ts';
 import { openArtifactStore } from './artifacts/open-store.ts';
 import { artifactStoreFromUrl } from './artifacts/store-url.ts';
@@ -164,7 +164,7 @@ export async function startCoordinator(
   const rpc = rpcHandlers(log);
   const server = createFarmServer({ token: access.token });
   const wake = () => duties.wake();
-  const prefix = (jobId: string) => duties.prefix(jobId);
+  const prefix: FarmServiceParts['prefix'] = (job, signal) => duties.prefix(job, signal);
   server.addService(AgentServiceService, agentService(rpc, { ...base, committer, anchors, wake }));
   server.addService(FarmServiceService, farmService(rpc, { ...base, room, submissions, views, changes, wake, prefix }));
 

@@ -12,6 +12,7 @@ import type { AudioLibrary } from './farm/audio-library.ts';
 import { Dispatcher, type FarmTimings } from './farm/dispatcher.ts';
 import type { Fleet } from './farm/fleet.ts';
 import type { Jobs } from './farm/jobs.ts';
+import { KeptPrefixes } from './farm/kept-prefix.ts';
 import type { Links } from './farm/links.ts';
 import type { Nodes } from './farm/nodes.ts';
 import type { Office } from './farm/office.ts';
@@ -48,11 +49,13 @@ export interface DutyParts extends StitcherParts, RetentionParts {
  */
 export class LeaderDuties {
   readonly #parts: DutyParts;
+  readonly #kept: KeptPrefixes;
   #active: { readonly dispatcher: Dispatcher; readonly stitcher: Stitcher; readonly retention: Retention } | null =
     null;
 
   constructor(parts: DutyParts) {
     this.#parts = parts;
+    this.#kept = new KeptPrefixes(parts);
     const { jobs, office, links, changes, speed } = parts;
     const announcer = { ...parts, hangFloorSeconds: parts.timings.hangFloorSeconds };
     jobs.onEvent((job, event, at) => {
@@ -123,11 +126,15 @@ export class LeaderDuties {
     log.info({ reason }, 'no longer leading');
   }
 
-  /** The beginning of a live job's video, see {@link Stitcher.prefix}. @throws FarmError also when this one does not lead */
-  async prefix(jobId: string): Promise<PrefixVideo> {
+  /**
+   * The beginning of the video of a job that is not completed, see {@link Stitcher.prefix} and {@link KeptPrefixes.of}.
+   *
+   * @throws FarmError also when this coordinator does not lead
+   */
+  async prefix(job: JobState, signal: AbortSignal): Promise<PrefixVideo> {
     this.#parts.office.requireLead();
     if (!this.#active) throw new FarmError('unavailable', 'the coordinator is taking over');
-    return this.#active.stitcher.prefix(jobId);
+    return isOver(job) ? this.#kept.of(job, signal) : this.#active.stitcher.prefix(job.definition.jobId);
   }
 
   /** Asks for a scheduling round: something changed that is no event of a job. */

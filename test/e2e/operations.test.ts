@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { PrefixHeader } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
@@ -31,6 +31,21 @@ async function downloadBeginning(farm: Farm, jobId: string, clips: number, path:
     return header.clips === clips;
   }, `${clips} clips are stitched`);
   return header;
+}
+
+/** Saves the beginning of a job's video, and checks that it is what was rendered of it: frame by frame, with its sound. */
+async function checkBeginning(farm: Farm, jobId: string, audio: string, path: string): Promise<void> {
+  const { plan, spec, clipsPrefix } = await farm.job(jobId);
+  const { frames } = await downloadBeginning(farm, jobId, clipsPrefix, path);
+  assert.equal(frames, clipsPrefix * 48);
+  const { width, height } = plan ?? assert.fail('no plan');
+  const baseSeed = spec?.settings?.baseSeed ?? -1;
+  identifyFrames(await stampsOf(path, width, height), { jobId, frames, baseSeed });
+  const [original, sound] = [await pcmOf(audio), await pcmOf(path)];
+  // FFmpeg plays the last packet to its end.
+  assert.ok(sound.length >= frames * 1920 && sound.length < frames * 1920 + 1024, `${sound.length} samples`);
+  const { lag, correlation } = lagAt(original, sound, sound.length / 2);
+  assert.ok(Math.abs(lag) < 48 && correlation > 0.9, `lag ${lag}, correlation ${correlation}`);
 }
 
 describe('an operator', () => {
@@ -76,25 +91,15 @@ describe('an operator', () => {
     // Held, so that the job is not over before it was looked at.
     await farm.call(farm.client.pauseJob, { jobId });
     await until(async () => (await farm.job(jobId)).leases.length === 0, 'the clips in hand are finished');
-    const { plan, spec, clipsPrefix } = await farm.job(jobId);
     const path = join(farm.dir, 'beginning.mp4');
-    const { frames } = await downloadBeginning(farm, jobId, clipsPrefix, path);
-    assert.equal(frames, clipsPrefix * 48);
-    const { width, height } = plan ?? assert.fail('no plan');
-    const baseSeed = spec?.settings?.baseSeed ?? -1;
-    identifyFrames(await stampsOf(path, width, height), { jobId, frames, baseSeed });
-    const [original, sound] = [await pcmOf(audio), await pcmOf(path)];
-    // FFmpeg plays the last packet to its end.
-    assert.ok(sound.length >= frames * 1920 && sound.length < frames * 1920 + 1024, `${sound.length} samples`);
-    const { lag, correlation } = lagAt(original, sound, sound.length / 2);
-    assert.ok(Math.abs(lag) < 48 && correlation > 0.9, `lag ${lag}, correlation ${correlation}`);
+    await checkBeginning(farm, jobId, audio, path);
     await farm.call(farm.client.resumeJob, { jobId });
     await prove(farm, jobId);
     await assert.rejects(downloadBeginning(farm, jobId, 1, path), /it is completed/);
     const other = await farm.submit(audio);
     await farm.call(farm.client.cancelJob, { jobId: other.jobId, reason: '' });
     const wayOn = {
-      message: /it is cancelled/,
+      message: /its first clip was not rendered/,
       hint: `Take it up where it ended with: clipfarm job retry ${other.jobId}`,
     };
     await assert.rejects(downloadBeginning(farm, other.jobId, 1, path), wayOn);
@@ -107,6 +112,14 @@ describe('an operator', () => {
     const cancelled = await farm.job(jobId);
     assert.equal(cancelled.state, 'JOB_STATE_CANCELLED');
     assert.equal(cancelled.stateReason, 'lunch');
+    const path = join(farm.dir, 'until-lunch.mp4');
+    await checkBeginning(farm, jobId, audio, path);
+    // Another process has no file that ever grew from these clips.
+    await farm.coordinator.kill();
+    await farm.startCoordinator();
+    await checkBeginning(farm, jobId, audio, path);
+    assert.deepEqual(await readdir(join(farm.dir, 'coordinator', 'work')), [], 'nothing stays behind');
+    await farm.waitForNodes(2);
     await until(
       async () => (await farm.nodes()).every((n) => n.slots.every((s) => s.state === 'SLOT_STATE_IDLE')),
       'slots are free',

@@ -1,7 +1,7 @@
 import { FarmError } from '@clipfarm/shared/errors';
 import { type Job, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import type { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
-import { FPS } from '@clipfarm/shared/model/clip';
+import { CLIP_SECONDS, FPS } from '@clipfarm/shared/model/clip';
 import { createLogUpdate } from 'log-update';
 import type { Context } from '../context.ts';
 import type { Connection } from '../farm/connection.ts';
@@ -95,8 +95,11 @@ async function showing<T>(
 }
 
 /** The command that brings a job without a video closer to one. */
-function wayToVideo({ jobId, state }: Job): string {
-  if (isFinal(state)) return `Take it up where it ended with: clipfarm job retry ${jobId}`;
+function wayToVideo({ jobId, state, clipsPrefix }: Job): string {
+  if (isFinal(state)) {
+    const retry = `Take it up where it ended with: clipfarm job retry ${jobId}`;
+    return clipsPrefix === 0 ? retry : `${retry}; or add --partial for what is there.`;
+  }
   if (state === JobState.JOB_STATE_PAUSED) return `Let it go on with: clipfarm job resume ${jobId}`;
   return `Wait for it with: clipfarm job watch ${jobId}; or add --partial for what is there already.`;
 }
@@ -122,6 +125,10 @@ export async function printEnd(
   }
   if (job.state === JobState.JOB_STATE_FAILED || job.state === JobState.JOB_STATE_CANCELLED) {
     context.note(`take it up where it ended with: clipfarm job retry ${job.jobId}`);
+    if (job.clipsPrefix > 0) {
+      const beginning = mediaLength(job.clipsPrefix * CLIP_SECONDS);
+      context.note(`save its first ${beginning} with: clipfarm job download ${job.jobId} --partial --output video.mp4`);
+    }
   }
 }
 

@@ -57,7 +57,10 @@ export const registerJob: Register = (program, run) => {
     'clipfarm job download 3f9a --output talk.mp4',
   )
     .addOption(new Option('--output <file>', 'where to save it').makeOptionMandatory())
-    .option('--partial', 'while it is rendered: the clips from the beginning that are there, with their sound')
+    .option(
+      '--partial',
+      'of a video that is not finished: the clips from the beginning that are there, with their sound',
+    )
     .option('--force', 'replace a file that is there');
 };
 

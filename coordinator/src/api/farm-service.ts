@@ -40,8 +40,8 @@ export interface FarmServiceParts {
   readonly office: Office;
   readonly changes: Changes;
   readonly wake: () => void;
-  /** The beginning of a live job's video. */
-  readonly prefix: (jobId: string) => Promise<PrefixVideo>;
+  /** The beginning of the video of a job that is not completed. */
+  readonly prefix: (job: JobState, signal: AbortSignal) => Promise<PrefixVideo>;
 }
 
 /** The RPCs that users and operators call. */
@@ -136,7 +136,7 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
     downloadPrefix: rpc.serverStream(async ({ jobId }, responses, { signal }) => {
       office.requireLead();
       const job = jobs.find(jobId);
-      await using prefix = await openPrefix(parts, job);
+      await using prefix = await openPrefix(parts, job, signal);
       const { clips, frames, bytes } = prefix;
       await responses.send({ part: { $case: 'header', value: { clips, frames, bytes } } });
       const hash = createHash('sha256');
@@ -165,25 +165,21 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
   };
 }
 
-async function openPrefix(parts: FarmServiceParts, job: JobState): Promise<PrefixVideo> {
+async function openPrefix(parts: FarmServiceParts, job: JobState, signal: AbortSignal): Promise<PrefixVideo> {
   const { jobId } = job.definition;
   const refuse = (why: string, hint: string) =>
     new FarmError('failed_precondition', `job ${jobId} has no beginning of a video to send: ${why}`, {
       field: 'job_id',
       hint,
     });
-  if (isOver(job)) {
-    const hint = job.result
-      ? 'Download the finished video.'
-      : `Take it up where it ended with: clipfarm job retry ${jobId}`;
-    throw refuse(`it is ${stateWord(job)}`, hint);
-  }
+  if (job.status === 'completed') throw refuse(`it is ${stateWord(job)}`, 'Download the finished video.');
   try {
-    return await parts.prefix(jobId);
+    return await parts.prefix(job, signal);
   } catch (error) {
     const { code, message } = FarmError.from(error);
     if (code !== 'failed_precondition') throw error;
-    throw refuse(message, 'Try again in a moment.');
+    const retry = `Take it up where it ended with: clipfarm job retry ${jobId}`;
+    throw refuse(message, isOver(job) ? retry : 'Try again in a moment.');
   }
 }
 

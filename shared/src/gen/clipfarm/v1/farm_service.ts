@@ -3302,7 +3302,7 @@ export const FarmServiceService = {
   },
   /**
    * Sends an MP4 of the clips that are committed from the beginning without a gap, with their sound, while the rest is
-   * still being rendered. Each call makes one of what is there then.
+   * still being rendered, or after the job failed or was cancelled. Each call makes one of what is there then.
    */
   downloadPrefix: {
     path: "/clipfarm.v1.FarmService/DownloadPrefix" as const,
@@ -3383,7 +3383,7 @@ export interface FarmServiceServer extends UntypedServiceImplementation {
   downloadResult: handleServerStreamingCall<DownloadResultRequest, DownloadResultResponse>;
   /**
    * Sends an MP4 of the clips that are committed from the beginning without a gap, with their sound, while the rest is
-   * still being rendered. Each call makes one of what is there then.
+   * still being rendered, or after the job failed or was cancelled. Each call makes one of what is there then.
    */
   downloadPrefix: handleServerStreamingCall<DownloadPrefixRequest, DownloadPrefixResponse>;
   /** Lists nodes with their slots. */
@@ -3598,7 +3598,7 @@ export interface FarmServiceClient extends Client {
   ): ClientReadableStream<DownloadResultResponse>;
   /**
    * Sends an MP4 of the clips that are committed from the beginning without a gap, with their sound, while the rest is
-   * still being rendered. Each call makes one of what is there then.
+   * still being rendered, or after the job failed or was cancelled. Each call makes one of what is there then.
    */
   downloadPrefix(
     request: DownloadPrefixRequest,
