@@ -158,7 +158,7 @@ test('a watch goes on over a restart of the coordinator', async (t) => {
   farm.state.breakWatch = (call) => call === 0;
   const { code, err } = await cli(farm, 'submit', '--image', image, '--audio', audio, '--watch');
   assert.equal(code, 0, err);
-  assert.match(err, /the coordinator is away \(the coordinator shuts down\); trying again/);
+  assert.match(err, /waiting: the coordinator shuts down; trying again/);
 });
 
 test('a submit that got no answer is asked again under the same key', async (t) => {
@@ -167,7 +167,7 @@ test('a submit that got no answer is asked again under the same key', async (t) 
   farm.state.failSubmit = (call) => (call === 0 ? new FarmError('unavailable', 'not the leader') : undefined);
   const { code, err } = await cli(farm, 'submit', '--image', image, '--audio', audio, '--idempotency-key', 'k1');
   assert.equal(code, 0, err);
-  assert.match(err, /away \(not the leader\)/);
+  assert.match(err, /waiting: not the leader; trying again in 1 s/);
   assert.deepEqual(
     farm.state.submitted.map(({ idempotencyKey }) => idempotencyKey),
     ['k1'],
@@ -283,6 +283,7 @@ test('changes reach the coordinator with their arguments', async (t) => {
   await cli(farm, 'job', 'cancel', 'job', '--reason', 'wrong portrait');
   await cli(farm, 'job', 'pause', 'job');
   await cli(farm, 'job', 'resume', 'job');
+  farm.state.jobs = [job(JobState.JOB_STATE_CANCELLED)];
   await cli(farm, 'job', 'retry', 'job');
   await cli(farm, 'job', 'priority', 'job', '-5');
   await cli(farm, 'node', 'drain', 'fast', '--reason', 'new driver');

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { FarmError } from '@clipfarm/shared/errors';
+import { JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { startServer } from '@clipfarm/shared/rpc/rpc-harness';
 import { startFakeFarm } from './testing/fake-farm.ts';
+import { job } from './testing/farm-fixtures.ts';
 import { cli, files } from './testing/run-cli.ts';
 
 /** Nothing listens there. */
@@ -56,18 +58,26 @@ test('a submit that comes while a killed leader is not replaced yet waits for th
   const all = `${DEAD},${follower}`;
   const { code, err } = await cli(undefined, 'submit', '--coordinator', all, '--image', image, '--audio', audio);
   assert.equal(code, 0, err);
-  assert.match(err, /the coordinator is away \(no coordinator leads just now: .*\); trying again/);
+  assert.match(err, /waiting: no coordinator leads just now: .*; trying again/);
   assert.equal(farm.state.submitted.length, 1);
 });
 
-test('a change that comes meanwhile is told that nobody leads, not to ask the one that is gone', async (t) => {
-  const follower = await startFollower(t, () => DEAD);
+test('a change that comes meanwhile waits as well; it says that nobody leads, not to ask the one that is gone', async (t) => {
+  const farm = await startFakeFarm(t);
+  farm.state.jobs = [job(JobState.JOB_STATE_RENDERING)];
+  const follower = await startFollower(t, (refusal) => (refusal < 2 ? DEAD : farm.address));
   const { code, err } = await cli(undefined, 'job', 'cancel', 'job-1', '--coordinator', `${DEAD},${follower}`);
-  assert.equal(code, 3);
+  assert.equal(code, 0, err);
   assert.match(
     err,
-    /^error: no coordinator leads just now: the one that led, at 127\.0\.0\.1:1, does not answer\ntry: Another/,
+    /^waiting: no coordinator leads just now: the one that led, at 127\.0\.0\.1:1, does not answer; trying again in 1 s\n/,
   );
+});
+
+test('a change that nobody answers is told so at once', async () => {
+  const { code, err } = await cli(undefined, 'job', 'cancel', 'job-1', '--coordinator', DEAD);
+  assert.equal(code, 3);
+  assert.match(err, /^error: no coordinator answers at 127\.0\.0\.1:1: /);
 });
 
 test('a submit that nobody answers is told so at once', async (t) => {

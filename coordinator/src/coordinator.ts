@@ -180,7 +180,7 @@ export async function startCoordinator(
   const address = `${access.address.slice(0, access.address.lastIndexOf(':'))}:${port}`;
   const stopping = new AbortController();
   const candidate = { id, address: config.advertise ?? address };
-  const governing = govern({ election, candidate, duties, signal: stopping.signal, metrics, log });
+  const governing = govern({ election, candidate, duties, signal: stopping.signal, trouble: problem, metrics, log });
   ready = true;
   log.info({ listen: address, admin: admin.address, ffmpeg: ffmpeg.version }, 'coordinator ready');
 

@@ -4,6 +4,9 @@ import type { Metrics } from './admin/metrics.ts';
 import type { Candidate, Election } from './journal/election.ts';
 import type { LeaderDuties } from './leader-duties.ts';
 
+/** What is likely where the journal has no trouble. */
+const OVERTAKEN = 'it was not renewed in time, and another coordinator may lead';
+
 /** Pause before running for office again after taking it failed. */
 const AGAIN_MILLIS = 1000;
 
@@ -16,10 +19,12 @@ export async function govern(parts: {
   readonly candidate: Candidate;
   readonly duties: LeaderDuties;
   readonly signal: AbortSignal;
+  /** What keeps the journal from working, in words; null when nothing does. */
+  readonly trouble: () => string | null;
   readonly metrics: Pick<Metrics, 'leaderships'>;
   readonly log: Logger;
 }): Promise<void> {
-  const { election, candidate, duties, signal, metrics, log } = parts;
+  const { election, candidate, duties, signal, trouble, metrics, log } = parts;
   while (!signal.aborted) {
     try {
       const leadership = await election.campaign(candidate, signal);
@@ -28,7 +33,9 @@ export async function govern(parts: {
         await duties.begin(leadership);
         await aborted(over);
       } finally {
-        await duties.end(signal.aborted ? 'the coordinator is stopping' : 'another coordinator may lead');
+        await duties.end(
+          signal.aborted ? 'the coordinator is stopping' : `the lead is lost: ${trouble() ?? OVERTAKEN}`,
+        );
         await leadership.release();
       }
     } catch (error) {

@@ -37,8 +37,8 @@ export interface LogFacts {
   readonly renders: ReadonlyMap<string, number>;
 }
 
-/** Why a leader ends the links of its agents when its lead is over. */
-const DEPOSED = 'another coordinator may lead';
+/** How the reason begins for which a leader ends the links of its agents when it has lost the lead. */
+const DEPOSED = 'the lead is lost: ';
 
 /** Reads every log of a farm. */
 export function readLogs(farm: Farm): LogFacts {
@@ -53,7 +53,7 @@ export function readLogs(farm: Farm): LogFacts {
   for (const [coordinator, { process: child }] of farm.coordinators.entries()) {
     for (const { msg, time, term, verdict = '', reason } of linesOf(child.output())) {
       if (msg === 'leading') leads.push({ at: Date.parse(time), coordinator, term: term ?? 0 });
-      if (msg === 'no longer leading' && reason === DEPOSED) ended.push({ at: Date.parse(time), coordinator });
+      if (msg === 'no longer leading' && reason?.startsWith(DEPOSED)) ended.push({ at: Date.parse(time), coordinator });
       if (msg === 'chunk not committed') {
         const name = verdict.replace('CHUNK_VERDICT_', '').toLowerCase();
         refusals.set(name, (refusals.get(name) ?? 0) + 1);

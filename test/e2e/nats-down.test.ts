@@ -38,11 +38,19 @@ test('while NATS is down nothing is accepted, renders go on, it is said once; th
     async () => /no coordinator leads.*no connection to NATS/.test(String(await refusal())),
     'so do submissions',
   );
+  const { staleReason } = await farm.call(farm.client.getJob, { jobId });
+  assert.match(
+    staleReason,
+    /no coordinator leads.*no connection to NATS/,
+    'so do reads, which are answered all the same',
+  );
+  assert.match(farm.coordinator.output(), /"reason":"the lead is lost: no connection to NATS since/);
   await until(() => clipsRendered(farm).get(jobId) === 21, 'every clip is rendered meanwhile');
   const said = complaints(farm.coordinator.output()).slice(before);
   assert.ok(said.length <= 12, `${said.length} lines in the log:\n${said.join('\n')}`);
   assert.equal(said.filter((line) => line.includes('connection to NATS lost')).length, 1);
   await nats.servers[0]?.start();
+  await until(async () => (await farm.call(farm.client.getJob, { jobId })).staleReason === '', 'reads are up to date');
   assert.equal(await prove(farm, jobId), 0, 'what was rendered meanwhile is handed in, not rendered again');
   await until(async () => (await ready()) === 'ready\n', 'it is ready again');
 });

@@ -12,13 +12,15 @@ import { type Command, Option } from 'commander';
 import type { Context } from '../context.ts';
 import { exitCode } from '../exit-code.ts';
 import type { Connection } from '../farm/connection.ts';
-import { jobStateWords } from '../farm/job-state.ts';
+import { isFinal, jobStateWords } from '../farm/job-state.ts';
 import { checkOutput } from '../inputs/output-file.ts';
 import { flagValue } from '../job-options.ts';
 import { jobDetails } from '../render/job-report.ts';
+import { noteStale } from '../render/stale.ts';
 import { parseInteger } from '../values.ts';
 import { exitCodeOfJob, watchJob } from '../watch/watch-job.ts';
 import { fetchPrefix, fetchVideo, nodesOf, printEnd } from './finished-job.ts';
+import { orDoneBefore, persist } from './persist.ts';
 import { act, examples, type Handler, type Register, type Run } from './register.ts';
 
 /** `clipfarm job ...` */
@@ -84,6 +86,7 @@ function addCommand(
 const getJob: Handler = async (context, [jobId = '']) =>
   context.withFarm(async (farm) => {
     const response = await farm.call(farm.client.getJob, { jobId });
+    noteStale(context, response);
     if (context.json) context.printJson(GetJobResponse.toJSON(response));
     else context.print(jobDetails(required(response.job), await nodesOf(farm), context.style));
     return exitCode.ok;
@@ -116,38 +119,56 @@ const download: Handler = async (context, [jobId = ''], options) => {
 };
 
 const cancelJob: Handler = (context, [jobId = ''], options) =>
-  change(context, CancelJobResponse, (farm) =>
+  change(context, CancelJobResponse, stateOf, (farm) =>
     farm.call(farm.client.cancelJob, { jobId, reason: flagValue(options, 'reason') ?? '' }),
   );
 
 const pauseJob: Handler = (context, [jobId = '']) =>
-  change(context, PauseJobResponse, (farm) => farm.call(farm.client.pauseJob, { jobId }));
+  change(context, PauseJobResponse, stateOf, (farm) => farm.call(farm.client.pauseJob, { jobId }));
 
 const resumeJob: Handler = (context, [jobId = '']) =>
-  change(context, ResumeJobResponse, (farm) => farm.call(farm.client.resumeJob, { jobId }));
+  change(context, ResumeJobResponse, stateOf, (farm) => farm.call(farm.client.resumeJob, { jobId }));
 
+/** Unlike the other changes, it is refused when it was done before. */
 const retryJob: Handler = (context, [jobId = '']) =>
-  change(context, RetryJobResponse, (farm) => farm.call(farm.client.retryJob, { jobId }));
+  change(context, RetryJobResponse, stateOf, (farm, repeated) =>
+    orDoneBefore(
+      repeated,
+      () => farm.call(farm.client.retryJob, { jobId }),
+      async () => {
+        const { job } = await farm.call(farm.client.getJob, { jobId });
+        return job === undefined || isFinal(job.state) ? undefined : { job };
+      },
+    ),
+  );
 
 const setPriority: Handler = (context, [jobId = '', text = '']) => {
   const priority = parseInteger('priority', text, -100, 100);
-  return change(context, SetJobPriorityResponse, (farm) => farm.call(farm.client.setJobPriority, { jobId, priority }));
+  const said = (job: Job) => `${stateOf(job)}, priority ${job.spec?.priority ?? 0}`;
+  return change(context, SetJobPriorityResponse, said, (farm) =>
+    farm.call(farm.client.setJobPriority, { jobId, priority }),
+  );
 };
 
-/** Makes a change and says where the job stands after it. */
+/** Makes a change, over a restart of the coordinator too, and says where the job stands after it. */
 async function change<Response extends { readonly job?: Job | undefined }>(
   context: Context,
   message: { toJSON(response: Response): unknown },
-  call: (farm: Connection) => Promise<Response>,
+  said: (job: Job) => string,
+  call: (farm: Connection, repeated: boolean) => Promise<Response>,
 ): Promise<number> {
-  const response = await context.withFarm(call);
+  const response = await context.withFarm((farm) => persist(context, farm, (repeated) => call(farm, repeated)));
   if (context.json) {
     context.printJson(message.toJSON(response));
   } else {
     const job = required(response.job);
-    context.note(`job ${job.jobId} is ${jobStateWords[job.state]}, priority ${job.spec?.priority ?? 0}`);
+    context.note(`job ${job.jobId} is ${said(job)}`);
   }
   return exitCode.ok;
+}
+
+function stateOf(job: Job): string {
+  return jobStateWords[job.state];
 }
 
 function required(job: Job | undefined): Job {

@@ -7,6 +7,7 @@ import type { Connection } from '../farm/connection.ts';
 import { jobStateWords } from '../farm/job-state.ts';
 import { flagValue, type RawOptions } from '../job-options.ts';
 import { shortDeadline } from '../render/deadline.ts';
+import { noteStale } from '../render/stale.ts';
 import { table } from '../render/table.ts';
 import { age, dateOf, duration, mediaLength } from '../render/units.ts';
 import { parseChoice, parseInteger } from '../values.ts';
@@ -37,6 +38,7 @@ async function listJobs(context: Context, _operands: readonly string[], options:
   const limit = parseInteger('limit', flagValue(options, 'limit') ?? '50', 1, 100_000);
   const states = parseStates(flagValue(options, 'state'));
   const response = await context.withFarm((farm) => collect(farm, states, limit));
+  noteStale(context, response);
   if (context.json) {
     context.printJson(ListJobsResponse.toJSON(response));
   } else if (response.jobs.length === 0) {
@@ -62,13 +64,15 @@ function parseStates(text: string | undefined): JobState[] {
 async function collect(farm: Connection, states: JobState[], limit: number): Promise<ListJobsResponse> {
   const jobs: Job[] = [];
   let pageToken = '';
+  let staleReason = '';
   do {
     const pageSize = Math.min(MAX_PAGE, limit - jobs.length);
     const page = await farm.call(farm.client.listJobs, { states, pageSize, pageToken });
     jobs.push(...page.jobs);
     pageToken = page.nextPageToken;
+    staleReason = page.staleReason;
   } while (pageToken !== '' && jobs.length < limit);
-  return { jobs, nextPageToken: pageToken };
+  return { jobs, nextPageToken: pageToken, staleReason };
 }
 
 function jobTable(context: Context, jobs: readonly Job[]): string[] {

@@ -12,6 +12,7 @@ import { slotLabel } from '../render/progress-view.ts';
 import { table } from '../render/table.ts';
 import { printable, widthOf } from '../render/text.ts';
 import { age, dateOf } from '../render/units.ts';
+import { persist } from './persist.ts';
 import { act, examples, type Handler, type Register } from './register.ts';
 
 /** Columns of the terminal for a reason in the table. */
@@ -53,14 +54,18 @@ const listNodes: Handler = async (context) => {
 
 const drainNode: Handler = async (context, [nodeId = ''], options) => {
   const request = { nodeId, reason: flagValue(options, 'reason') ?? '' };
-  const response = await context.withFarm((farm) => farm.call(farm.client.drainNode, request));
+  const response = await context.withFarm((farm) =>
+    persist(context, farm, () => farm.call(farm.client.drainNode, request)),
+  );
   if (context.json) context.printJson(DrainNodeResponse.toJSON(response));
   else tellState(context, response.node);
   return exitCode.ok;
 };
 
 const undrainNode: Handler = async (context, [nodeId = '']) => {
-  const response = await context.withFarm((farm) => farm.call(farm.client.undrainNode, { nodeId }));
+  const response = await context.withFarm((farm) =>
+    persist(context, farm, () => farm.call(farm.client.undrainNode, { nodeId })),
+  );
   if (context.json) context.printJson(UndrainNodeResponse.toJSON(response));
   else tellState(context, response.node);
   return exitCode.ok;

@@ -6,6 +6,7 @@ import { addJobOptions, type RawOptions } from '../job-options.ts';
 import { readJobRequest } from '../job-request.ts';
 import { isFeasible, planReport } from '../render/plan-report.ts';
 import { nodesOf } from './finished-job.ts';
+import { persistence } from './persist.ts';
 import { PREPARE_MS, sendInputs } from './prepare-job.ts';
 import { act, examples, type Register } from './register.ts';
 
@@ -31,8 +32,9 @@ export const registerPlan: Register = (program, run) => {
 async function planJob(context: Context, _operands: readonly string[], options: RawOptions): Promise<number> {
   const request = await readJobRequest(options, context.shell.clock.now());
   return context.withFarm(async (farm) => {
-    await sendInputs(context, farm, request);
-    const response = await farm.call(farm.client.planJob, { spec: request.spec }, PREPARE_MS);
+    const patience = persistence(context, farm);
+    await sendInputs(context, farm, patience, request);
+    const response = await patience.run(() => farm.call(farm.client.planJob, { spec: request.spec }, PREPARE_MS));
     const { plan } = response;
     if (plan === undefined) throw new FarmError('internal', 'the coordinator answered without a plan');
     if (context.json) {

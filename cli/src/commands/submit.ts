@@ -5,14 +5,14 @@ import type { Job } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import type { Context } from '../context.ts';
 import { exitCode } from '../exit-code.ts';
 import type { Connection } from '../farm/connection.ts';
-import { retry, shortOutage } from '../farm/retry.ts';
 import { checkKeepsInputs, checkOutput } from '../inputs/output-file.ts';
 import { addJobOptions, flagValue, type RawOptions } from '../job-options.ts';
 import { readJobRequest } from '../job-request.ts';
 import { deadlineWarning } from '../render/deadline.ts';
 import { exitCodeOfJob, watchJob } from '../watch/watch-job.ts';
 import { fetchVideo, printEnd } from './finished-job.ts';
-import { onRetry, PREPARE_MS, sendInputs, tellNotes } from './prepare-job.ts';
+import { persistence } from './persist.ts';
+import { PREPARE_MS, sendInputs, tellNotes } from './prepare-job.ts';
 import { act, examples, type Register } from './register.ts';
 
 /** `clipfarm submit` */
@@ -61,13 +61,11 @@ async function submit(context: Context, _operands: readonly string[], options: R
     await checkKeepsInputs(output, inputs);
   }
   return context.withFarm(async (farm) => {
-    await sendInputs(context, farm, request);
+    const patience = persistence(context, farm);
+    await sendInputs(context, farm, patience, request);
     const message = { spec: request.spec, idempotencyKey: key ?? randomUUID() };
     // The key makes it safe to ask again after an answer got lost.
-    const response = await retry(() => farm.call(farm.client.submitJob, message, PREPARE_MS), {
-      ...shortOutage,
-      ...onRetry(context, farm),
-    });
+    const response = await patience.run(() => farm.call(farm.client.submitJob, message, PREPARE_MS));
     const job = acceptedJob(response);
     tellNotes(context, request, job.plan?.notes ?? []);
     const stays = options.watch === true || output !== undefined;

@@ -8,8 +8,8 @@ import { isFinal } from './job-state.ts';
 
 /** What the follower of a job is told. */
 export interface JobFollower {
-  /** The job after a change. */
-  onChange(job: Job): void;
+  /** The job after a change; `staleReason` says why it may be outdated, and is empty while somebody leads. */
+  onChange(job: Job, staleReason: string): void;
   /** The line broke; it is tried again after `delayMillis`. The job itself goes on. */
   onOutage(error: FarmError, delayMillis: number): void;
 }
@@ -36,10 +36,10 @@ export async function followJob(
   let heard = reached;
   for (let failures = 0; ; ) {
     try {
-      return await followOnce(farm, jobId, (job) => {
+      return await followOnce(farm, jobId, (job, staleReason) => {
         heard = true;
         failures = 0;
-        follower.onChange(job);
+        follower.onChange(job, staleReason);
       });
     } catch (thrown) {
       const error = farm.explain(thrown);
@@ -55,16 +55,16 @@ export async function followJob(
 }
 
 /** Follows as long as the stream holds; the coordinator ends it only with the job. */
-async function followOnce(farm: Connection, jobId: string, onChange: (job: Job) => void): Promise<Job> {
+async function followOnce(farm: Connection, jobId: string, onChange: JobFollower['onChange']): Promise<Job> {
   const call = farm.client.watchJob({ jobId });
   const cancel = () => call.cancel();
   const responses = responsesOf(call);
   farm.signal.addEventListener('abort', cancel, { once: true });
   if (farm.signal.aborted) cancel();
   try {
-    for await (const { job } of responses) {
+    for await (const { job, staleReason } of responses) {
       if (job === undefined) continue;
-      onChange(job);
+      onChange(job, staleReason);
       if (isFinal(job.state)) return job;
     }
     throw new FarmError('unavailable', 'the coordinator ended the report before the job ended');

@@ -43,6 +43,10 @@ export interface FakeFarmState {
   prefixSha256: string | undefined;
   /** Bytes after which the n-th download breaks; undefined sends all. */
   breakDownload: (call: number) => number | undefined;
+  /** Why answers may be outdated. */
+  staleReason: string;
+  /** Error that the n-th change of a job or a node throws, before or after it is done. */
+  failChange: (call: number) => { readonly error: FarmError; readonly done: boolean } | undefined;
   /** Error that the n-th SubmitJob throws. */
   failSubmit: (call: number) => FarmError | undefined;
 }
@@ -56,7 +60,7 @@ export interface FakeFarm {
 /** Starts a fake farm on a free port; it is closed after the test. Wants no token unless a file is given. */
 export async function startFakeFarm(t: TestContext, tokenPath?: string): Promise<FakeFarm> {
   const state = initialState();
-  const calls = { watch: 0, download: 0, submit: 0 };
+  const calls = { watch: 0, download: 0, submit: 0, change: 0 };
   const server = await startServer(
     t,
     (wrap) => ({
@@ -74,10 +78,13 @@ export async function startFakeFarm(t: TestContext, tokenPath?: string): Promise
         const accepted = job(JobState.JOB_STATE_QUEUED, { spec: request.spec, plan: state.plan });
         return { job: accepted, alreadyExisted: known };
       }),
-      getJob: wrap.unary(({ jobId }: { jobId: string }) => ({ job: find(state, jobId) })),
+      getJob: wrap.unary(({ jobId }: { jobId: string }) => ({
+        job: find(state, jobId),
+        staleReason: state.staleReason,
+      })),
       listJobs: wrap.unary((request: ListJobsRequest) => {
         state.listed.push(request);
-        return page(state.jobs, request);
+        return { ...page(state.jobs, request), staleReason: state.staleReason };
       }),
       watchJob: wrap.serverStream((request: WatchJobRequest, responses: MessageSink<WatchJobResponse>, context) =>
         sendWatch(state, calls.watch++, request, responses, context),
@@ -94,14 +101,29 @@ export async function startFakeFarm(t: TestContext, tokenPath?: string): Promise
         (['cancelJob', 'pauseJob', 'resumeJob', 'retryJob', 'setJobPriority'] as const).map((call) => [
           call,
           wrap.unary((request: { jobId: string }) => {
-            const found = find(state, request.jobId);
-            state.changes.push({ call, request });
-            return { job: found };
+            return withFailure(state, calls.change++, () => {
+              const found = find(state, request.jobId);
+              const retriable = [JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED] as JobState[];
+              if (call === 'retryJob' && !retriable.includes(found.state)) {
+                throw new FarmError('failed_precondition', `only a failed or cancelled job can be retried`);
+              }
+              if (call === 'retryJob') {
+                state.jobs = state.jobs.map((other) =>
+                  other === found ? { ...found, state: JobState.JOB_STATE_RENDERING } : other,
+                );
+              }
+              state.changes.push({ call, request });
+              return { job: find(state, request.jobId) };
+            });
           }),
         ]),
       ),
-      drainNode: wrap.unary((request: { nodeId: string }) => changeNode(state, 'drainNode', request)),
-      undrainNode: wrap.unary((request: { nodeId: string }) => changeNode(state, 'undrainNode', request)),
+      drainNode: wrap.unary((request: { nodeId: string }) =>
+        withFailure(state, calls.change++, () => changeNode(state, 'drainNode', request)),
+      ),
+      undrainNode: wrap.unary((request: { nodeId: string }) =>
+        withFailure(state, calls.change++, () => changeNode(state, 'undrainNode', request)),
+      ),
     }),
     tokenPath === undefined ? {} : { tokenPath },
   );
@@ -138,6 +160,8 @@ function initialState(): FakeFarmState {
     video,
     prefixSha256: undefined,
     breakDownload: () => undefined,
+    staleReason: '',
+    failChange: () => undefined,
     failSubmit: () => undefined,
   };
 }
@@ -176,7 +200,8 @@ async function sendWatch(
   { signal }: CallContext,
 ): Promise<void> {
   if (jobId === 'missing') throw new FarmError('not_found', 'there is no job "missing"', { hint: 'clipfarm jobs' });
-  for (const next of state.watches[Math.min(call, state.watches.length - 1)] ?? []) await responses.send({ job: next });
+  for (const next of state.watches[Math.min(call, state.watches.length - 1)] ?? [])
+    await responses.send({ job: next, staleReason: state.staleReason });
   if (state.breakWatch(call)) throw new FarmError('unavailable', 'the coordinator shuts down');
   if (state.holdWatch) await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
 }
@@ -209,6 +234,15 @@ async function sendPrefix(
   await responses.send({
     part: { $case: 'sha256', value: state.prefixSha256 ?? createHash('sha256').update(half).digest('hex') },
   });
+}
+
+/** Makes a change, or fails before or after it as the test wants. */
+function withFailure<T>(state: FakeFarmState, call: number, change: () => T): T {
+  const failure = state.failChange(call);
+  if (failure?.done === false) throw failure.error;
+  const answer = change();
+  if (failure !== undefined) throw failure.error;
+  return answer;
 }
 
 function changeNode(state: FakeFarmState, call: string, request: { nodeId: string }) {

@@ -8,6 +8,7 @@ import { exitCode } from '../exit-code.ts';
 import type { Connection } from '../farm/connection.ts';
 import { followJob, type JobFollower } from '../farm/follow-job.ts';
 import { shellWord } from '../render/shell-word.ts';
+import { staleText } from '../render/stale.ts';
 import { createDisplay, type Display } from './display.ts';
 
 /** Milliseconds between two looks at the nodes, which say how far the clips in hand are. */
@@ -48,12 +49,12 @@ export function exitCodeOfJob(job: Job | undefined): number {
 
 /** Words for an outage while something waits for the coordinator. */
 export function outageText(error: FarmError, delayMillis: number): string {
-  return `the coordinator is away (${error.message}); trying again in ${Math.ceil(delayMillis / 1000)} s`;
+  return `waiting: ${error.message}; trying again in ${Math.ceil(delayMillis / 1000)} s`;
 }
 
 async function followAsJson(context: Context, farm: Connection, jobId: string, reached: boolean): Promise<Job> {
   const follower: JobFollower = {
-    onChange: (job) => context.printJson(WatchJobResponse.toJSON({ job }), 'line'),
+    onChange: (job, staleReason) => context.printJson(WatchJobResponse.toJSON({ job, staleReason }), 'line'),
     onOutage: (error, delay) => context.note(outageText(error, delay)),
   };
   return followJob(farm, jobId, follower, reached);
@@ -66,9 +67,15 @@ async function follow(context: Context, farm: Connection, jobId: string, reached
   // First of all, so that even the first line names nodes, not identities.
   await showNodes(display, () => farm.call(farm.client.listNodes, {}));
   const lookingAtNodes = keepShowingNodes(farm, display, AbortSignal.any([farm.signal, stop.signal]));
+  let shown = false;
   try {
     const follower: JobFollower = {
-      onChange: (job) => display.job(job),
+      onChange: (job, staleReason) => {
+        // While nobody leads it comes again and again as it was.
+        if (staleReason === '' || !shown) display.job(job);
+        if (staleReason !== '') display.outage(staleText(staleReason));
+        shown = true;
+      },
       onOutage: (error, delay) => display.outage(outageText(error, delay)),
     };
     return await followJob(farm, jobId, follower, reached);

@@ -47,6 +47,7 @@ export interface FarmServiceParts {
 /** The RPCs that users and operators call. */
 export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServiceServer {
   const { jobs, nodes, store, views, office } = parts;
+  const staleReason = () => office.staleReason ?? '';
   return {
     uploadInput: rpc.clientStream(async (requests, { abort }) => {
       await office.whenTaken();
@@ -85,15 +86,15 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       const { job, alreadyExisted } = await parts.submissions.submit(spec, idempotencyKey);
       return { job: views.job(job), alreadyExisted };
     }),
-    getJob: rpc.unary(({ jobId }) => ({ job: views.job(jobs.find(jobId)) })),
+    getJob: rpc.unary(({ jobId }) => ({ job: views.job(jobs.find(jobId)), staleReason: staleReason() })),
     listJobs: rpc.unary(({ pageSize, pageToken, states }) => {
       const { page, next } = pageOf(jobs.all().reverse(), pageSize, pageToken, states);
-      return { jobs: views.jobs(page), nextPageToken: next };
+      return { jobs: views.jobs(page), nextPageToken: next, staleReason: staleReason() };
     }),
     watchJob: rpc.serverStream(async ({ jobId }, responses, context) => {
       const job = jobs.find(jobId);
       for await (const _ of parts.changes.of(job.definition.jobId, context.signal)) {
-        await responses.send({ job: views.job(job) });
+        await responses.send({ job: views.job(job), staleReason: staleReason() });
         if (isOver(job)) return;
       }
     }),

@@ -1,5 +1,6 @@
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Leader } from '../journal/election.ts';
+import { JOURNAL_HINT } from '../journal/journal-trouble.ts';
 
 /**
  * Whether this coordinator leads, and if not, who does. The term is the fence: without one nothing is changed here, and
@@ -36,15 +37,22 @@ export class Office {
     const term = this.termInOffice;
     if (term !== null) return term;
     const leader = this.#current();
-    if (!leader) {
-      const trouble = this.#trouble();
-      const why = trouble === null ? '' : `: ${trouble}`;
-      throw new FarmError('unavailable', `no coordinator leads just now${why}`, { hint: 'try again in a few seconds' });
-    }
+    if (!leader) throw nobodyLeads(this.#trouble());
     throw new FarmError('unavailable', `this coordinator follows; the one at ${leader.address} leads`, {
       leader: leader.address,
       hint: `--coordinator ${leader.address}`,
     });
+  }
+
+  /**
+   * Why what is known here may be outdated: nobody leads, or this coordinator follows and can't follow. Null where it is not.
+   */
+  get staleReason(): string | null {
+    if (this.leads) return null;
+    const trouble = this.#trouble();
+    if (!this.#current()) return nobodyLeads(trouble).message;
+    // Whether the leader that it knows still leads, it could not hear either.
+    return trouble === null ? null : `this coordinator follows, and can't: ${trouble}`;
   }
 
   /** @throws FarmError as {@link term} does, where only the leader may answer */
@@ -85,6 +93,13 @@ export class Office {
     this.#taken.resolve();
     return wasIn;
   }
+}
+
+function nobodyLeads(trouble: string | null): FarmError {
+  const why = trouble === null ? '' : `: ${trouble}`;
+  return new FarmError('unavailable', `no coordinator leads just now${why}`, {
+    hint: trouble === null ? 'Try again in a few seconds.' : JOURNAL_HINT,
+  });
 }
 
 function settled() {

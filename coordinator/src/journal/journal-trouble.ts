@@ -20,6 +20,10 @@ export interface JournalTrouble {
   readonly words: string;
 }
 
+/** What to do about it. */
+export const JOURNAL_HINT =
+  'The farm goes on by itself when the journal works again. To see what is wrong: clipfarm doctor --journal nats://HOST[,HOST...]';
+
 /** What is wrong, in words; null when nothing is. */
 export function wordsOf(troubles: readonly JournalTrouble[]): string | null {
   return troubles.length === 0 ? null : troubles.map(({ words }) => words).join('; ');

@@ -20,6 +20,9 @@ export const jetStreamError = {
   subjectInProcess: 10164,
 } as const;
 
+const CHECK_SERVERS =
+  'Check that the NATS servers run and that most of them see each other, with clipfarm doctor --journal nats://HOST[,HOST...]; it goes on by itself then.';
+
 const outOfSpace: ReadonlySet<number | undefined> = new Set([
   jetStreamError.accountLimit,
   jetStreamError.insufficientResources,
@@ -99,7 +102,7 @@ export function natsFarmError(error: unknown, doing: string): FarmError {
   if (isTemporary(error) || error.code === ErrorCode.ConnectionClosed) {
     const what = error.code === ErrorCode.Timeout ? 'no answer in time' : reason;
     return new FarmError('unavailable', `${doing}: NATS can’t be reached or has no leader: ${what}`, {
-      hint: 'Check that the NATS servers run and that most of them see each other; it goes on by itself then.',
+      hint: CHECK_SERVERS,
       cause: error,
     });
   }
@@ -110,7 +113,7 @@ export function natsFarmError(error: unknown, doing: string): FarmError {
 export function notAnswered(doing: string, cause: unknown): FarmError {
   const reason = cause === undefined ? 'there is no connection' : 'no answer in time';
   return new FarmError('unavailable', `${doing}: NATS: ${reason}`, {
-    hint: 'Check that the NATS servers run and that most of them see each other; it goes on by itself then.',
+    hint: CHECK_SERVERS,
     cause,
   });
 }

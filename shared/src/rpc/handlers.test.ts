@@ -228,7 +228,7 @@ test('leaving the iteration cancels the call, and the server’s send rejects', 
   const server = await startServer(t, (wrap) => ({
     watchJob: wrap.serverStream<unknown, WatchJobResponse>(async (_request, responses) => {
       try {
-        for (;;) await responses.send({});
+        for (;;) await responses.send({ staleReason: '' });
       } catch (error) {
         ended.resolve(error);
         throw error;

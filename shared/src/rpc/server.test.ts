@@ -37,7 +37,7 @@ test('closing lets a running call end, and cuts off a stream after the grace per
       return { stored: true };
     }),
     watchJob: wrap.serverStream<unknown, WatchJobResponse>(async (_request, sink, { signal }) => {
-      await sink.send({});
+      await sink.send({ staleReason: '' });
       await once(signal, 'abort');
     }),
   });

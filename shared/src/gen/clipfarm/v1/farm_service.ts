@@ -171,7 +171,11 @@ export interface GetJobRequest {
 /** The job. */
 export interface GetJobResponse {
   /** The job. */
-  job?: Job | undefined;
+  job?:
+    | Job
+    | undefined;
+  /** Why it may have changed since: no coordinator leads, or this one can't follow. Empty otherwise. */
+  staleReason: string;
 }
 
 /** Which page of which jobs. */
@@ -190,6 +194,8 @@ export interface ListJobsResponse {
   jobs: Job[];
   /** Empty on the last page. */
   nextPageToken: string;
+  /** As in GetJobResponse. */
+  staleReason: string;
 }
 
 /** Which job. */
@@ -201,7 +207,11 @@ export interface WatchJobRequest {
 /** The job after a change. */
 export interface WatchJobResponse {
   /** The job. */
-  job?: Job | undefined;
+  job?:
+    | Job
+    | undefined;
+  /** As in GetJobResponse. */
+  staleReason: string;
 }
 
 /** Which job, and why. */
@@ -1139,13 +1149,16 @@ export const GetJobRequest: MessageFns<GetJobRequest> = {
 };
 
 function createBaseGetJobResponse(): GetJobResponse {
-  return { job: undefined };
+  return { job: undefined, staleReason: "" };
 }
 
 export const GetJobResponse: MessageFns<GetJobResponse> = {
   encode(message: GetJobResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.job !== undefined) {
       Job.encode(message.job, writer.uint32(10).fork()).join();
+    }
+    if (message.staleReason !== "") {
+      writer.uint32(18).string(message.staleReason);
     }
     return writer;
   },
@@ -1171,6 +1184,14 @@ export const GetJobResponse: MessageFns<GetJobResponse> = {
             message.job = Job.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.staleReason = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1184,13 +1205,23 @@ export const GetJobResponse: MessageFns<GetJobResponse> = {
   },
 
   fromJSON(object: any): GetJobResponse {
-    return { job: isSet(object.job) ? Job.fromJSON(object.job) : undefined };
+    return {
+      job: isSet(object.job) ? Job.fromJSON(object.job) : undefined,
+      staleReason: isSet(object.staleReason)
+        ? globalThis.String(object.staleReason)
+        : isSet(object.stale_reason)
+        ? globalThis.String(object.stale_reason)
+        : "",
+    };
   },
 
   toJSON(message: GetJobResponse): unknown {
     const obj: any = {};
     if (message.job !== undefined) {
       obj.job = Job.toJSON(message.job);
+    }
+    if (message.staleReason !== "") {
+      obj.staleReason = message.staleReason;
     }
     return obj;
   },
@@ -1201,6 +1232,7 @@ export const GetJobResponse: MessageFns<GetJobResponse> = {
   fromPartial(object: DeepPartial<GetJobResponse>): GetJobResponse {
     const message = createBaseGetJobResponse();
     message.job = (object.job !== undefined && object.job !== null) ? Job.fromPartial(object.job) : undefined;
+    message.staleReason = object.staleReason ?? "";
     return message;
   },
 };
@@ -1329,7 +1361,7 @@ export const ListJobsRequest: MessageFns<ListJobsRequest> = {
 };
 
 function createBaseListJobsResponse(): ListJobsResponse {
-  return { jobs: [], nextPageToken: "" };
+  return { jobs: [], nextPageToken: "", staleReason: "" };
 }
 
 export const ListJobsResponse: MessageFns<ListJobsResponse> = {
@@ -1339,6 +1371,9 @@ export const ListJobsResponse: MessageFns<ListJobsResponse> = {
     }
     if (message.nextPageToken !== "") {
       writer.uint32(18).string(message.nextPageToken);
+    }
+    if (message.staleReason !== "") {
+      writer.uint32(26).string(message.staleReason);
     }
     return writer;
   },
@@ -1372,6 +1407,14 @@ export const ListJobsResponse: MessageFns<ListJobsResponse> = {
             message.nextPageToken = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.staleReason = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1392,6 +1435,11 @@ export const ListJobsResponse: MessageFns<ListJobsResponse> = {
         : isSet(object.next_page_token)
         ? globalThis.String(object.next_page_token)
         : "",
+      staleReason: isSet(object.staleReason)
+        ? globalThis.String(object.staleReason)
+        : isSet(object.stale_reason)
+        ? globalThis.String(object.stale_reason)
+        : "",
     };
   },
 
@@ -1403,6 +1451,9 @@ export const ListJobsResponse: MessageFns<ListJobsResponse> = {
     if (message.nextPageToken !== "") {
       obj.nextPageToken = message.nextPageToken;
     }
+    if (message.staleReason !== "") {
+      obj.staleReason = message.staleReason;
+    }
     return obj;
   },
 
@@ -1413,6 +1464,7 @@ export const ListJobsResponse: MessageFns<ListJobsResponse> = {
     const message = createBaseListJobsResponse();
     message.jobs = object.jobs?.map((e) => Job.fromPartial(e)) || [];
     message.nextPageToken = object.nextPageToken ?? "";
+    message.staleReason = object.staleReason ?? "";
     return message;
   },
 };
@@ -1491,13 +1543,16 @@ export const WatchJobRequest: MessageFns<WatchJobRequest> = {
 };
 
 function createBaseWatchJobResponse(): WatchJobResponse {
-  return { job: undefined };
+  return { job: undefined, staleReason: "" };
 }
 
 export const WatchJobResponse: MessageFns<WatchJobResponse> = {
   encode(message: WatchJobResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.job !== undefined) {
       Job.encode(message.job, writer.uint32(10).fork()).join();
+    }
+    if (message.staleReason !== "") {
+      writer.uint32(18).string(message.staleReason);
     }
     return writer;
   },
@@ -1523,6 +1578,14 @@ export const WatchJobResponse: MessageFns<WatchJobResponse> = {
             message.job = Job.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.staleReason = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1536,13 +1599,23 @@ export const WatchJobResponse: MessageFns<WatchJobResponse> = {
   },
 
   fromJSON(object: any): WatchJobResponse {
-    return { job: isSet(object.job) ? Job.fromJSON(object.job) : undefined };
+    return {
+      job: isSet(object.job) ? Job.fromJSON(object.job) : undefined,
+      staleReason: isSet(object.staleReason)
+        ? globalThis.String(object.staleReason)
+        : isSet(object.stale_reason)
+        ? globalThis.String(object.stale_reason)
+        : "",
+    };
   },
 
   toJSON(message: WatchJobResponse): unknown {
     const obj: any = {};
     if (message.job !== undefined) {
       obj.job = Job.toJSON(message.job);
+    }
+    if (message.staleReason !== "") {
+      obj.staleReason = message.staleReason;
     }
     return obj;
   },
@@ -1553,6 +1626,7 @@ export const WatchJobResponse: MessageFns<WatchJobResponse> = {
   fromPartial(object: DeepPartial<WatchJobResponse>): WatchJobResponse {
     const message = createBaseWatchJobResponse();
     message.job = (object.job !== undefined && object.job !== null) ? Job.fromPartial(object.job) : undefined;
+    message.staleReason = object.staleReason ?? "";
     return message;
   },
 };
@@ -3226,7 +3300,7 @@ export const FarmServiceService = {
     responseSerialize: (value: ListJobsResponse): Buffer => Buffer.from(ListJobsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListJobsResponse => ListJobsResponse.decode(value),
   },
-  /** Sends the job now and after every change (at most five a second) until it ends. */
+  /** Sends the job now and after every change (at least once and at most five times a second) until it ends. */
   watchJob: {
     path: "/clipfarm.v1.FarmService/WatchJob" as const,
     requestStream: false as const,
@@ -3367,7 +3441,7 @@ export interface FarmServiceServer extends UntypedServiceImplementation {
   getJob: handleUnaryCall<GetJobRequest, GetJobResponse>;
   /** Lists jobs, newest first, in pages. */
   listJobs: handleUnaryCall<ListJobsRequest, ListJobsResponse>;
-  /** Sends the job now and after every change (at most five a second) until it ends. */
+  /** Sends the job now and after every change (at least once and at most five times a second) until it ends. */
   watchJob: handleServerStreamingCall<WatchJobRequest, WatchJobResponse>;
   /** Stops a job. Committed clips are kept, so that a retry goes on from there. */
   cancelJob: handleUnaryCall<CancelJobRequest, CancelJobResponse>;
@@ -3499,7 +3573,7 @@ export interface FarmServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListJobsResponse) => void,
   ): ClientUnaryCall;
-  /** Sends the job now and after every change (at most five a second) until it ends. */
+  /** Sends the job now and after every change (at least once and at most five times a second) until it ends. */
   watchJob(request: WatchJobRequest, options?: Partial<CallOptions>): ClientReadableStream<WatchJobResponse>;
   watchJob(
     request: WatchJobRequest,
