@@ -27,6 +27,7 @@ import type { FarmTimings } from './farm/dispatcher.ts';
 import { Fleet } from './farm/fleet.ts';
 import { collectFarmGauges, collectOfficeGauges } from './farm/gauges.ts';
 import { InputKeeper } from './farm/input-keeper.ts';
+import { HistoryReader } from './farm/job-history.ts';
 import { Jobs } from './farm/jobs.ts';
 import { Links } from './farm/links.ts';
 import { Nodes } from './farm/nodes.ts';
@@ -164,9 +165,13 @@ export async function startCoordinator(
   const rpc = rpcHandlers(log);
   const server = createFarmServer({ token: access.token });
   const wake = () => duties.wake();
+  const history = new HistoryReader({ journal, jobs });
   const prefix: FarmServiceParts['prefix'] = (job, signal) => duties.prefix(job, signal);
   server.addService(AgentServiceService, agentService(rpc, { ...base, committer, anchors, wake }));
-  server.addService(FarmServiceService, farmService(rpc, { ...base, room, submissions, views, changes, wake, prefix }));
+  server.addService(
+    FarmServiceService,
+    farmService(rpc, { ...base, room, submissions, views, changes, wake, prefix, history }),
+  );
 
   let ready = false;
   const admin = await startAdminServer({

@@ -20,6 +20,7 @@ import { noteStale } from '../render/stale.ts';
 import { parseInteger } from '../values.ts';
 import { exitCodeOfJob, watchJob } from '../watch/watch-job.ts';
 import { fetchPrefix, fetchVideo, nodesOf, printEnd } from './finished-job.ts';
+import { DEFAULT_EVENTS, showHistory } from './job-history.ts';
 import { orDoneBefore, persist } from './persist.ts';
 import { act, examples, type Handler, type Register, type Run } from './register.ts';
 
@@ -33,6 +34,12 @@ export const registerJob: Register = (program, run) => {
   const add = (name: string, description: string, handler: Handler, example: string) =>
     addCommand(job, run, name, description, handler, example);
   add('get', 'Shows a job.', getJob, 'clipfarm job get 3f9a');
+  add(
+    'history',
+    'Shows what happened to a job: who rendered what, what failed, who changed it.',
+    showHistory,
+    'clipfarm job history 3f9a',
+  ).option('--limit <n>', 'at most so many events, the newest', `${DEFAULT_EVENTS}`);
   add(
     'watch',
     'Shows the progress until the job ends. Ctrl-C detaches; the job goes on.',

@@ -5,6 +5,7 @@ import type {
   DownloadPrefixResponse,
   DownloadResultRequest,
   DownloadResultResponse,
+  ListJobEventsRequest,
   ListJobsRequest,
   PlanJobRequest,
   SubmitJobRequest,
@@ -12,7 +13,7 @@ import type {
   WatchJobRequest,
   WatchJobResponse,
 } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
-import { type Job, type JobPlan, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { type Job, type JobEvent, type JobPlan, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { type Node, NodeState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import type { CallContext } from '@clipfarm/shared/rpc/handlers';
 import { startServer } from '@clipfarm/shared/rpc/rpc-harness';
@@ -43,6 +44,8 @@ export interface FakeFarmState {
   prefixSha256: string | undefined;
   /** Bytes after which the n-th download breaks; undefined sends all. */
   breakDownload: (call: number) => number | undefined;
+  /** What happened to any job, oldest first. */
+  events: JobEvent[];
   /** Why answers may be outdated. */
   staleReason: string;
   /** Error that the n-th change of a job or a node throws, before or after it is done. */
@@ -86,6 +89,7 @@ export async function startFakeFarm(t: TestContext, tokenPath?: string): Promise
         state.listed.push(request);
         return { ...page(state.jobs, request), staleReason: state.staleReason };
       }),
+      listJobEvents: wrap.unary((request: ListJobEventsRequest) => eventPage(state, request)),
       watchJob: wrap.serverStream((request: WatchJobRequest, responses: MessageSink<WatchJobResponse>, context) =>
         sendWatch(state, calls.watch++, request, responses, context),
       ),
@@ -160,6 +164,7 @@ function initialState(): FakeFarmState {
     video,
     prefixSha256: undefined,
     breakDownload: () => undefined,
+    events: [],
     staleReason: '',
     failChange: () => undefined,
     failSubmit: () => undefined,
@@ -190,6 +195,18 @@ function page(jobs: readonly Job[], { states, pageSize, pageToken }: ListJobsReq
   const start = Number(pageToken || '0');
   const end = start + (pageSize || 50);
   return { jobs: wanted.slice(start, end), nextPageToken: end < wanted.length ? String(end) : '' };
+}
+
+function eventPage(state: FakeFarmState, { jobId, pageSize, pageToken }: ListJobEventsRequest) {
+  const found = find(state, jobId);
+  const before = pageToken === '' ? Number.POSITIVE_INFINITY : Number(pageToken);
+  const events = state.events
+    .filter(({ position }) => position < before)
+    .slice(-pageSize)
+    .reverse();
+  const oldest = events.at(-1)?.position ?? 1;
+  const nextPageToken = oldest > 1 ? `${oldest}` : '';
+  return { jobId: found.jobId, events, nextPageToken, staleReason: state.staleReason };
 }
 
 async function sendWatch(

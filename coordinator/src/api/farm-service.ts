@@ -12,6 +12,7 @@ import { forecastFinish } from '../core/schedule.ts';
 import { artifactKeys } from '../farm/artifact-keys.ts';
 import type { Fleet } from '../farm/fleet.ts';
 import type { InputKeeper } from '../farm/input-keeper.ts';
+import type { HistoryReader } from '../farm/job-history.ts';
 import type { Jobs } from '../farm/jobs.ts';
 import type { NodeRecord, Nodes } from '../farm/nodes.ts';
 import type { Office } from '../farm/office.ts';
@@ -19,6 +20,7 @@ import type { Planned, Submissions } from '../farm/submissions.ts';
 import type { UploadRoom } from '../farm/upload-room.ts';
 import type { PrefixVideo } from '../media/prefix-video.ts';
 import type { Changes } from './changes.ts';
+import { historyEntry } from './history-entry.ts';
 import { type PlanForecast, stateOf, type Views } from './views.ts';
 
 /** Largest uploads in bytes. */
@@ -26,6 +28,7 @@ const UPLOAD_LIMITS = { INPUT_KIND_IMAGE: 50 * 1024 * 1024, INPUT_KIND_AUDIO: 4 
 
 const MAX_PAGE = 500;
 const DEFAULT_PAGE = 50;
+const DEFAULT_EVENTS = 100;
 
 /** What the service works with. */
 export interface FarmServiceParts {
@@ -39,6 +42,7 @@ export interface FarmServiceParts {
   readonly views: Views;
   readonly office: Office;
   readonly changes: Changes;
+  readonly history: HistoryReader;
   readonly wake: () => void;
   /** The beginning of the video of a job that is not completed. */
   readonly prefix: (job: JobState, signal: AbortSignal) => Promise<PrefixVideo>;
@@ -90,6 +94,18 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
     listJobs: rpc.unary(({ pageSize, pageToken, states }) => {
       const { page, next } = pageOf(jobs.all().reverse(), pageSize, pageToken, states);
       return { jobs: views.jobs(page), nextPageToken: next, staleReason: staleReason() };
+    }),
+    listJobEvents: rpc.unary(async ({ jobId, pageSize, pageToken }) => {
+      checkPageSize(pageSize);
+      const job = jobs.find(jobId);
+      const page = await parts.history.page(job, pageSize || DEFAULT_EVENTS, positionIn(pageToken));
+      const oldest = page.events.at(-1)?.position ?? 1;
+      return {
+        jobId: job.definition.jobId,
+        events: page.events.map((past) => historyEntry(past, page.holders)),
+        nextPageToken: oldest > 1 ? `${oldest}` : '',
+        staleReason: staleReason(),
+      };
     }),
     watchJob: rpc.serverStream(async ({ jobId }, responses, context) => {
       const job = jobs.find(jobId);
@@ -224,10 +240,20 @@ function forecastOf(fleet: Fleet, planned: Planned): PlanForecast {
   return { seconds: Number.isFinite(seconds) ? seconds : 0, slotSeconds: mean * definition.clips, now: input.now };
 }
 
+/** Position before which a page of events ends; undefined for the first page. */
+function positionIn(token: string): number | undefined {
+  if (token === '') return undefined;
+  if (/^[1-9]\d{0,14}$/.test(token)) return Number(token);
+  throw new FarmError('invalid_argument', `page_token: "${token}" is not one of mine`, { field: 'page_token' });
+}
+
+function checkPageSize(size: number): void {
+  if (size <= MAX_PAGE) return;
+  throw new FarmError('invalid_argument', `page_size: ${size}; accepted is 1 to ${MAX_PAGE}`, { field: 'page_size' });
+}
+
 function pageOf(all: readonly JobState[], size: number, token: string, states: readonly JobStateMessage[]) {
-  if (size > MAX_PAGE) {
-    throw new FarmError('invalid_argument', `page_size: ${size}; accepted is 1 to ${MAX_PAGE}`, { field: 'page_size' });
-  }
+  checkPageSize(size);
   // Looked up among all jobs: the one it names may have changed its state since.
   const after = token === '' ? 0 : all.findIndex((job) => job.definition.jobId === token) + 1;
   if (token !== '' && after === 0) {

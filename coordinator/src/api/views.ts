@@ -295,7 +295,8 @@ function settingsOf(d: JobDefinition) {
   };
 }
 
-function timestamp(millis: number | null) {
+/** A time of the core, in wall-clock milliseconds, as the protocol has it. */
+export function timestamp(millis: number | null) {
   if (millis === null) return undefined;
   return { seconds: Math.floor(millis / 1000), nanos: Math.round(millis % 1000) * 1_000_000 };
 }

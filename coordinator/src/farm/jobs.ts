@@ -24,7 +24,8 @@ interface Entry {
   state: JobState | null;
 }
 
-const STREAM_PREFIX = 'jobs/';
+/** How the names of jobs' streams begin; the job's identity follows. */
+export const JOB_STREAMS = 'jobs/';
 
 /** Streams that are read at the same time: enough to hide the way to a journal elsewhere. */
 const READ_TOGETHER = 16;
@@ -93,8 +94,8 @@ export class Jobs {
   /** Has every stream read that the journal has more of than is known here. */
   async #readAll(read: (stream: Stream<JobEvent>) => Promise<void>): Promise<void> {
     const queue = (await this.#journal.streams()).flatMap(({ stream, position }) => {
-      const jobId = stream.slice(STREAM_PREFIX.length);
-      if (!stream.startsWith(STREAM_PREFIX) || this.#departed.has(jobId)) return [];
+      const jobId = stream.slice(JOB_STREAMS.length);
+      if (!stream.startsWith(JOB_STREAMS) || this.#departed.has(jobId)) return [];
       const own = this.#entry(jobId).stream;
       return own.position < position ? [own] : [];
     });
@@ -132,8 +133,8 @@ export class Jobs {
   #heard(event: StoredEvent): void {
     if (event.stream === DepartedJobs.stream) this.#departed.heard(event);
     if (event.stream === WriteIntents.stream) this.#intents.heard(event);
-    const jobId = event.stream.slice(STREAM_PREFIX.length);
-    if (!event.stream.startsWith(STREAM_PREFIX) || this.#departed.has(jobId)) return;
+    const jobId = event.stream.slice(JOB_STREAMS.length);
+    if (!event.stream.startsWith(JOB_STREAMS) || this.#departed.has(jobId)) return;
     const { stream } = this.#entry(jobId);
     // A gap is closed by the next command or take-over at the latest; reading it here would race with them.
     if (!stream.take(event)) void stream.catchUp().catch(() => undefined);
@@ -143,16 +144,11 @@ export class Jobs {
     const known = this.#entries.get(jobId);
     if (known) return known;
     const entry: Entry = {
-      stream: new Stream<JobEvent>(
-        this.#journal,
-        STREAM_PREFIX + jobId,
-        (event, at) => this.#folded(entry, event, at),
-        {
-          pack: () => entry.state && packJob(entry.state),
-          unpack: (data) => this.#unpack(entry, data),
-          weight: () => (entry.state?.committed.size ?? 0) + (entry.state?.pastLeases.size ?? 0),
-        },
-      ),
+      stream: new Stream<JobEvent>(this.#journal, JOB_STREAMS + jobId, (event, at) => this.#folded(entry, event, at), {
+        pack: () => entry.state && packJob(entry.state),
+        unpack: (data) => this.#unpack(entry, data),
+        weight: () => (entry.state?.committed.size ?? 0) + (entry.state?.pastLeases.size ?? 0),
+      }),
       mutex: new Mutex(),
       state: null,
     };
@@ -281,7 +277,7 @@ export class Jobs {
     await this.#departed.record({ jobId, finishedAt, expiredAt });
     // One that is saved after its stream was removed would stay for ever.
     await this.#snapshots.forget(entry.stream);
-    await this.#journal.remove(STREAM_PREFIX + jobId);
+    await this.#journal.remove(JOB_STREAMS + jobId);
   }
 
   /** Records durably that inputs which no job needs are to be removed. @throws FarmError as {@link remove} does */
@@ -293,8 +289,8 @@ export class Jobs {
   async removeRemains(): Promise<void> {
     this.#office.requireLead();
     for (const { stream } of await this.#journal.streams()) {
-      const isJob = stream.startsWith(STREAM_PREFIX);
-      if (isJob && this.#departed.has(stream.slice(STREAM_PREFIX.length))) await this.#journal.remove(stream);
+      const isJob = stream.startsWith(JOB_STREAMS);
+      if (isJob && this.#departed.has(stream.slice(JOB_STREAMS.length))) await this.#journal.remove(stream);
     }
   }
 
@@ -304,7 +300,7 @@ export class Jobs {
     // Before the list is asked for: of each of them the journal has had events.
     const known = this.#states().map(({ definition }) => definition.jobId);
     const left = new Set((await this.#journal.streams()).map(({ stream }) => stream));
-    for (const jobId of known) if (!left.has(STREAM_PREFIX + jobId)) this.#drop(jobId);
+    for (const jobId of known) if (!left.has(JOB_STREAMS + jobId)) this.#drop(jobId);
     this.#mayHoldRemoved = false;
   }
 
@@ -322,6 +318,11 @@ export class Jobs {
   /** A job by its identity, if there is one. */
   get(jobId: string): JobState | undefined {
     return this.#entries.get(jobId)?.state ?? undefined;
+  }
+
+  /** Position of the last event of a job that is known here; 0 for an unknown job. */
+  positionOf(jobId: string): number {
+    return this.#entries.get(jobId)?.stream.position ?? 0;
   }
 
   /** The job that an owner submitted under this key, if there is one that has not expired. */

@@ -22,7 +22,16 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { Job, JobPlan, JobSpec, JobState, jobStateFromJSON, jobStateToJSON, jobStateToNumber } from "./job.ts";
+import {
+  Job,
+  JobEvent,
+  JobPlan,
+  JobSpec,
+  JobState,
+  jobStateFromJSON,
+  jobStateToJSON,
+  jobStateToNumber,
+} from "./job.ts";
 import { Node } from "./node.ts";
 
 export const protobufPackage = "clipfarm.v1";
@@ -192,6 +201,28 @@ export interface ListJobsRequest {
 export interface ListJobsResponse {
   /** The jobs. */
   jobs: Job[];
+  /** Empty on the last page. */
+  nextPageToken: string;
+  /** As in GetJobResponse. */
+  staleReason: string;
+}
+
+/** Which page of which job's events. */
+export interface ListJobEventsRequest {
+  /** Job identity, or a prefix that only one job has. */
+  jobId: string;
+  /** Events a page, 1 to 500; 0 means 100. */
+  pageSize: number;
+  /** Token of the page before; empty for the first. */
+  pageToken: string;
+}
+
+/** A page. */
+export interface ListJobEventsResponse {
+  /** Identity of the job. */
+  jobId: string;
+  /** The events. */
+  events: JobEvent[];
   /** Empty on the last page. */
   nextPageToken: string;
   /** As in GetJobResponse. */
@@ -1463,6 +1494,248 @@ export const ListJobsResponse: MessageFns<ListJobsResponse> = {
   fromPartial(object: DeepPartial<ListJobsResponse>): ListJobsResponse {
     const message = createBaseListJobsResponse();
     message.jobs = object.jobs?.map((e) => Job.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    message.staleReason = object.staleReason ?? "";
+    return message;
+  },
+};
+
+function createBaseListJobEventsRequest(): ListJobEventsRequest {
+  return { jobId: "", pageSize: 0, pageToken: "" };
+}
+
+export const ListJobEventsRequest: MessageFns<ListJobEventsRequest> = {
+  encode(message: ListJobEventsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jobId !== "") {
+      writer.uint32(10).string(message.jobId);
+    }
+    if (message.pageSize !== 0) {
+      writer.uint32(16).uint32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(26).string(message.pageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListJobEventsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListJobEventsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jobId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pageSize = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListJobEventsRequest {
+    return {
+      jobId: isSet(object.jobId)
+        ? globalThis.String(object.jobId)
+        : isSet(object.job_id)
+        ? globalThis.String(object.job_id)
+        : "",
+      pageSize: isSet(object.pageSize)
+        ? globalThis.Number(object.pageSize)
+        : isSet(object.page_size)
+        ? globalThis.Number(object.page_size)
+        : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListJobEventsRequest): unknown {
+    const obj: any = {};
+    if (message.jobId !== "") {
+      obj.jobId = message.jobId;
+    }
+    if (message.pageSize !== 0) {
+      obj.pageSize = Math.round(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      obj.pageToken = message.pageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListJobEventsRequest>): ListJobEventsRequest {
+    return ListJobEventsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListJobEventsRequest>): ListJobEventsRequest {
+    const message = createBaseListJobEventsRequest();
+    message.jobId = object.jobId ?? "";
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseListJobEventsResponse(): ListJobEventsResponse {
+  return { jobId: "", events: [], nextPageToken: "", staleReason: "" };
+}
+
+export const ListJobEventsResponse: MessageFns<ListJobEventsResponse> = {
+  encode(message: ListJobEventsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jobId !== "") {
+      writer.uint32(10).string(message.jobId);
+    }
+    for (const v of message.events) {
+      JobEvent.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(26).string(message.nextPageToken);
+    }
+    if (message.staleReason !== "") {
+      writer.uint32(34).string(message.staleReason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListJobEventsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListJobEventsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jobId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.events.push(JobEvent.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.staleReason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListJobEventsResponse {
+    return {
+      jobId: isSet(object.jobId)
+        ? globalThis.String(object.jobId)
+        : isSet(object.job_id)
+        ? globalThis.String(object.job_id)
+        : "",
+      events: globalThis.Array.isArray(object?.events) ? object.events.map((e: any) => JobEvent.fromJSON(e)) : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+      staleReason: isSet(object.staleReason)
+        ? globalThis.String(object.staleReason)
+        : isSet(object.stale_reason)
+        ? globalThis.String(object.stale_reason)
+        : "",
+    };
+  },
+
+  toJSON(message: ListJobEventsResponse): unknown {
+    const obj: any = {};
+    if (message.jobId !== "") {
+      obj.jobId = message.jobId;
+    }
+    if (message.events?.length) {
+      obj.events = message.events.map((e) => JobEvent.toJSON(e));
+    }
+    if (message.nextPageToken !== "") {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    if (message.staleReason !== "") {
+      obj.staleReason = message.staleReason;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListJobEventsResponse>): ListJobEventsResponse {
+    return ListJobEventsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListJobEventsResponse>): ListJobEventsResponse {
+    const message = createBaseListJobEventsResponse();
+    message.jobId = object.jobId ?? "";
+    message.events = object.events?.map((e) => JobEvent.fromPartial(e)) || [];
     message.nextPageToken = object.nextPageToken ?? "";
     message.staleReason = object.staleReason ?? "";
     return message;
@@ -3300,6 +3573,17 @@ export const FarmServiceService = {
     responseSerialize: (value: ListJobsResponse): Buffer => Buffer.from(ListJobsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListJobsResponse => ListJobsResponse.decode(value),
   },
+  /** Lists what happened to a job, newest first, in pages. It is kept as long as the job. */
+  listJobEvents: {
+    path: "/clipfarm.v1.FarmService/ListJobEvents" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListJobEventsRequest): Buffer => Buffer.from(ListJobEventsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListJobEventsRequest => ListJobEventsRequest.decode(value),
+    responseSerialize: (value: ListJobEventsResponse): Buffer =>
+      Buffer.from(ListJobEventsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListJobEventsResponse => ListJobEventsResponse.decode(value),
+  },
   /** Sends the job now and after every change (at least once and at most five times a second) until it ends. */
   watchJob: {
     path: "/clipfarm.v1.FarmService/WatchJob" as const,
@@ -3441,6 +3725,8 @@ export interface FarmServiceServer extends UntypedServiceImplementation {
   getJob: handleUnaryCall<GetJobRequest, GetJobResponse>;
   /** Lists jobs, newest first, in pages. */
   listJobs: handleUnaryCall<ListJobsRequest, ListJobsResponse>;
+  /** Lists what happened to a job, newest first, in pages. It is kept as long as the job. */
+  listJobEvents: handleUnaryCall<ListJobEventsRequest, ListJobEventsResponse>;
   /** Sends the job now and after every change (at least once and at most five times a second) until it ends. */
   watchJob: handleServerStreamingCall<WatchJobRequest, WatchJobResponse>;
   /** Stops a job. Committed clips are kept, so that a retry goes on from there. */
@@ -3572,6 +3858,22 @@ export interface FarmServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListJobsResponse) => void,
+  ): ClientUnaryCall;
+  /** Lists what happened to a job, newest first, in pages. It is kept as long as the job. */
+  listJobEvents(
+    request: ListJobEventsRequest,
+    callback: (error: ServiceError | null, response: ListJobEventsResponse) => void,
+  ): ClientUnaryCall;
+  listJobEvents(
+    request: ListJobEventsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListJobEventsResponse) => void,
+  ): ClientUnaryCall;
+  listJobEvents(
+    request: ListJobEventsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListJobEventsResponse) => void,
   ): ClientUnaryCall;
   /** Sends the job now and after every change (at least once and at most five times a second) until it ends. */
   watchJob(request: WatchJobRequest, options?: Partial<CallOptions>): ClientReadableStream<WatchJobResponse>;

@@ -262,6 +262,206 @@ export function deadlineOutlookToNumber(object: DeadlineOutlook): number {
   }
 }
 
+/** What can happen to a job. */
+export const JobEventType = {
+  /** JOB_EVENT_TYPE_UNSPECIFIED - Of a kind that this version does not know. */
+  JOB_EVENT_TYPE_UNSPECIFIED: "JOB_EVENT_TYPE_UNSPECIFIED",
+  /** JOB_EVENT_TYPE_SUBMITTED - It was accepted. */
+  JOB_EVENT_TYPE_SUBMITTED: "JOB_EVENT_TYPE_SUBMITTED",
+  /** JOB_EVENT_TYPE_LEASE_GRANTED - A slot got a range of clips. */
+  JOB_EVENT_TYPE_LEASE_GRANTED: "JOB_EVENT_TYPE_LEASE_GRANTED",
+  /** JOB_EVENT_TYPE_LEASE_SHRUNK - Clips from its end on were taken from a lease. */
+  JOB_EVENT_TYPE_LEASE_SHRUNK: "JOB_EVENT_TYPE_LEASE_SHRUNK",
+  /** JOB_EVENT_TYPE_LEASE_ENDED - A lease is no longer in force; outcome says how it ended. */
+  JOB_EVENT_TYPE_LEASE_ENDED: "JOB_EVENT_TYPE_LEASE_ENDED",
+  /** JOB_EVENT_TYPE_ANCHOR_COMMITTED - The reference picture of later spans is there. */
+  JOB_EVENT_TYPE_ANCHOR_COMMITTED: "JOB_EVENT_TYPE_ANCHOR_COMMITTED",
+  /** JOB_EVENT_TYPE_CLIP_COMMITTED - A clip is there. */
+  JOB_EVENT_TYPE_CLIP_COMMITTED: "JOB_EVENT_TYPE_CLIP_COMMITTED",
+  /** JOB_EVENT_TYPE_CLIP_LOST - What was stored of a clip is gone or damaged; it is rendered again. */
+  JOB_EVENT_TYPE_CLIP_LOST: "JOB_EVENT_TYPE_CLIP_LOST",
+  /** JOB_EVENT_TYPE_CHUNK_SUPERFLUOUS - A clip came a second time. */
+  JOB_EVENT_TYPE_CHUNK_SUPERFLUOUS: "JOB_EVENT_TYPE_CHUNK_SUPERFLUOUS",
+  /** JOB_EVENT_TYPE_TERM_OPENED - Another leader took the job over. */
+  JOB_EVENT_TYPE_TERM_OPENED: "JOB_EVENT_TYPE_TERM_OPENED",
+  /** JOB_EVENT_TYPE_PAUSED - Somebody held it. */
+  JOB_EVENT_TYPE_PAUSED: "JOB_EVENT_TYPE_PAUSED",
+  /** JOB_EVENT_TYPE_RESUMED - It went on. */
+  JOB_EVENT_TYPE_RESUMED: "JOB_EVENT_TYPE_RESUMED",
+  /** JOB_EVENT_TYPE_PRIORITY_CHANGED - Its priority is another one. */
+  JOB_EVENT_TYPE_PRIORITY_CHANGED: "JOB_EVENT_TYPE_PRIORITY_CHANGED",
+  /** JOB_EVENT_TYPE_CANCELLED - Somebody stopped it. */
+  JOB_EVENT_TYPE_CANCELLED: "JOB_EVENT_TYPE_CANCELLED",
+  /** JOB_EVENT_TYPE_FAILED - It was given up. */
+  JOB_EVENT_TYPE_FAILED: "JOB_EVENT_TYPE_FAILED",
+  /** JOB_EVENT_TYPE_RETRIED - It was taken up again. */
+  JOB_EVENT_TYPE_RETRIED: "JOB_EVENT_TYPE_RETRIED",
+  /** JOB_EVENT_TYPE_COMPLETED - The video is finished. */
+  JOB_EVENT_TYPE_COMPLETED: "JOB_EVENT_TYPE_COMPLETED",
+} as const;
+
+export type JobEventType = typeof JobEventType[keyof typeof JobEventType];
+
+export namespace JobEventType {
+  export type JOB_EVENT_TYPE_UNSPECIFIED = typeof JobEventType.JOB_EVENT_TYPE_UNSPECIFIED;
+  export type JOB_EVENT_TYPE_SUBMITTED = typeof JobEventType.JOB_EVENT_TYPE_SUBMITTED;
+  export type JOB_EVENT_TYPE_LEASE_GRANTED = typeof JobEventType.JOB_EVENT_TYPE_LEASE_GRANTED;
+  export type JOB_EVENT_TYPE_LEASE_SHRUNK = typeof JobEventType.JOB_EVENT_TYPE_LEASE_SHRUNK;
+  export type JOB_EVENT_TYPE_LEASE_ENDED = typeof JobEventType.JOB_EVENT_TYPE_LEASE_ENDED;
+  export type JOB_EVENT_TYPE_ANCHOR_COMMITTED = typeof JobEventType.JOB_EVENT_TYPE_ANCHOR_COMMITTED;
+  export type JOB_EVENT_TYPE_CLIP_COMMITTED = typeof JobEventType.JOB_EVENT_TYPE_CLIP_COMMITTED;
+  export type JOB_EVENT_TYPE_CLIP_LOST = typeof JobEventType.JOB_EVENT_TYPE_CLIP_LOST;
+  export type JOB_EVENT_TYPE_CHUNK_SUPERFLUOUS = typeof JobEventType.JOB_EVENT_TYPE_CHUNK_SUPERFLUOUS;
+  export type JOB_EVENT_TYPE_TERM_OPENED = typeof JobEventType.JOB_EVENT_TYPE_TERM_OPENED;
+  export type JOB_EVENT_TYPE_PAUSED = typeof JobEventType.JOB_EVENT_TYPE_PAUSED;
+  export type JOB_EVENT_TYPE_RESUMED = typeof JobEventType.JOB_EVENT_TYPE_RESUMED;
+  export type JOB_EVENT_TYPE_PRIORITY_CHANGED = typeof JobEventType.JOB_EVENT_TYPE_PRIORITY_CHANGED;
+  export type JOB_EVENT_TYPE_CANCELLED = typeof JobEventType.JOB_EVENT_TYPE_CANCELLED;
+  export type JOB_EVENT_TYPE_FAILED = typeof JobEventType.JOB_EVENT_TYPE_FAILED;
+  export type JOB_EVENT_TYPE_RETRIED = typeof JobEventType.JOB_EVENT_TYPE_RETRIED;
+  export type JOB_EVENT_TYPE_COMPLETED = typeof JobEventType.JOB_EVENT_TYPE_COMPLETED;
+}
+
+export function jobEventTypeFromJSON(object: any): JobEventType {
+  switch (object) {
+    case 0:
+    case "JOB_EVENT_TYPE_UNSPECIFIED":
+      return JobEventType.JOB_EVENT_TYPE_UNSPECIFIED;
+    case 1:
+    case "JOB_EVENT_TYPE_SUBMITTED":
+      return JobEventType.JOB_EVENT_TYPE_SUBMITTED;
+    case 2:
+    case "JOB_EVENT_TYPE_LEASE_GRANTED":
+      return JobEventType.JOB_EVENT_TYPE_LEASE_GRANTED;
+    case 3:
+    case "JOB_EVENT_TYPE_LEASE_SHRUNK":
+      return JobEventType.JOB_EVENT_TYPE_LEASE_SHRUNK;
+    case 4:
+    case "JOB_EVENT_TYPE_LEASE_ENDED":
+      return JobEventType.JOB_EVENT_TYPE_LEASE_ENDED;
+    case 5:
+    case "JOB_EVENT_TYPE_ANCHOR_COMMITTED":
+      return JobEventType.JOB_EVENT_TYPE_ANCHOR_COMMITTED;
+    case 6:
+    case "JOB_EVENT_TYPE_CLIP_COMMITTED":
+      return JobEventType.JOB_EVENT_TYPE_CLIP_COMMITTED;
+    case 7:
+    case "JOB_EVENT_TYPE_CLIP_LOST":
+      return JobEventType.JOB_EVENT_TYPE_CLIP_LOST;
+    case 8:
+    case "JOB_EVENT_TYPE_CHUNK_SUPERFLUOUS":
+      return JobEventType.JOB_EVENT_TYPE_CHUNK_SUPERFLUOUS;
+    case 9:
+    case "JOB_EVENT_TYPE_TERM_OPENED":
+      return JobEventType.JOB_EVENT_TYPE_TERM_OPENED;
+    case 10:
+    case "JOB_EVENT_TYPE_PAUSED":
+      return JobEventType.JOB_EVENT_TYPE_PAUSED;
+    case 11:
+    case "JOB_EVENT_TYPE_RESUMED":
+      return JobEventType.JOB_EVENT_TYPE_RESUMED;
+    case 12:
+    case "JOB_EVENT_TYPE_PRIORITY_CHANGED":
+      return JobEventType.JOB_EVENT_TYPE_PRIORITY_CHANGED;
+    case 13:
+    case "JOB_EVENT_TYPE_CANCELLED":
+      return JobEventType.JOB_EVENT_TYPE_CANCELLED;
+    case 14:
+    case "JOB_EVENT_TYPE_FAILED":
+      return JobEventType.JOB_EVENT_TYPE_FAILED;
+    case 15:
+    case "JOB_EVENT_TYPE_RETRIED":
+      return JobEventType.JOB_EVENT_TYPE_RETRIED;
+    case 16:
+    case "JOB_EVENT_TYPE_COMPLETED":
+      return JobEventType.JOB_EVENT_TYPE_COMPLETED;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum JobEventType");
+  }
+}
+
+export function jobEventTypeToJSON(object: JobEventType): string {
+  switch (object) {
+    case JobEventType.JOB_EVENT_TYPE_UNSPECIFIED:
+      return "JOB_EVENT_TYPE_UNSPECIFIED";
+    case JobEventType.JOB_EVENT_TYPE_SUBMITTED:
+      return "JOB_EVENT_TYPE_SUBMITTED";
+    case JobEventType.JOB_EVENT_TYPE_LEASE_GRANTED:
+      return "JOB_EVENT_TYPE_LEASE_GRANTED";
+    case JobEventType.JOB_EVENT_TYPE_LEASE_SHRUNK:
+      return "JOB_EVENT_TYPE_LEASE_SHRUNK";
+    case JobEventType.JOB_EVENT_TYPE_LEASE_ENDED:
+      return "JOB_EVENT_TYPE_LEASE_ENDED";
+    case JobEventType.JOB_EVENT_TYPE_ANCHOR_COMMITTED:
+      return "JOB_EVENT_TYPE_ANCHOR_COMMITTED";
+    case JobEventType.JOB_EVENT_TYPE_CLIP_COMMITTED:
+      return "JOB_EVENT_TYPE_CLIP_COMMITTED";
+    case JobEventType.JOB_EVENT_TYPE_CLIP_LOST:
+      return "JOB_EVENT_TYPE_CLIP_LOST";
+    case JobEventType.JOB_EVENT_TYPE_CHUNK_SUPERFLUOUS:
+      return "JOB_EVENT_TYPE_CHUNK_SUPERFLUOUS";
+    case JobEventType.JOB_EVENT_TYPE_TERM_OPENED:
+      return "JOB_EVENT_TYPE_TERM_OPENED";
+    case JobEventType.JOB_EVENT_TYPE_PAUSED:
+      return "JOB_EVENT_TYPE_PAUSED";
+    case JobEventType.JOB_EVENT_TYPE_RESUMED:
+      return "JOB_EVENT_TYPE_RESUMED";
+    case JobEventType.JOB_EVENT_TYPE_PRIORITY_CHANGED:
+      return "JOB_EVENT_TYPE_PRIORITY_CHANGED";
+    case JobEventType.JOB_EVENT_TYPE_CANCELLED:
+      return "JOB_EVENT_TYPE_CANCELLED";
+    case JobEventType.JOB_EVENT_TYPE_FAILED:
+      return "JOB_EVENT_TYPE_FAILED";
+    case JobEventType.JOB_EVENT_TYPE_RETRIED:
+      return "JOB_EVENT_TYPE_RETRIED";
+    case JobEventType.JOB_EVENT_TYPE_COMPLETED:
+      return "JOB_EVENT_TYPE_COMPLETED";
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum JobEventType");
+  }
+}
+
+export function jobEventTypeToNumber(object: JobEventType): number {
+  switch (object) {
+    case JobEventType.JOB_EVENT_TYPE_UNSPECIFIED:
+      return 0;
+    case JobEventType.JOB_EVENT_TYPE_SUBMITTED:
+      return 1;
+    case JobEventType.JOB_EVENT_TYPE_LEASE_GRANTED:
+      return 2;
+    case JobEventType.JOB_EVENT_TYPE_LEASE_SHRUNK:
+      return 3;
+    case JobEventType.JOB_EVENT_TYPE_LEASE_ENDED:
+      return 4;
+    case JobEventType.JOB_EVENT_TYPE_ANCHOR_COMMITTED:
+      return 5;
+    case JobEventType.JOB_EVENT_TYPE_CLIP_COMMITTED:
+      return 6;
+    case JobEventType.JOB_EVENT_TYPE_CLIP_LOST:
+      return 7;
+    case JobEventType.JOB_EVENT_TYPE_CHUNK_SUPERFLUOUS:
+      return 8;
+    case JobEventType.JOB_EVENT_TYPE_TERM_OPENED:
+      return 9;
+    case JobEventType.JOB_EVENT_TYPE_PAUSED:
+      return 10;
+    case JobEventType.JOB_EVENT_TYPE_RESUMED:
+      return 11;
+    case JobEventType.JOB_EVENT_TYPE_PRIORITY_CHANGED:
+      return 12;
+    case JobEventType.JOB_EVENT_TYPE_CANCELLED:
+      return 13;
+    case JobEventType.JOB_EVENT_TYPE_FAILED:
+      return 14;
+    case JobEventType.JOB_EVENT_TYPE_RETRIED:
+      return 15;
+    case JobEventType.JOB_EVENT_TYPE_COMPLETED:
+      return 16;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum JobEventType");
+  }
+}
+
 /** How a job's video is rendered. Unset fields take the preset's value. */
 export interface RenderSettings {
   /** Name of the preset that fills unset fields: preview, social, delivery or longform. Empty means delivery. */
@@ -485,6 +685,41 @@ export interface AttemptFailure {
   message: string;
   /** When. */
   at?: Timestamp | undefined;
+}
+
+/** Something that happened to a job. */
+export interface JobEvent {
+  /** Its place in the history, from 1 on. */
+  position: number;
+  /** When it was recorded. */
+  at?:
+    | Timestamp
+    | undefined;
+  /** What happened. */
+  type: JobEventType;
+  /** Node that it is about, or empty. */
+  nodeId: string;
+  /** Slot that it is about, or empty. */
+  slotId: string;
+  /** Lease that it is about, or empty. */
+  leaseId: string;
+  /** First clip that it is about. */
+  start: number;
+  /** One past the last clip; 0 where it is about none. */
+  end: number;
+  /**
+   * Of a lease that ended: completed, superseded (others committed its clips), returned (by its agent), failed, lost (with
+   * its node) or revoked.
+   */
+  outcome: string;
+  /** Failure class of a lease that failed. */
+  failureClass: string;
+  /** Why, for people. */
+  reason: string;
+  /** The priority from here on, where it was given or changed. */
+  priority: number;
+  /** Term of the leader that recorded it. */
+  term: number;
 }
 
 /** The finished video and the proof that it is right. */
@@ -2381,6 +2616,297 @@ export const AttemptFailure: MessageFns<AttemptFailure> = {
     message.failureClass = object.failureClass ?? "";
     message.message = object.message ?? "";
     message.at = (object.at !== undefined && object.at !== null) ? Timestamp.fromPartial(object.at) : undefined;
+    return message;
+  },
+};
+
+function createBaseJobEvent(): JobEvent {
+  return {
+    position: 0,
+    at: undefined,
+    type: JobEventType.JOB_EVENT_TYPE_UNSPECIFIED,
+    nodeId: "",
+    slotId: "",
+    leaseId: "",
+    start: 0,
+    end: 0,
+    outcome: "",
+    failureClass: "",
+    reason: "",
+    priority: 0,
+    term: 0,
+  };
+}
+
+export const JobEvent: MessageFns<JobEvent> = {
+  encode(message: JobEvent, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.position !== 0) {
+      writer.uint32(8).uint64(message.position);
+    }
+    if (message.at !== undefined) {
+      Timestamp.encode(message.at, writer.uint32(18).fork()).join();
+    }
+    if (message.type !== JobEventType.JOB_EVENT_TYPE_UNSPECIFIED) {
+      writer.uint32(24).int32(jobEventTypeToNumber(message.type));
+    }
+    if (message.nodeId !== "") {
+      writer.uint32(34).string(message.nodeId);
+    }
+    if (message.slotId !== "") {
+      writer.uint32(42).string(message.slotId);
+    }
+    if (message.leaseId !== "") {
+      writer.uint32(50).string(message.leaseId);
+    }
+    if (message.start !== 0) {
+      writer.uint32(56).uint32(message.start);
+    }
+    if (message.end !== 0) {
+      writer.uint32(64).uint32(message.end);
+    }
+    if (message.outcome !== "") {
+      writer.uint32(74).string(message.outcome);
+    }
+    if (message.failureClass !== "") {
+      writer.uint32(82).string(message.failureClass);
+    }
+    if (message.reason !== "") {
+      writer.uint32(90).string(message.reason);
+    }
+    if (message.priority !== 0) {
+      writer.uint32(96).sint32(message.priority);
+    }
+    if (message.term !== 0) {
+      writer.uint32(104).uint64(message.term);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): JobEvent {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseJobEvent();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.position = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.at = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.type = jobEventTypeFromJSON(reader.int32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.nodeId = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.slotId = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.leaseId = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.start = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.end = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.outcome = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.failureClass = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.priority = reader.sint32();
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.term = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): JobEvent {
+    return {
+      position: isSet(object.position) ? globalThis.Number(object.position) : 0,
+      at: isSet(object.at) ? fromJsonTimestamp(object.at) : undefined,
+      type: isSet(object.type) ? jobEventTypeFromJSON(object.type) : JobEventType.JOB_EVENT_TYPE_UNSPECIFIED,
+      nodeId: isSet(object.nodeId)
+        ? globalThis.String(object.nodeId)
+        : isSet(object.node_id)
+        ? globalThis.String(object.node_id)
+        : "",
+      slotId: isSet(object.slotId)
+        ? globalThis.String(object.slotId)
+        : isSet(object.slot_id)
+        ? globalThis.String(object.slot_id)
+        : "",
+      leaseId: isSet(object.leaseId)
+        ? globalThis.String(object.leaseId)
+        : isSet(object.lease_id)
+        ? globalThis.String(object.lease_id)
+        : "",
+      start: isSet(object.start) ? globalThis.Number(object.start) : 0,
+      end: isSet(object.end) ? globalThis.Number(object.end) : 0,
+      outcome: isSet(object.outcome) ? globalThis.String(object.outcome) : "",
+      failureClass: isSet(object.failureClass)
+        ? globalThis.String(object.failureClass)
+        : isSet(object.failure_class)
+        ? globalThis.String(object.failure_class)
+        : "",
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      priority: isSet(object.priority) ? globalThis.Number(object.priority) : 0,
+      term: isSet(object.term) ? globalThis.Number(object.term) : 0,
+    };
+  },
+
+  toJSON(message: JobEvent): unknown {
+    const obj: any = {};
+    if (message.position !== 0) {
+      obj.position = Math.round(message.position);
+    }
+    if (message.at !== undefined) {
+      obj.at = fromTimestamp(message.at).toISOString();
+    }
+    if (message.type !== JobEventType.JOB_EVENT_TYPE_UNSPECIFIED) {
+      obj.type = jobEventTypeToJSON(message.type);
+    }
+    if (message.nodeId !== "") {
+      obj.nodeId = message.nodeId;
+    }
+    if (message.slotId !== "") {
+      obj.slotId = message.slotId;
+    }
+    if (message.leaseId !== "") {
+      obj.leaseId = message.leaseId;
+    }
+    if (message.start !== 0) {
+      obj.start = Math.round(message.start);
+    }
+    if (message.end !== 0) {
+      obj.end = Math.round(message.end);
+    }
+    if (message.outcome !== "") {
+      obj.outcome = message.outcome;
+    }
+    if (message.failureClass !== "") {
+      obj.failureClass = message.failureClass;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    if (message.priority !== 0) {
+      obj.priority = Math.round(message.priority);
+    }
+    if (message.term !== 0) {
+      obj.term = Math.round(message.term);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<JobEvent>): JobEvent {
+    return JobEvent.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<JobEvent>): JobEvent {
+    const message = createBaseJobEvent();
+    message.position = object.position ?? 0;
+    message.at = (object.at !== undefined && object.at !== null) ? Timestamp.fromPartial(object.at) : undefined;
+    message.type = object.type ?? JobEventType.JOB_EVENT_TYPE_UNSPECIFIED;
+    message.nodeId = object.nodeId ?? "";
+    message.slotId = object.slotId ?? "";
+    message.leaseId = object.leaseId ?? "";
+    message.start = object.start ?? 0;
+    message.end = object.end ?? 0;
+    message.outcome = object.outcome ?? "";
+    message.failureClass = object.failureClass ?? "";
+    message.reason = object.reason ?? "";
+    message.priority = object.priority ?? 0;
+    message.term = object.term ?? 0;
     return message;
   },
 };
