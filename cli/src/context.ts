@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { type Connection, connect } from './farm/connection.ts';
+import { asTyped } from './render/program-name.ts';
 import { createStyle, type Style, wantsColor } from './render/style.ts';
 import { printable } from './render/text.ts';
 import type { Shell } from './shell.ts';
@@ -60,8 +61,8 @@ export function createContext(shell: Shell, command: Command): Context {
     print: (lines) => void shell.stdout.write(lines.map((line) => `${line}\n`).join('')),
     printJson: (value, layout = 'document') =>
       void shell.stdout.write(`${JSON.stringify(value, null, layout === 'document' ? 2 : 0)}\n`),
-    note: (text) => void shell.stderr.write(`${printable(text)}\n`),
-    tell: (lines) => void shell.stderr.write(lines.map((line) => `${line}\n`).join('')),
+    note: (text) => void shell.stderr.write(`${asTyped(printable(text), environment.program)}\n`),
+    tell: (lines) => void shell.stderr.write(asTyped(lines.map((line) => `${line}\n`).join(''), environment.program)),
     async withFarm(use) {
       const farm = connect({
         address: coordinator,

@@ -5,7 +5,7 @@ import { MAX_PROMPT_CHARACTERS } from '@clipfarm/shared/model/prompt';
 import { ANCHORS, type SettingsInput } from '@clipfarm/shared/model/settings';
 import { UPSTREAM_FLAGS, type UpstreamFlag } from '@clipfarm/shared/model/upstream-flags';
 import { type Command, Option } from 'commander';
-import { parseBoolean, parseChoice, parseNumber, refuseValue } from './values.ts';
+import { parseBoolean, parseChoice, parseNumber, parseWhole, refuseValue } from './values.ts';
 
 /** What commander has read: flags by name, upstream's in either spelling. */
 export type RawOptions = Readonly<Record<string, unknown>>;
@@ -57,7 +57,9 @@ export function readSettings(raw: RawOptions): SettingsInput {
     const value = text(name);
     return value === undefined
       ? undefined
-      : parseNumber(name, value, name === 'sample_guide_scale' ? 'a number' : 'a whole number');
+      : name === 'sample_guide_scale'
+        ? parseNumber(name, value)
+        : parseWhole(name, value);
   };
   const online = text('enable_online_decode');
   const anchor = text('anchor');

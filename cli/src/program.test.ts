@@ -123,7 +123,15 @@ test('bad input is refused with exit code 2 before anything is sent', async (t) 
       ['--image', image, '--audio', audio, '--imge', 'x'],
       /error: unknown option '--imge'[\s\S]*try: clipfarm submit --help/,
     ],
-    [['--image', image, '--audio', audio, '-o', 'xml'], /error: option '-o, --format <how>' argument 'xml' is invalid/],
+    [['--image', image, '--audio', audio, '-o', 'xml'], /error: format is "xml"; accepted: human, json/],
+    [
+      ['--image', image, '--audio', audio, '--color', 'maybe'],
+      /error: color is "maybe"; accepted: auto, always, never/,
+    ],
+    [
+      ['--image', image, '--audio', audio, '--base_seed', '99999999999999999999'],
+      /error: base_seed is "99999999999999999999"; accepted: a whole number of -9007199254740991 to 9007199254740991/,
+    ],
   ];
   for (const [argv, message] of cases) {
     const { code, out, err } = await cli(farm, 'submit', ...argv);
@@ -250,7 +258,7 @@ test('plan renders nothing, and gives exit code 6 when no slot fits', async (t) 
   const { image, audio } = files(t);
   const feasible = await cli(farm, 'plan', '--image', image, '--audio', audio);
   assert.equal(feasible.code, 0, feasible.err);
-  assert.match(feasible.out, /704x384, 2400 frames[\s\S]*forecast +0:25 .*GPU-hours[\s\S]*yes +fast\/gpu0/);
+  assert.match(feasible.out, /704x384, 2400 frames[\s\S]*forecast +0:25 .*50 GPU-seconds[\s\S]*yes +fast\/gpu0/);
   farm.state.plan = {
     ...plan(50, []),
     fits: [{ ...fit('node-a'), fits: false, detail: 'needs 45 GiB' }],
@@ -408,4 +416,27 @@ test('colours are off for pipes and on when asked for', async (t) => {
   const farm = await startFakeFarm(t);
   assert.ok(!(await cli(farm, 'nodes')).out.includes('\u001b'));
   assert.ok((await cli(farm, 'nodes', '--color', 'always')).out.includes('\u001b'));
+});
+
+test('what the coordinator refuses in an input is told with the name of the file', async (t) => {
+  const farm = await startFakeFarm(t);
+  const { image, audio } = files(t);
+  const inputs = ['--image', image, '--audio', audio];
+  const hint = 'Give a still PNG, JPEG or WebP picture.';
+  farm.state.refusePlan = new FarmError('invalid_argument', 'image: it is animated', { field: 'image', hint });
+  const planned = await cli(farm, 'plan', ...inputs);
+  assert.equal(planned.code, 2);
+  assert.match(planned.err, /\nerror: image: ".*me\.png": it is animated\ntry: Give a still PNG/);
+  farm.state.failSubmit = () => new FarmError('invalid_argument', 'no sound', { field: 'audio' });
+  const submitted = await cli(farm, 'submit', ...inputs);
+  assert.match(submitted.err, /error: audio: ".*talk\.wav": no sound\ntry: Correct --audio\./);
+  farm.state.failSubmit = () => new FarmError('invalid_argument', 'num_clip is 9', { field: 'num_clip' });
+  assert.match((await cli(farm, 'submit', ...inputs)).err, /error: num_clip is 9\n$/);
+});
+
+test('the version is an option, too', async () => {
+  const { code, out } = await cli(undefined, '--version');
+  assert.equal(code, 0);
+  assert.match(out, /^clipfarm \d+\.\d+\.\d+ \(node \d+\.\d+\.\d+\)\n$/);
+  assert.equal((await cli(undefined, 'version')).out, out);
 });

@@ -9,12 +9,14 @@ import type { Register, Run } from './commands/register.ts';
 import { registerServices, runService } from './commands/service.ts';
 import { registerSubmit } from './commands/submit.ts';
 import { registerUp } from './commands/up.ts';
-import { registerVersion } from './commands/version.ts';
+import { registerVersion, versionText } from './commands/version.ts';
 import { createContext, DEFAULT_COORDINATOR } from './context.ts';
 import { exitCode, exitCodeHelp } from './exit-code.ts';
+import { asTyped } from './render/program-name.ts';
 import { reportError } from './render/report-error.ts';
 import { wantsColor } from './render/style.ts';
 import type { Shell } from './shell.ts';
+import { parseChoice } from './values.ts';
 
 const registrations: readonly Register[] = [
   registerSubmit,
@@ -56,7 +58,7 @@ export async function runCli(argv: readonly string[], shell: Shell): Promise<num
       shell.stderr.write('interrupted\n');
       return exitCode.interrupted;
     }
-    return reportError(error, shell.stderr, color);
+    return reportError(error, shell.stderr, color, shell.environment.program);
   }
 }
 
@@ -65,8 +67,8 @@ function buildProgram(shell: Shell, run: Run): Command {
     .description('A render farm for long avatar videos: one portrait, one talk, every GPU at once.')
     .exitOverride()
     .configureOutput({
-      writeOut: (text) => void shell.stdout.write(text),
-      writeErr: (text) => void shell.stderr.write(text),
+      writeOut: (text) => void shell.stdout.write(asTyped(text, shell.environment.program)),
+      writeErr: (text) => void shell.stderr.write(asTyped(text, shell.environment.program)),
       getOutHelpWidth: () => shell.stdout.columns ?? 100,
       getErrHelpWidth: () => shell.stderr.columns ?? 100,
     })
@@ -79,14 +81,21 @@ function buildProgram(shell: Shell, run: Run): Command {
     .option('--tls-cert <file>', 'own certificate for mutual TLS (CLIPFARM_TLS_CERT)')
     .option('--tls-key <file>', 'key of the own certificate (CLIPFARM_TLS_KEY)')
     .option('--insecure', 'allow plaintext to another machine')
-    .addOption(
-      new Option('-o, --format <how>', 'output for people or programs').choices(['human', 'json']).default('human'),
-    )
-    .addOption(new Option('--color <when>', 'colours').choices(['auto', 'always', 'never']).default('auto'))
+    .addOption(oneOf('-o, --format <how>', 'output for people or programs', ['human', 'json']))
+    .addOption(oneOf('--color <when>', 'colours', ['auto', 'always', 'never']))
+    .version(versionText(), '--version', 'shows the version, as the command version does')
     .addHelpText('after', `\n${exitCodeHelp}\n\nEvery command has its own --help with examples.`);
   for (const register of registrations) register(program, run);
   pointToHelp(program, 'clipfarm');
   return program;
+}
+
+/** An option that takes one of several words, the first unless it is given; others are refused as all flags refuse them. */
+function oneOf(flags: string, description: string, words: readonly [string, ...string[]]): Option {
+  const name = flags.replace(/^.*--/, '').replace(/ .*$/, '');
+  return new Option(flags, `${description}: ${words.join(', ')}`)
+    .default(words[0])
+    .argParser((text) => parseChoice(name, text, words));
 }
 
 /** After a usage error every command names its own help. */

@@ -22,6 +22,8 @@ export interface Environment {
   readonly tlsKey: string | undefined;
   /** CLIPFARM_HOME, otherwise `.clipfarm` in the user's home directory. */
   readonly home: string;
+  /** What the user types to start this program: `clipfarm`, or `npx clipfarm` where npx started it. */
+  readonly program: string;
   /** True when NO_COLOR is set or TERM is `dumb`. */
   readonly plain: boolean;
 }
@@ -55,6 +57,8 @@ export function readEnvironment(env: Readonly<Record<string, string | undefined>
     tlsCert: value('CLIPFARM_TLS_CERT'),
     tlsKey: value('CLIPFARM_TLS_KEY'),
     home: value('CLIPFARM_HOME') ?? join(homeDirectory, '.clipfarm'),
+    // npx says so to whatever it runs.
+    program: value('npm_lifecycle_event') === 'npx' ? 'npx clipfarm' : 'clipfarm',
     plain: value('NO_COLOR') !== undefined || env.TERM === 'dumb',
   };
 }

@@ -12,6 +12,19 @@ export function parseNumber(field: string, text: string, accepted = 'a number'):
   return Number(text);
 }
 
+/**
+ * A whole number that whoever gets it judges; one that no computer would count to is refused here, because it would be told
+ * rounded. Throws `invalid_argument` naming the flag, the text and what is accepted.
+ */
+export function parseWhole(field: string, text: string): number {
+  const value = parseNumber(field, text, 'a whole number');
+  if (Number.isInteger(value) && !Number.isSafeInteger(value)) {
+    const limit = Number.MAX_SAFE_INTEGER;
+    throw refuseValue(field, text, `a whole number of -${limit} to ${limit}`);
+  }
+  return value;
+}
+
 /** An integer of `min` to `max`. Throws `invalid_argument` naming the flag, the text and what is accepted. */
 export function parseInteger(field: string, text: string, min: number, max: number): number {
   const value = /^[+-]?\d{1,15}$/.test(text.trim()) ? Number(text) : Number.NaN;

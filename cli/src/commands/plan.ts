@@ -5,9 +5,10 @@ import { exitCode } from '../exit-code.ts';
 import { addJobOptions, type RawOptions } from '../job-options.ts';
 import { readJobRequest } from '../job-request.ts';
 import { isFeasible, planReport } from '../render/plan-report.ts';
+import { asTyped } from '../render/program-name.ts';
 import { nodesOf } from './finished-job.ts';
 import { persistence } from './persist.ts';
-import { PREPARE_MS, sendInputs } from './prepare-job.ts';
+import { namingFiles, PREPARE_MS, sendInputs } from './prepare-job.ts';
 import { act, examples, type Register } from './register.ts';
 
 /** `clipfarm plan` */
@@ -34,14 +35,17 @@ async function planJob(context: Context, _operands: readonly string[], options: 
   return context.withFarm(async (farm) => {
     const patience = persistence(context, farm);
     await sendInputs(context, farm, patience, request);
-    const response = await patience.run(() => farm.call(farm.client.planJob, { spec: request.spec }, PREPARE_MS));
+    const response = await patience.run(() =>
+      namingFiles(request, () => farm.call(farm.client.planJob, { spec: request.spec }, PREPARE_MS)),
+    );
     const { plan } = response;
     if (plan === undefined) throw new FarmError('internal', 'the coordinator answered without a plan');
     if (context.json) {
       context.printJson(PlanJobResponse.toJSON(response));
     } else {
       const notes = [...new Set([...request.notes, ...plan.notes])];
-      context.print(planReport({ ...plan, notes }, request.spec.deadline, await nodesOf(farm), context.style));
+      const report = planReport({ ...plan, notes }, request.spec.deadline, await nodesOf(farm), context.style);
+      context.print(report.map((line) => asTyped(line, context.shell.environment.program)));
     }
     return isFeasible(plan) ? exitCode.ok : exitCode.noVideo;
   });

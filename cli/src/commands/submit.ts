@@ -12,7 +12,7 @@ import { deadlineWarning } from '../render/deadline.ts';
 import { exitCodeOfJob, watchJob } from '../watch/watch-job.ts';
 import { fetchVideo, printEnd } from './finished-job.ts';
 import { persistence } from './persist.ts';
-import { PREPARE_MS, sendInputs, tellNotes } from './prepare-job.ts';
+import { namingFiles, PREPARE_MS, sendInputs, tellNotes } from './prepare-job.ts';
 import { act, examples, type Register } from './register.ts';
 
 /** `clipfarm submit` */
@@ -65,7 +65,9 @@ async function submit(context: Context, _operands: readonly string[], options: R
     await sendInputs(context, farm, patience, request);
     const message = { spec: request.spec, idempotencyKey: key ?? randomUUID() };
     // The key makes it safe to ask again after an answer got lost.
-    const response = await patience.run(() => farm.call(farm.client.submitJob, message, PREPARE_MS));
+    const response = await patience.run(() =>
+      namingFiles(request, () => farm.call(farm.client.submitJob, message, PREPARE_MS)),
+    );
     const job = acceptedJob(response);
     tellNotes(context, request, job.plan?.notes ?? []);
     const stays = options.watch === true || output !== undefined;

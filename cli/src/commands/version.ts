@@ -14,9 +14,14 @@ export const registerVersion: Register = (program, run) => {
 const showVersion: Handler = async (context) => {
   const version = clientVersion();
   if (context.json) context.printJson({ clipfarm: version, node: process.versions.node });
-  else context.print([`clipfarm ${version} (node ${process.versions.node})`]);
+  else context.print([versionText()]);
   return exitCode.ok;
 };
+
+/** The version of this program and of its Node in a line. */
+export function versionText(): string {
+  return `clipfarm ${clientVersion()} (node ${process.versions.node})`;
+}
 
 /** Version from the package that this file belongs to. */
 function clientVersion(): string {

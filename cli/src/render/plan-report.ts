@@ -8,7 +8,7 @@ import { slotLabel } from './progress-view.ts';
 import type { Style } from './style.ts';
 import { fields, table } from './table.ts';
 import { printable } from './text.ts';
-import { count, duration, mediaLength, speed } from './units.ts';
+import { count, duration, gpuTime, mediaLength, speed } from './units.ts';
 
 /** What a job would be, who could render it, what it would take, and whether that keeps its deadline. */
 export function planReport(
@@ -21,7 +21,7 @@ export function planReport(
   const seconds = plan.frames / FPS;
   const pairs: [string, string][] = [
     ['video', `${plan.width}x${plan.height}, ${count(plan.frames, 'frame')}, ${mediaLength(seconds)}`],
-    ['clips', `${plan.clips} of 48 frames (1.92 s), ${count(settings?.sampleSteps ?? 0, 'step')} each`],
+    ['clips', `${plan.clips}, of 48 frames (1.92 s) and ${count(settings?.sampleSteps ?? 0, 'step')} each`],
     ['forecast', forecast(plan, seconds)],
   ];
   const due = plannedDeadline(deadline, plan, style);
@@ -42,8 +42,7 @@ export function isFeasible(plan: JobPlan): boolean {
 function forecast(plan: JobPlan, seconds: number): string {
   if (!isFeasible(plan) || plan.forecastSeconds <= 0) return 'none: no slot that is online fits';
   const rate = speed(seconds / plan.forecastSeconds);
-  const hours = (plan.forecastGpuSeconds / 3600).toFixed(plan.forecastGpuSeconds < 3600 ? 3 : 1);
-  return `${duration(plan.forecastSeconds)} (${rate} real time), ${hours} GPU-hours`;
+  return `${duration(plan.forecastSeconds)} (${rate} real time), ${gpuTime(plan.forecastGpuSeconds)}`;
 }
 
 function correctionLines(name: string, style: Style): string[] {

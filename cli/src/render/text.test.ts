@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { padEnd, printable, truncate, widthOf } from './text.ts';
-import { age, bytes, duration, mediaLength, percent, speed } from './units.ts';
+import { age, bytes, duration, gpuTime, mediaLength, percent, speed } from './units.ts';
 
 test('text from elsewhere can neither move the cursor nor start a new line', () => {
   assert.equal(printable('a\u001b[2Jb\r\nc\u0007\u009b31md'), 'ab c d');
@@ -17,6 +17,16 @@ test('wide characters count as two columns when text is cut or padded', () => {
   assert.equal(truncate('abcd', 3), 'ab…');
   assert.equal(truncate('abcd', 0), '');
   assert.equal(padEnd('日本', 6), '日本  ');
+});
+
+test('the time of GPUs is told in a unit of which there is one', () => {
+  const told = [0.2, 1, 50, 59.4, 64, 3500, 3600, 45_000].map(gpuTime);
+  const [none, one, ...more] = told;
+  assert.deepEqual([none, one], ['1 GPU-second', '1 GPU-second']);
+  assert.deepEqual(more, [
+    ...['50 GPU-seconds', '59 GPU-seconds', '1.1 GPU-minutes', '58.3 GPU-minutes'],
+    ...['1.0 GPU-hours', '12.5 GPU-hours'],
+  ]);
 });
 
 test('a duration reaches 0:00 only at the end', () => {

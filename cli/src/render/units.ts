@@ -53,6 +53,13 @@ export function age(seconds: number): string {
   return `${Math.round(seconds / 86400)} d`;
 }
 
+/** Time that GPUs work, in the largest unit of which it has one: `9 GPU-seconds`, `1.1 GPU-minutes`, `12.5 GPU-hours`. */
+export function gpuTime(seconds: number): string {
+  if (seconds < 59.5) return `${Math.max(1, Math.round(seconds))} GPU-second${seconds < 1.5 ? '' : 's'}`;
+  if (seconds < 3570) return `${(seconds / 60).toFixed(1)} GPU-minutes`;
+  return `${(seconds / 3600).toFixed(1)} GPU-hours`;
+}
+
 /** A count with its noun: `1 clip`, `3 clips`. */
 export function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? '' : 's'}`;

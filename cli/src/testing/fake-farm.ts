@@ -50,6 +50,8 @@ export interface FakeFarmState {
   staleReason: string;
   /** Error that the n-th change of a job or a node throws, before or after it is done. */
   failChange: (call: number) => { readonly error: FarmError; readonly done: boolean } | undefined;
+  /** Error that PlanJob throws. */
+  refusePlan: FarmError | undefined;
   /** Error that the n-th SubmitJob throws. */
   failSubmit: (call: number) => FarmError | undefined;
 }
@@ -71,6 +73,7 @@ export async function startFakeFarm(t: TestContext, tokenPath?: string): Promise
       uploadInput: wrap.clientStream((messages: AsyncIterable<UploadInputRequest>) => storeInput(state, messages)),
       planJob: wrap.unary((request: PlanJobRequest) => {
         state.planned.push(request);
+        if (state.refusePlan !== undefined) throw state.refusePlan;
         return { plan: state.plan };
       }),
       submitJob: wrap.unary((request: SubmitJobRequest) => {
@@ -164,6 +167,7 @@ function initialState(): FakeFarmState {
     video,
     prefixSha256: undefined,
     breakDownload: () => undefined,
+    refusePlan: undefined,
     events: [],
     staleReason: '',
     failChange: () => undefined,

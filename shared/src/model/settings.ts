@@ -130,7 +130,7 @@ export function resolveClips(
   const audioSeconds = secondsOf(audioFrames);
   if (explicitNumClip !== undefined) requireInteger('num_clip', explicitNumClip, 1);
   if (explicitNumClip !== undefined && explicitNumClip > audioClips) {
-    const message = `num_clip is ${explicitNumClip}, but the audio has ${audioClips} clips (${audioSeconds}); accepted: 1 to ${audioClips}`;
+    const message = `num_clip is ${explicitNumClip}, but the audio has ${audioClips} ${audioClips === 1 ? 'clip' : 'clips'} (${audioSeconds}); accepted: 1 to ${audioClips}`;
     throw refusal('num_clip', message, 'Leave num_clip out to render the whole audio.');
   }
   const clips = Math.min(explicitNumClip ?? settings.numClip ?? audioClips, audioClips);
@@ -140,7 +140,7 @@ export function resolveClips(
   return {
     clips,
     notes: [
-      `Renders the first ${clips} of ${audioClips} clips (${secondsOf(clips * CLIP_FRAMES)} of ${audioSeconds}): ${because}.`,
+      `Renders the first ${clips === 1 ? '' : `${clips} `}of ${audioClips} clips (${secondsOf(clips * CLIP_FRAMES)} of ${audioSeconds}): ${because}.`,
     ],
   };
 }

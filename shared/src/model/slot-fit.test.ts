@@ -22,6 +22,10 @@ test('a slot that fits says what it needs, has and takes', () => {
   });
 });
 
+test('a single clip is one', () => {
+  assert.match(fitSlot(slot('single-80g', 79.6, 70), { ...large, clips: 1 }).detail, /, 5 s for 1 clip$/);
+});
+
 test('a card that is too small is told the size, or else the profile, that fits it', () => {
   assert.deepEqual(fitSlot(slot('single-48g-fp8', 44.5, 38), large), {
     fits: false,

@@ -95,7 +95,7 @@ export function fitSlot(
   const seconds = isMeasured ? measured.secondsPerClip : priorSecondsPerClip(slot, work, slot.declaredSecondsPerClip);
   const space = memory > 0 ? `needs ${gib(needed)} of ${gib(memory)} GiB per GPU` : 'fits by its number of units';
   const basis = isMeasured ? 'as measured' : 'before measurement';
-  const time = `about ${seconds.toFixed(1)} s a clip ${basis}, ${(seconds * work.clips).toFixed(0)} s for ${work.clips} clips`;
+  const time = `about ${seconds.toFixed(1)} s a clip ${basis}, ${(seconds * work.clips).toFixed(0)} s for ${clipsText(work.clips)}`;
   return { fits: true, detail: `${picture} ${space}${seenWords(measured)}; ${time}` };
 }
 
@@ -151,6 +151,10 @@ function fitOf(slot: SlotCapacity, work: SlotWork, measured: Measured) {
   };
 }
 
+function clipsText(clips: number): string {
+  return clips === 1 ? '1 clip' : `${clips} clips`;
+}
+
 /** What speaks against the host's memory, in words; null when nothing does. */
 function hostProblem(profile: Profile, { hostMemoryBytes = 0 }: SlotCapacity, units: number, clips: number) {
   const use = hostUseOf(profile);
@@ -159,7 +163,7 @@ function hostProblem(profile: Profile, { hostMemoryBytes = 0 }: SlotCapacity, un
   const toRender = hostBytes(use, units, use === 'upstream' ? LEAST_CALL : clips);
   const needed = Math.max(toLoad, toRender);
   if (needed <= hostMemoryBytes) return null;
-  const what = toLoad >= toRender ? 'loading the model' : `${clips} clips`;
+  const what = toLoad >= toRender ? 'loading the model' : clipsText(clips);
   return `${what} needs ${gib(needed)} GiB of the host's memory, the slot may use ${gib(hostMemoryBytes)} GiB`;
 }
 
