@@ -55,11 +55,17 @@ export async function* readEvents(
 export async function listStreams(parts: ReaderParts, known: number): Promise<readonly StreamPosition[]> {
   const { jsm, clock, names, patienceMillis } = parts;
   const doing = `listing JetStream stream ${parts.stream}`;
-  const { state } = await ask(parts, doing, clock.monotonic() + patienceMillis, () => jsm.streams.info(parts.stream));
+  const look = async () => {
+    const deadline = clock.monotonic() + patienceMillis;
+    return (await ask(parts, doing, deadline, () => jsm.streams.info(parts.stream))).state;
+  };
+  const state = await look();
   const found = new Map<string, StreamPosition>();
   if (state.messages === 0 && known <= state.last_seq) return [];
-  const end = Math.max(state.last_seq, known);
+  let end = Math.max(state.last_seq, known);
   for await (const message of feed(parts, { from: 'last-per-subject', headersOnly: true, patienceMillis })) {
+    // A consumer leaves out what was replaced before it was made, and what has replaced that may be behind the end as it was.
+    if (message.info.deliverySequence === 1) end = Math.max((await look()).last_seq, known);
     const stream = names.streamOf(message.subject);
     if (stream !== null) {
       found.set(stream, { stream, position: positionOf(message.headers, message.subject, message.seq) });
