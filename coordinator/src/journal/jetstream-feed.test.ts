@@ -23,13 +23,56 @@ function laggingSource(lags: readonly number[], breakAfter: number): FeedSource 
   };
   const jsm = { consumers };
   const js = { consumers: { getPullConsumerFor } };
-  return { js, jsm, clock: systemClock, stream: 'S' } as unknown as FeedSource;
+  const link = { broken: () => new AbortController().signal };
+  return { js, jsm, link, clock: systemClock, stream: 'S' } as unknown as FeedSource;
 }
 
 test('no message comes twice when a consumer begins before where it was told to', async () => {
   const seen: number[] = [];
   for await (const { seq } of feed(laggingSource([0, 3, 2], 5), { from: 1 })) {
     seen.push(seq);
+    if (seq === 10) break;
+  }
+  assert.deepEqual(seen, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+});
+
+/** A stream of ten messages; its first consumer delivers so many and then keeps a request open until it is closed. */
+function silentSource(delivers: number): { readonly source: FeedSource; breakOff(): void } {
+  let connection = new AbortController();
+  let made = 0;
+  const consumers = {
+    add: async (_stream: string, config: { readonly opt_start_seq: number }) => ({ start: config.opt_start_seq }),
+  };
+  const getPullConsumerFor = ({ start }: { readonly start: number }) => {
+    const last = made++ === 0 ? delivers : 10;
+    let next = start;
+    const fetch = async () => {
+      const closed = Promise.withResolvers<void>();
+      async function* messages() {
+        for (; next <= last; next++) yield { seq: next, info: { deliverySequence: next - start + 1 } };
+        await closed.promise;
+      }
+      return Object.assign(messages(), { close: closed.resolve });
+    };
+    return { fetch, delete: async () => true };
+  };
+  const link = { broken: () => connection.signal };
+  const js = { consumers: { getPullConsumerFor } };
+  return {
+    source: { js, jsm: { consumers }, link, clock: systemClock, stream: 'S' } as unknown as FeedSource,
+    breakOff: () => {
+      connection.abort();
+      connection = new AbortController();
+    },
+  };
+}
+
+test('when the connection breaks, what was sent into it is read anew, and no open request is waited for', async () => {
+  const { source, breakOff } = silentSource(4);
+  const seen: number[] = [];
+  for await (const { seq } of feed(source, { from: 1 })) {
+    seen.push(seq);
+    if (seq === 4) setImmediate(breakOff);
     if (seq === 10) break;
   }
   assert.deepEqual(seen, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);

@@ -13,12 +13,14 @@ import {
   ReplayPolicy,
 } from 'nats';
 import { isTemporary, jetStreamCode, jetStreamError, natsFarmError, notAnswered } from './nats-error.ts';
+import type { NatsLink } from './nats-link.ts';
 import { pause } from './pause.ts';
 
 /** What a feed reads from. */
 export interface FeedSource {
   readonly js: JetStreamClient;
   readonly jsm: JetStreamManager;
+  readonly link: NatsLink;
   readonly clock: Clock;
   /** JetStream stream. */
   readonly stream: string;
@@ -68,9 +70,11 @@ export async function* feed(source: FeedSource, range: FeedRange): AsyncGenerato
   while (!isOver(range)) {
     let consumer: Consumer | undefined;
     let problem: unknown;
+    // A request that was open when it broke would be waited for to its end, and with it whatever comes meanwhile.
+    const broken = source.link.broken();
     try {
       consumer = await makeConsumer(source, { ...range, from });
-      for await (const message of deliveries(consumer, clock, range)) {
+      for await (const message of deliveries(consumer, source.clock, range, broken)) {
         // On a server whose copy lags behind, a consumer begins where that copy ends and not where it was told to.
         if (typeof from === 'number') {
           if (message.seq < from) continue;
@@ -143,16 +147,22 @@ async function makeConsumer({ js, jsm, stream }: FeedSource, range: FeedRange): 
   return js.consumers.getPullConsumerFor(info);
 }
 
-/** What one consumer delivers; ends when a delivery is missing, or on the signal. */
-async function* deliveries(consumer: Consumer, clock: Clock, range: FeedRange): AsyncGenerator<JsMsg> {
+/** What one consumer delivers; ends when a delivery is missing, when the connection breaks, or on the signal. */
+async function* deliveries(
+  consumer: Consumer,
+  clock: Clock,
+  range: FeedRange,
+  broken: AbortSignal,
+): AsyncGenerator<JsMsg> {
   const expires = range.patienceMillis === undefined ? REQUEST_MILLIS.patient : REQUEST_MILLIS.hurried;
   let delivered = 0;
-  for (let unanswered = 0; !isOver(range); ) {
+  for (let unanswered = 0; !isOver(range) && !broken.aborted; ) {
     const before = delivered;
     let batch: ConsumerMessages | undefined;
     const stop = () => void batch?.close();
     try {
       batch = await consumer.fetch({ max_messages: BATCH, expires });
+      broken.addEventListener('abort', stop);
       range.signal?.addEventListener('abort', stop);
       for await (const message of batch) {
         if (message.info.deliverySequence !== delivered + 1) return;
@@ -165,6 +175,7 @@ async function* deliveries(consumer: Consumer, clock: Clock, range: FeedRange): 
       await pause(clock, 10, range.signal);
       continue;
     } finally {
+      broken.removeEventListener('abort', stop);
       range.signal?.removeEventListener('abort', stop);
     }
     if (delivered > before) continue;

@@ -33,6 +33,8 @@ export interface NatsLink {
   readonly connection: NatsConnection;
   /** Resolves with true when connected, with false when that takes longer than `ms` milliseconds or the signal is aborted. */
   connected(ms: number, signal?: AbortSignal): Promise<boolean>;
+  /** Aborted when the connection that is there, or the next one, breaks: what was sent into it may be lost. */
+  broken(): AbortSignal;
   /** What is wrong with the connection now. */
   readonly troubles: readonly JournalTrouble[];
   /** Sends what is in hand and closes. */
@@ -88,6 +90,7 @@ class Link implements NatsLink {
   readonly #watch: StandstillWatch;
   /** Aborted while the connection is there. */
   #up = new AbortController();
+  #break = new AbortController();
 
   constructor(connection: NatsConnection, parts: Omit<ReportParts, 'standstill'>) {
     this.connection = connection;
@@ -108,6 +111,10 @@ class Link implements NatsLink {
     return up.aborted;
   }
 
+  broken(): AbortSignal {
+    return this.#break.signal;
+  }
+
   async close(): Promise<void> {
     this.#watch.close();
     // Draining needs the server; without one there is nothing to wait for.
@@ -119,6 +126,8 @@ class Link implements NatsLink {
     for await (const status of this.connection.status()) {
       if (status.type === Events.Disconnect) {
         if (this.#up.signal.aborted) this.#up = new AbortController();
+        this.#break.abort();
+        this.#break = new AbortController();
       } else if (status.type === Events.Reconnect) {
         this.#up.abort();
       }
