@@ -1,3 +1,4 @@
+import type { Clock } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import { createLogger } from '@clipfarm/shared/log';
 import type { NatsConnection } from 'nats';
@@ -19,6 +20,9 @@ export interface NatsCheckOptions extends Omit<NatsOptions, 'log'> {
 
 /** Answers slower than this make every event slow. */
 const SLOW_MILLIS = 50;
+
+/** So many answers are timed; the fastest counts, because any of them may have met a moment in which a machine was busy. */
+const ANSWERS = 5;
 
 const REQUEST_MILLIS = 5000;
 
@@ -64,7 +68,7 @@ async function checkServer(server: string, options: NatsOptions): Promise<NatsFi
     const { connection, close } = await connectOnce(server, options);
     try {
       const version = inspectVersion(connection.info?.version ?? '');
-      const millis = await connection.rtt();
+      const millis = Math.round(await fastestAnswer(connection, options.clock));
       const detail = `${connection.info?.server_name} ${version.detail}, answers in ${millis} ms`;
       if (version.level !== 'ok' || millis <= SLOW_MILLIS) return { ...version, check, detail };
       const fix = 'Put NATS nearer to the coordinators: each event waits for it.';
@@ -75,6 +79,17 @@ async function checkServer(server: string, options: NatsOptions): Promise<NatsFi
   } catch (error) {
     return failure(check, error);
   }
+}
+
+/** Milliseconds. */
+async function fastestAnswer(connection: NatsConnection, clock: Clock): Promise<number> {
+  const times: number[] = [];
+  while (times.length < ANSWERS) {
+    const asked = clock.monotonic();
+    await connection.flush();
+    times.push(clock.monotonic() - asked);
+  }
+  return Math.min(...times);
 }
 
 async function connectOnce(server: string, options: NatsOptions) {

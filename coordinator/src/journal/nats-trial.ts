@@ -43,8 +43,8 @@ export async function checkWriting(
     return [noCopies(error, replicas)];
   }
   try {
-    const times = await timeWrites(connection, subject, clock);
-    const skew = await clockSkew(jsm, name, clock);
+    const { times, last } = await timeWrites(connection, subject, clock);
+    const skew = await clockSkew(jsm, name, last);
     await readBack(connection, jsm, name);
     return [
       { check: 'NATS copies', level: 'ok', detail: `a stream with ${copies} can be made, written and read` },
@@ -73,26 +73,34 @@ function noCopies(error: unknown, replicas: number): NatsFinding {
   return { check, level: 'error', detail: message, fix: hint ?? 'See the log of the NATS server.' };
 }
 
-/** Milliseconds of each write, ascending. */
-async function timeWrites(connection: NatsConnection, subject: string, clock: Clock): Promise<number[]> {
+/** Wall clock of this machine before something and after it, in milliseconds. */
+interface Span {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Milliseconds of each write, ascending, and when the last one was made. */
+async function timeWrites(connection: NatsConnection, subject: string, clock: Clock) {
   const js = connection.jetstream({ timeout: REQUEST_MILLIS });
   const body = Buffer.alloc(WRITE_BYTES, 'x');
   const times: number[] = [];
+  let last: Span = { from: 0, to: 0 };
   // The first one pays for what is set up on the way.
   await js.publish(subject, body);
   for (let n = 0; n < WRITES; n++) {
-    const started = clock.monotonic();
+    const [from, started] = [clock.now(), clock.monotonic()];
     await js.publish(subject, body);
     times.push(clock.monotonic() - started);
+    last = { from, to: clock.now() };
   }
-  return times.sort((a, b) => a - b);
+  return { times: times.sort((a, b) => a - b), last };
 }
 
-/** Milliseconds by which the server's clock is ahead, as far as one answer's way can tell. */
-async function clockSkew(jsm: JetStreamManager, name: string, clock: Clock): Promise<number> {
-  const before = clock.now();
+/** Milliseconds by which the server's clock is ahead at least: it was read during the last write, however long that took. */
+async function clockSkew(jsm: JetStreamManager, name: string, { from, to }: Span): Promise<number> {
   const { time } = await jsm.streams.getMessage(name, { seq: WRITES + 1 });
-  return time.getTime() - before;
+  const stored = time.getTime();
+  return stored - Math.min(Math.max(stored, from), to);
 }
 
 /** What following the journal needs: a consumer, and messages from it. */
@@ -122,7 +130,6 @@ function writeFinding(times: readonly number[]): NatsFinding {
 
 function clockFinding(skew: number): NatsFinding {
   const check = 'clocks';
-  // What was just written is a little older than now.
   const detail = `those of NATS and of this machine differ by ${(Math.abs(skew) / 1000).toFixed(1)} s`;
   if (Math.abs(skew) <= CLOCK_MILLIS) return { check, level: 'ok', detail };
   return { check, level: 'warning', detail, fix: 'Synchronise the clocks (NTP) of coordinators and NATS servers.' };
