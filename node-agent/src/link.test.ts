@@ -25,7 +25,7 @@ function link(t: TestContext, ...coordinators: readonly FakeCoordinator[]) {
   const destination = { write: (line: string) => void warned.push(line) };
   const log = createLogger({ name: 'test', level: 'warn', destination });
   const found = new Link({
-    ...{ clock: systemClock, random: () => 0, log, metrics },
+    ...{ clock: systemClock, random: () => 0, reconnect: { firstMillis: 20, maxMillis: 200 }, log, metrics },
     addresses: coordinators.map(({ address }) => address),
     dial: (text) => {
       const { address, credentials, options } = clientChannel({ address: text });

@@ -23,6 +23,8 @@ export interface LinkOptions {
   readonly clock: Clock;
   /** Uniform in [0, 1). */
   readonly random: () => number;
+  /** Waits between attempts. @default 0.2 s at first, 3 s at most */
+  readonly reconnect?: Backoff;
   readonly log: Logger;
   readonly metrics: Pick<AgentMetrics, 'linksRefused' | 'voidMessages' | 'farmChanges'>;
 }
@@ -101,7 +103,7 @@ export class Link {
   }
 
   async #run(): Promise<void> {
-    const { addresses, random, log } = this.#options;
+    const { addresses, random, log, reconnect = RECONNECT } = this.#options;
     let failures = 0;
     let turn = 0;
     let told = '';
@@ -117,7 +119,7 @@ export class Link {
       failures = welcomed ? 1 : failures + 1;
       // A coordinator that was there is tried again before the others: as a rule it only restarted.
       if (!welcomed) turn += 1;
-      const millis = Math.round(backoffMillis(failures, random(), RECONNECT));
+      const millis = Math.round(backoffMillis(failures, random(), reconnect));
       // Not a line for every attempt: one when an outage begins or its reason changes, then about one a minute.
       const news = failures === 1 || reason !== told || failures % 20 === 0;
       told = reason;

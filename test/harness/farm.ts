@@ -160,20 +160,18 @@ export class Farm implements AsyncDisposable {
 
   /** Waits until a coordinator leads, asks that one from now on, and returns its index. */
   async findLeader(seconds = 60): Promise<number> {
-    await until(
-      async () => {
-        // All at once: one that is frozen answers never.
-        const asked = this.coordinators.map(async ({ client }, index) => {
-          await callUnary(client, client.listNodes, {}, { timeoutMs: 5000 });
-          return index;
-        });
-        const leader = await Promise.any(asked).catch(() => null);
-        this.#current = leader ?? this.#current;
-        return leader !== null;
-      },
-      'a coordinator leads',
-      seconds,
-    );
+    let leader: number | null = null;
+    // Each by itself: one that is frozen does not answer, and must not keep the news of the others waiting.
+    const ask = async ({ client }: Coordinator, index: number) => {
+      for (const deadline = performance.now() + seconds * 1000; performance.now() < deadline; await sleep(50)) {
+        const leads = await callUnary(client, client.listNodes, {}, { timeoutMs: 5000 }).then(Boolean, () => false);
+        if (leads) leader ??= index;
+        if (leader !== null) return;
+      }
+      throw new Error(`${index} does not lead`);
+    };
+    await Promise.any(this.coordinators.map(ask)).catch(() => undefined);
+    this.#current = leader ?? assert.fail(`waited ${seconds} s until a coordinator leads`);
     return this.#current;
   }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FarmError } from '@clipfarm/shared/errors';
 import { JournalConflict } from '../../coordinator/src/journal/journal.ts';
@@ -43,70 +43,72 @@ async function killLeader(nats: Nats, opened: Opened, how: 'kill' | 'stop'): Pro
   await server.start();
 }
 
-test('a cluster that loses its leader, by a crash or kindly, keeps every event and goes on', async (t) => {
-  const nats = await natsFor(t, { size: 3 });
-  const opened = await nats.open({ timeoutMillis: 10_000 });
-  const watched = new Map<string, number[]>();
-  opened.journal.watch((stored) => {
-    for (const event of stored) watched.set(event.stream, [...(watched.get(event.stream) ?? []), event.position]);
-  });
-  let going = true;
-  const positions = new Map(['a', 'b', 'c'].map((stream) => [stream, 0]));
-  const writers = [...positions.keys()].map((stream) =>
-    write(
-      opened,
-      stream,
-      () => going,
-      (position) => positions.set(stream, position),
-    ),
-  );
-  /** Waits until every writer got on by some events. */
-  const getOn = async () => {
-    const before = new Map(positions);
-    await until(
-      () => [...positions].every(([stream, position]) => position >= (before.get(stream) ?? 0) + 5),
-      'events are appended',
+describe('a cluster of NATS servers', { concurrency: true }, () => {
+  test('a cluster that loses its leader, by a crash or kindly, keeps every event and goes on', async (t) => {
+    const nats = await natsFor(t, { size: 3 });
+    const opened = await nats.open({ timeoutMillis: 10_000 });
+    const watched = new Map<string, number[]>();
+    opened.journal.watch((stored) => {
+      for (const event of stored) watched.set(event.stream, [...(watched.get(event.stream) ?? []), event.position]);
+    });
+    let going = true;
+    const positions = new Map(['a', 'b', 'c'].map((stream) => [stream, 0]));
+    const writers = [...positions.keys()].map((stream) =>
+      write(
+        opened,
+        stream,
+        () => going,
+        (position) => positions.set(stream, position),
+      ),
     );
-  };
-  for (const how of ['kill', 'stop'] as const) {
+    /** Waits until every writer got on by some events. */
+    const getOn = async () => {
+      const before = new Map(positions);
+      await until(
+        () => [...positions].every(([stream, position]) => position >= (before.get(stream) ?? 0) + 5),
+        'events are appended',
+      );
+    };
+    for (const how of ['kill', 'stop'] as const) {
+      await getOn();
+      await killLeader(nats, opened, how);
+    }
     await getOn();
-    await killLeader(nats, opened, how);
-  }
-  await getOn();
-  going = false;
-  await Promise.all(writers);
-  for (const [stream, position] of positions) {
-    assert.deepEqual(numbersOf(await patiently(() => readAll(opened.journal, stream))), upTo(position), stream);
-    await until(() => (watched.get(stream)?.length ?? 0) >= position, `${stream} is watched to its end`);
-    assert.deepEqual(watched.get(stream), upTo(position), `${stream} as watched`);
-  }
-});
-
-test('an append that only the leading server has is not acknowledged, however often that server is asked', async (t) => {
-  const nats = await natsFor(t, { size: 3 });
-  const opened = await nats.open();
-  await insist(opened.journal, 'a', 0, events(1));
-  const leader = await streamLeader(nats, opened);
-  const { journal, election } = await openQuietly({ servers: [leader.url], timeoutMillis: 60_000 });
-  t.after(async () => {
-    await election.close();
-    await journal.close();
+    going = false;
+    await Promise.all(writers);
+    for (const [stream, position] of positions) {
+      assert.deepEqual(numbersOf(await patiently(() => readAll(opened.journal, stream))), upTo(position), stream);
+      await until(() => (watched.get(stream)?.length ?? 0) >= position, `${stream} is watched to its end`);
+      assert.deepEqual(watched.get(stream), upTo(position), `${stream} as watched`);
+    }
   });
-  await insist(journal, 'b', 0, events(1));
-  const others = nats.servers.filter((server) => server !== leader);
-  await Promise.all(others.map((server) => server.pause()));
-  let acknowledged = false;
-  const appending = journal.append('a', 1, events(2), meta).then(
-    () => {
-      acknowledged = true;
-    },
-    (error: unknown) => assert.equal(FarmError.from(error).code, 'unavailable'),
-  );
-  // Long enough for the second attempt, which the leader answers itself.
-  await sleep(5000);
-  assert.equal(acknowledged, false, 'two of three servers have not seen it');
-  for (const server of others) server.resume();
-  await appending;
-  const stored = numbersOf(await patiently(() => readAll(opened.journal, 'a')));
-  assert.deepEqual(stored, upTo(acknowledged ? 2 : stored.length), 'what was acknowledged is there');
+
+  test('an append that only the leading server has is not acknowledged, however often that server is asked', async (t) => {
+    const nats = await natsFor(t, { size: 3 });
+    const opened = await nats.open();
+    await insist(opened.journal, 'a', 0, events(1));
+    const leader = await streamLeader(nats, opened);
+    const { journal, election } = await openQuietly({ servers: [leader.url], timeoutMillis: 60_000 });
+    t.after(async () => {
+      await election.close();
+      await journal.close();
+    });
+    await insist(journal, 'b', 0, events(1));
+    const others = nats.servers.filter((server) => server !== leader);
+    await Promise.all(others.map((server) => server.pause()));
+    let acknowledged = false;
+    const appending = journal.append('a', 1, events(2), meta).then(
+      () => {
+        acknowledged = true;
+      },
+      (error: unknown) => assert.equal(FarmError.from(error).code, 'unavailable'),
+    );
+    // Long enough for the second attempt, which the leader answers itself.
+    await sleep(5000);
+    assert.equal(acknowledged, false, 'two of three servers have not seen it');
+    for (const server of others) server.resume();
+    await appending;
+    const stored = numbersOf(await patiently(() => readAll(opened.journal, 'a')));
+    assert.deepEqual(stored, upTo(acknowledged ? 2 : stored.length), 'what was acknowledged is there');
+  });
 });

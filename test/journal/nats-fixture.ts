@@ -22,7 +22,7 @@ export interface Opened extends OpenJetStreamJournal {
 
 /** NATS servers and what was opened on them. */
 export interface Nats extends NatsCluster {
-  /** Opens the farm once more, as another coordinator does. */
+  /** Opens the farm once more, as another coordinator does, however long that takes. */
   open(options?: Omit<QuietOptions, 'servers'>, clock?: Clock): Promise<Opened>;
 }
 
@@ -39,7 +39,7 @@ export async function natsFor(t: TestContext, options: Partial<NatsClusterOption
   const cluster = await startNatsCluster({ size: 1, dir, ...options });
   started = cluster;
   const open = async (more: Omit<QuietOptions, 'servers'> = {}, clock?: Clock) => {
-    const opened = await openQuietly({ servers: cluster.urls, ...more }, clock);
+    const opened = await patiently(() => openQuietly({ servers: cluster.urls, ...more }, clock));
     const { journal, election } = opened;
     const close = async () => {
       await election.close();

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { JetStreamJournalOptions } from '../../coordinator/src/journal/open-jetstream-journal.ts';
@@ -18,18 +18,22 @@ const ASKED = 100;
 /** Looks for its verdict, a tenth of a second apart; the deadline is half a second. */
 const LOOKS = 30;
 
-/** So long an event keeps a reader that is slower than the writers, and so many are written: it takes well over five seconds. */
+/**
+ * So long an event keeps a reader that is slower than the writers, and so many do: well over five seconds, in which it is a
+ * thousand or more behind.
+ */
 const BUSY_MILLIS = 10;
-const MANY = 2500;
+const BUSY_EVENTS = 800;
+const MANY = BUSY_EVENTS + 1000;
 
 const program = fileURLToPath(new URL('./watcher-process.ts', import.meta.url));
 
 /** Stopped for this long at least, it knows itself that it stood still. */
 const STOPPED_MILLIS = 2000;
 
-function startWatcher(t: TestContext, options: Partial<JetStreamJournalOptions>, busyMillis = 0): TestProcess {
+function startWatcher(t: TestContext, options: Partial<JetStreamJournalOptions>, busyEvents = 0): TestProcess {
   const dir = new OwnDirectory();
-  const args = [JSON.stringify(options), String(busyMillis)];
+  const args = [JSON.stringify(options), String(BUSY_MILLIS), String(busyEvents)];
   const watcher = TestProcess.start(program, args, join(dir.path, 'watcher.log'));
   t.after(async () => {
     await watcher.kill();
@@ -85,36 +89,38 @@ async function disconnect(t: TestContext, config: string, monitored: boolean, sa
 const TOLD =
   /"reason":"Slow Consumer \([^"]+","hint":"this process or its network is too slow[^"]*","msg":"NATS had closed the connection"/;
 
-test('a reader that NATS has disconnected because it was too slow says so, and has seen every event in order', async (t) => {
-  await disconnect(t, '', true, TOLD);
-});
+describe('a reader that is too slow', { concurrency: true }, () => {
+  test('a reader that NATS has disconnected because it was too slow says so, and has seen every event in order', async (t) => {
+    await disconnect(t, '', true, TOLD);
+  });
 
-test('where no monitoring address is known, it says that it stood still while NATS sent to it', async (t) => {
-  const said =
-    /"seconds":[\d.]+,"bytes":\d+,"hint":"this process or its network[^"]*","msg":"this process had stood still while/;
-  await disconnect(t, '', false, said);
-});
+  test('where no monitoring address is known, it says that it stood still while NATS sent to it', async (t) => {
+    const said =
+      /"seconds":[\d.]+,"bytes":\d+,"hint":"this process or its network[^"]*","msg":"this process had stood still while/;
+    await disconnect(t, '', false, said);
+  });
 
-test('in an account of its own it learns from NATS itself that it was too slow', async (t) => {
-  const account = 'FARM: { jetstream: enabled, users: [{ user: farm, password: x }] }';
-  await disconnect(t, `no_auth_user: farm\naccounts: { ${account} }`, false, TOLD);
-});
+  test('in an account of its own it learns from NATS itself that it was too slow', async (t) => {
+    const account = 'FARM: { jetstream: enabled, users: [{ user: farm, password: x }] }';
+    await disconnect(t, `no_auth_user: farm\naccounts: { ${account} }`, false, TOLD);
+  });
 
-test('a reader that is slower than the writers says so before NATS loses patience, and that it has caught up', async (t) => {
-  const nats = await natsFor(t);
-  const { journal } = await nats.open();
-  const watcher = startWatcher(t, { servers: nats.urls }, BUSY_MILLIS);
-  await until(() => watcher.output().includes('watching'), 'it watches', 60);
-  let position = 0;
-  // However fast the disk is here, it is far behind when it begins.
-  watcher.signal('SIGSTOP');
-  while (position < MANY) position = await journal.append('s', position, events(position + 1), meta);
-  watcher.signal('SIGCONT');
-  await until(() => seenBy(watcher).at(-1) === position, 'it has read everything', 120);
-  assert.deepEqual(seenBy(watcher), upTo(position));
-  const output = watcher.output();
-  assert.match(output, /"behind":\d+,"hint":"this process[^"]*","msg":"this process reads the journal more slowly/);
-  await until(() => watcher.output().includes('"msg":"the journal is read to its end again"'), 'it has caught up');
-  assert.deepEqual(output.match(/^trouble .*$/gm), ['trouble slow']);
-  assert.equal(await slowConsumers(nats), 0);
+  test('a reader that is slower than the writers says so before NATS loses patience, and that it has caught up', async (t) => {
+    const nats = await natsFor(t);
+    const { journal } = await nats.open();
+    const watcher = startWatcher(t, { servers: nats.urls }, BUSY_EVENTS);
+    await until(() => watcher.output().includes('watching'), 'it watches', 60);
+    let position = 0;
+    // However fast the disk is here, it is far behind when it begins.
+    watcher.signal('SIGSTOP');
+    while (position < MANY) position = await journal.append('s', position, events(position + 1), meta);
+    watcher.signal('SIGCONT');
+    await until(() => seenBy(watcher).at(-1) === position, 'it has read everything', 120);
+    assert.deepEqual(seenBy(watcher), upTo(position));
+    const output = watcher.output();
+    assert.match(output, /"behind":\d+,"hint":"this process[^"]*","msg":"this process reads the journal more slowly/);
+    await until(() => watcher.output().includes('"msg":"the journal is read to its end again"'), 'it has caught up');
+    assert.deepEqual(output.match(/^trouble .*$/gm), ['trouble slow']);
+    assert.equal(await slowConsumers(nats), 0);
+  });
 });

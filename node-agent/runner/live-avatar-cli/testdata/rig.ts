@@ -9,6 +9,10 @@ import { RunnerProcess } from '../../../src/runner/runner-process.ts';
 import { ended } from '../../../src/runner/testdata/processes.ts';
 import { writePicture, writeWav } from '../../synthetic/testdata/media.ts';
 
+/** See test/run.ts. */
+const { NODE_COMPILE_CACHE } = process.env;
+const compileCache = NODE_COMPILE_CACHE === undefined ? {} : { NODE_COMPILE_CACHE };
+
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url));
 const STAND_IN = new URL('stand-in.ts', import.meta.url).href;
 const WIDTH = 256;
@@ -160,6 +164,7 @@ export async function startRig(
     env: {
       PATH: `${join(inputs.directory, 'bin')}:${process.env.PATH}`,
       ...{ STAND_IN: fault, STAND_IN_LOG: inputs.log, CUDA_VISIBLE_DEVICES: devices },
+      ...compileCache,
     },
     socketDir: inputs.directory,
     helloTimeoutMs: 60_000,

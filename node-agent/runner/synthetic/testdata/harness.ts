@@ -8,6 +8,10 @@ import { RunnerProcess } from '../../../src/runner/runner-process.ts';
 import { type ReadStamp, readStamp } from '../stamp.ts';
 import { writePicture, writeWav } from './media.ts';
 
+/** See test/run.ts. */
+const { NODE_COMPILE_CACHE } = process.env;
+const compileCache = NODE_COMPILE_CACHE === undefined ? {} : { NODE_COMPILE_CACHE };
+
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url));
 
 /** Picture size of the tests. */
@@ -74,7 +78,7 @@ export async function startRig(t: TestContext, directory: string, args: readonly
   const runner = await RunnerProcess.start({
     command: process.execPath,
     args: [MAIN, ...args],
-    env: { PATH: process.env.PATH ?? '' },
+    env: { PATH: process.env.PATH ?? '', ...compileCache },
     socketDir: directory,
     helloTimeoutMs: 60_000,
     onStderr: (line) => t.diagnostic(line),
