@@ -3,7 +3,7 @@ import { type TestContext, test } from 'node:test';
 import { FarmError } from '@clipfarm/shared/errors';
 import { JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { startServer } from '@clipfarm/shared/rpc/rpc-harness';
-import { startFakeFarm } from './testing/fake-farm.ts';
+import { completed, startFakeFarm } from './testing/fake-farm.ts';
 import { job } from './testing/farm-fixtures.ts';
 import { cli, files } from './testing/run-cli.ts';
 
@@ -78,6 +78,39 @@ test('a change that nobody answers is told so at once', async () => {
   const { code, err } = await cli(undefined, 'job', 'cancel', 'job-1', '--coordinator', DEAD);
   assert.equal(code, 3);
   assert.match(err, /^error: no coordinator answers at 127\.0\.0\.1:1: /);
+});
+
+test('a job is watched at the coordinator that answers when the one named first is gone', async (t) => {
+  const farm = await startFakeFarm(t);
+  const { code, out, err } = await cli(
+    undefined,
+    'job',
+    'watch',
+    'job-1',
+    '-o',
+    'json',
+    '--coordinator',
+    `${DEAD},${farm.address}`,
+  );
+  assert.equal(code, 0, err);
+  assert.match(out, /JOB_STATE_COMPLETED/);
+});
+
+test('a watch does not go back to what a coordinator tells that knows less than the one before it', async (t) => {
+  const farm = await startFakeFarm(t);
+  const rendering = (revision: number, clipsCommitted: number) =>
+    job(JobState.JOB_STATE_RENDERING, { revision, clipsCommitted });
+  const failed = job(JobState.JOB_STATE_FAILED, { revision: 4 });
+  const end = { ...completed(farm.state.video), revision: 9 };
+  farm.state.watches = [[rendering(8, 20)], [rendering(7, 19), failed, rendering(8, 20), end]];
+  farm.state.breakWatch = (call) => call === 0;
+  const { code, out, err } = await cli(undefined, 'job', 'watch', 'job-1', '-o', 'json', '--coordinator', farm.address);
+  assert.equal(code, 0, err);
+  const told = out
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line).job.revision);
+  assert.deepEqual(told, [8, 8, 9]);
 });
 
 test('a submit that nobody answers is told so at once', async (t) => {

@@ -126,7 +126,7 @@ export async function startCoordinator(
   const room = new UploadRoom({ store, clock, metrics, log });
   const submissions = new Submissions({ jobs, fleet, store, inputs, audio, ffmpeg, drawSeed });
   const speed = new Speedometer(() => clock.monotonic());
-  const views = new Views(fleet, nodes, speed, storage, retention.jobMillis);
+  const views = new Views(fleet, nodes, speed, storage, retention.jobMillis, () => office.leads);
   const changes = new Changes(clock);
   collectFarmGauges(metrics, jobs, nodes, fleet, storage);
   collectOfficeGauges(metrics, office, troubles);

@@ -133,7 +133,7 @@ function slotAt(n: number): { readonly nodeId: string; readonly slotId: string }
 
 function viewsOf(farm: MemoryFarm): Views {
   const storage = new StorageHealth(LOG);
-  return new Views(farm.fleet, farm.nodes, new Speedometer(() => farm.clock.monotonic()), storage, null);
+  return new Views(farm.fleet, farm.nodes, new Speedometer(() => farm.clock.monotonic()), storage, null, () => true);
 }
 
 function decisionMillis({ fleet }: MemoryFarm): number {

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { backoffDelay } from '@clipfarm/shared/backoff';
 import { FarmError } from '@clipfarm/shared/errors';
+import type { FarmServiceClient } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
 import type { Job } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { responsesOf } from '@clipfarm/shared/rpc/client-call';
 import type { Connection } from './connection.ts';
@@ -20,7 +21,8 @@ const backoff = { firstMillis: 500, maxMillis: 5000 } as const;
 const MAX_FAILURES = 66;
 
 /**
- * Follows a job until it ends, over restarts of the coordinator.
+ * Follows a job until it ends, over restarts and changes of the coordinator. What an earlier coordinator has told already is
+ * not told again by one that knows less, because it lags behind.
  *
  * @param reached false when nothing was heard of this coordinator yet; then a first failure is told at once, because
  * it may not exist at all.
@@ -34,13 +36,18 @@ export async function followJob(
   reached: boolean,
 ): Promise<Job> {
   let heard = reached;
+  let revision = 0;
   for (let failures = 0; ; ) {
     try {
-      return await followOnce(farm, jobId, (job, staleReason) => {
+      const onChange = (job: Job, staleReason: string): boolean => {
         heard = true;
         failures = 0;
+        if (job.revision < revision) return false;
+        revision = job.revision;
         follower.onChange(job, staleReason);
-      });
+        return true;
+      };
+      return await farm.ask((client) => followOnce(client, jobId, onChange, farm.signal));
     } catch (thrown) {
       const error = farm.explain(thrown);
       failures += 1;
@@ -54,21 +61,29 @@ export async function followJob(
   }
 }
 
-/** Follows as long as the stream holds; the coordinator ends it only with the job. */
-async function followOnce(farm: Connection, jobId: string, onChange: JobFollower['onChange']): Promise<Job> {
-  const call = farm.client.watchJob({ jobId });
+/**
+ * Follows as long as the stream holds; the coordinator ends it only with the job.
+ *
+ * @param onChange whether what it is told is news.
+ */
+async function followOnce(
+  client: FarmServiceClient,
+  jobId: string,
+  onChange: (job: Job, staleReason: string) => boolean,
+  signal: AbortSignal,
+): Promise<Job> {
+  const call = client.watchJob({ jobId });
   const cancel = () => call.cancel();
   const responses = responsesOf(call);
-  farm.signal.addEventListener('abort', cancel, { once: true });
-  if (farm.signal.aborted) cancel();
+  signal.addEventListener('abort', cancel, { once: true });
+  if (signal.aborted) cancel();
   try {
     for await (const { job, staleReason } of responses) {
       if (job === undefined) continue;
-      onChange(job, staleReason);
-      if (isFinal(job.state)) return job;
+      if (onChange(job, staleReason) && isFinal(job.state)) return job;
     }
     throw new FarmError('unavailable', 'the coordinator ended the report before the job ended');
   } finally {
-    farm.signal.removeEventListener('abort', cancel);
+    signal.removeEventListener('abort', cancel);
   }
 }

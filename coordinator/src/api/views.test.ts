@@ -9,10 +9,10 @@ import { Speedometer } from '../farm/speedometer.ts';
 import { StorageHealth } from '../farm/storage-health.ts';
 import { Views } from './views.ts';
 
-function viewsOf(farm: MemoryFarm) {
+function viewsOf(farm: MemoryFarm, leads = true) {
   const storage = new StorageHealth(createLogger({ name: 'test', level: 'silent' }));
   const speed = new Speedometer(() => farm.clock.monotonic());
-  return { storage, views: new Views(farm.fleet, farm.nodes, speed, storage, 3_600_000) };
+  return { storage, views: new Views(farm.fleet, farm.nodes, speed, storage, 3_600_000, () => leads) };
 }
 
 test('a job shows its leases, where they are and when they will be done', async () => {
@@ -40,6 +40,48 @@ test('a job shows its leases, where they are and when they will be done', async 
     shown.leases.map((lease) => lease.etaSeconds),
     [...job.leases.values()].map((lease) => forecastLease(input, job, lease)),
   );
+});
+
+test('right after a change of leaders a lease is where its commits prove, and nothing is forecast of slots that are not known', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const job = await submit(farm, { clips: 60 });
+  const first = await grant(farm, job, { nodeId: 'n', slotId: '0', start: 0, end: 30 });
+  await grant(farm, job, { nodeId: 'n', slotId: '1', start: 30, end: 60 });
+  await commit(farm, job, first, 0, 10);
+  farm.fleet.takeOver();
+  const { views } = viewsOf(farm);
+  const shown = () => views.job(job).leases.map(({ currentClip, etaSeconds }) => [currentClip, etaSeconds]);
+  assert.deepEqual(shown(), [
+    [10, -1],
+    [29, -1],
+  ]);
+  assert.equal(views.job(job).etaSeconds, -1);
+  // The node is back, and its slots have not said yet what they do.
+  const node = await attach(farm, 'n', [{}, {}]);
+  assert.deepEqual(
+    views.node(node).slots.map(({ leaseId, currentClip }) => [leaseId, currentClip]),
+    [
+      [first, 10],
+      ['job-1:30@n/1', 29],
+    ],
+  );
+  assert.deepEqual(shown(), [
+    [10, 20],
+    [29, 31],
+  ]);
+});
+
+test('a coordinator that follows does not say that no node is online; a new leader waits for those that were', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const job = await submit(farm);
+  await attach(farm, 'n');
+  const reason = () => viewsOf(farm).views.job(job).stateReason;
+  assert.equal(reason(), 'waits for a free slot');
+  await farm.nodes.takeOver();
+  assert.match(reason(), /^waits for the nodes: another coordinator led before/);
+  farm.clock.advance(60_000);
+  assert.equal(reason(), 'waits for a node: none is online');
+  assert.match(viewsOf(farm, false).views.job(job).stateReason, /only the coordinator that leads knows/);
 });
 
 test('several jobs at once look like each one by itself', async () => {

@@ -10,10 +10,11 @@ import { countClips } from '../core/clip-ranges.ts';
 import { type DeadlineOutlook, deadlineOutlook, outlookByForecast } from '../core/deadline.ts';
 import { isOver, type StateWord, stateWord } from '../core/decide.ts';
 import type { JobDefinition, JobState } from '../core/job-model.ts';
-import { committedPrefix, committedSpans } from '../core/job-progress.ts';
+import { committedPrefix, committedSpans, reachedClip } from '../core/job-progress.ts';
 import { forecastFinish, forecastLease } from '../core/schedule.ts';
 import { newRound, type Round } from '../core/schedule-round.ts';
 import type { Fit, Fleet, FleetSlot } from '../farm/fleet.ts';
+import type { HeldLease } from '../farm/lease-index.ts';
 import type { NodeRecord, NodeStatus, Nodes } from '../farm/nodes.ts';
 import type { Speedometer } from '../farm/speedometer.ts';
 import type { StorageHealth } from '../farm/storage-health.ts';
@@ -25,14 +26,26 @@ export class Views {
   readonly #speed: Speedometer;
   readonly #storage: StorageHealth;
   readonly #keepMillis: number | null;
+  readonly #leads: () => boolean;
 
-  /** @param keepMillis how long a job is kept after its end; null for ever */
-  constructor(fleet: Fleet, nodes: Nodes, speed: Speedometer, storage: StorageHealth, keepMillis: number | null) {
+  /**
+   * @param keepMillis how long a job is kept after its end; null for ever
+   * @param leads whether this coordinator leads, and so knows the nodes
+   */
+  constructor(
+    fleet: Fleet,
+    nodes: Nodes,
+    speed: Speedometer,
+    storage: StorageHealth,
+    keepMillis: number | null,
+    leads: () => boolean,
+  ) {
     this.#fleet = fleet;
     this.#nodes = nodes;
     this.#speed = speed;
     this.#storage = storage;
     this.#keepMillis = keepMillis;
+    this.#leads = leads;
   }
 
   /** A job as an observer sees it. */
@@ -55,7 +68,7 @@ export class Views {
     const { definition } = job;
     const eta =
       job.status === 'active' && !job.paused ? forecastFinish(round, job) : job.status === 'stitching' ? 0 : -1;
-    const etaSeconds = Number.isFinite(eta) ? eta : -1;
+    const etaSeconds = knownSeconds(eta);
     const spans = [...committedSpans(job)];
     return Job.fromPartial({
       jobId: definition.jobId,
@@ -77,8 +90,8 @@ export class Views {
         end: lease.end,
         preRoll: lease.preRoll,
         speculative: lease.speculative,
-        currentClip: this.#fleet.progressOf(lease.leaseId)?.clip ?? lease.start - lease.preRoll,
-        etaSeconds: forecastLease(round, job, lease),
+        currentClip: this.#reachedClip({ job, lease }),
+        etaSeconds: knownSeconds(forecastLease(round, job, lease)),
       })),
       etaSeconds,
       ...outlookFields(deadlineOutlook(job, etaSeconds, round.now)),
@@ -136,7 +149,7 @@ export class Views {
           state: status?.state ?? 'SLOT_STATE_UNSPECIFIED',
           jobId: held?.job.definition.jobId ?? '',
           leaseId: slot?.leaseId ?? '',
-          currentClip: status?.currentClip ?? 0,
+          currentClip: status?.currentClip ?? (held ? this.#reachedClip(held) : 0),
           clipProgress: status?.clipProgress ?? 0,
           stateReason: status?.stateReason ?? '',
           secondsPerClip:
@@ -147,6 +160,10 @@ export class Views {
       clipsCommitted: node.clipsCommitted,
       gpus: [...node.gpus],
     });
+  }
+
+  #reachedClip({ job, lease }: HeldLease): number {
+    return reachedClip(job, lease, this.#fleet.progressOf(lease.leaseId)?.clip);
   }
 
   #nodeReason(node: NodeRecord): string {
@@ -170,9 +187,14 @@ export class Views {
   #reasonOf(job: JobState, slots: readonly FleetSlot[]): string {
     if (this.#storage.problem !== null && !isOver(job)) return this.#storage.problem;
     if (job.reason !== '' || job.status !== 'active' || job.leases.size > 0) return job.reason;
+    if (!this.#leads()) return 'waits; what for, only the coordinator that leads knows';
     const online = slots.filter((slot) => this.#nodes.status(slot.node) === 'online');
     const [first] = online;
-    if (!first) return 'waits for a node: none is online';
+    if (!first) {
+      return this.#nodes.reattaching
+        ? 'waits for the nodes: another coordinator led before, and they have to find this one'
+        : 'waits for a node: none is online';
+    }
     const fitting = online.filter((slot) => this.#fleet.canRender(slot, job.definition));
     if (fitting.length === 0) {
       return `no online slot fits: ${this.#fleet.fit(first, job.definition).detail}`;
@@ -293,6 +315,11 @@ function settingsOf(d: JobDefinition) {
     sampleSolver: 'euler',
     anchor,
   };
+}
+
+/** A forecast as the API tells it: negative when it is unknown. */
+function knownSeconds(seconds: number): number {
+  return Number.isFinite(seconds) ? seconds : -1;
 }
 
 /** A time of the core, in wall-clock milliseconds, as the protocol has it. */

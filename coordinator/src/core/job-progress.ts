@@ -22,6 +22,22 @@ export function begunClip(state: JobState, lease: Pick<LeaseState, 'leaseId' | '
   return clip < lease.start ? clip : clip + 1;
 }
 
+/**
+ * The clip that a lease is at, pre-roll included: as its node said, and not before the one that its commits prove, which is all
+ * that is known right after a change of leaders.
+ *
+ * @param said clip that the node said it has in hand, if it has
+ */
+export function reachedClip(
+  state: JobState,
+  lease: Pick<LeaseState, 'leaseId' | 'start' | 'end' | 'preRoll'>,
+  said: number | undefined,
+): number {
+  const begun = begunClip(state, lease);
+  const proven = begun < lease.start ? lease.start - lease.preRoll : begun;
+  return Math.max(proven, said ?? proven);
+}
+
 /** Clips from the beginning that are committed without a gap. */
 export function committedPrefix(state: JobState): number {
   return prefixLength(state.committedSet);

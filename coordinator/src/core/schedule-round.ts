@@ -1,7 +1,7 @@
 import type { Participant, Victim } from './carve.ts';
 import { type ClipRange, type ClipSet, withoutRange } from './clip-ranges.ts';
 import { type ClipTrouble, type JobState, type LeaseState, slotKey } from './job-model.ts';
-import { begunClip, pendingClips } from './job-progress.ts';
+import { begunClip, pendingClips, reachedClip } from './job-progress.ts';
 import type { ScheduleAction, ScheduledSlot, ScheduleInput } from './schedule-model.ts';
 
 /** One round of scheduling: its input, an index of what every step looks up, and answers that many steps ask for. */
@@ -136,8 +136,7 @@ export function victimOf(round: Round, job: JobState, lease: LeaseState): Victim
   const slot = slotOf(round, lease);
   const at = round.progress.get(lease.leaseId);
   const begun = begunClip(job, lease);
-  const proven = begun < lease.start ? lease.start - lease.preRoll : begun;
-  const current = Math.max(proven, at?.clip ?? proven);
+  const current = reachedClip(job, lease, at?.clip);
   const renders = at !== undefined || begun >= lease.start;
   const warmUp = (slot?.warmUpSeconds ?? 0) - (round.now - lease.grantedAt) / 1000;
   return {

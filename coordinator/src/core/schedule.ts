@@ -9,7 +9,7 @@ import { pendingClips } from './job-progress.ts';
 import { preempt } from './preempt.ts';
 import { revokeOvertaken } from './release.ts';
 import type { ScheduleAction, ScheduledSlot, ScheduleInput } from './schedule-model.ts';
-import { freeParticipant, type Granted, isFit, newRound, type Round, victimOf } from './schedule-round.ts';
+import { freeParticipant, type Granted, isFit, newRound, type Round, slotOf, victimOf } from './schedule-round.ts';
 
 /**
  * What the farm should do now. Each job in turn gets, of the slots that are free, grants of its pending clips, sized so
@@ -45,18 +45,22 @@ export function schedule(input: ScheduleInput): ScheduleAction[] {
   return actions;
 }
 
-/** Forecast of seconds until every clip of the job is committed, with the slots that work on it and those that are free. */
+/**
+ * Forecast of seconds until every clip of the job is committed, with the slots that work on it and those that are free.
+ * Infinite where nobody works on it, or where a slot is not known that does.
+ */
 export function forecastFinish(input: ScheduleInput | Round, job: JobState): number {
   const round = newRound(input);
   const pending = pendingClips(job);
   const isFree = (slot: ScheduledSlot) => slot.available && slot.leaseId === null && isFit(round, job, slot);
   const free = round.slots.filter(isFree).map((slot) => freeParticipant(round, job, slot, round.policy.preRoll));
-  const leases = [...job.leases.values()].map((lease) => secondsLeft(victimOf(round, job, lease)));
+  const leases = [...job.leases.values()].map((lease) => forecastLease(round, job, lease));
   const participants = [...busyParticipants(round, job, pending), ...free];
   return Math.max(0, ...leases, finishTime(countClips(pending), participants));
 }
 
-/** Forecast of seconds until this lease is done. */
+/** Forecast of seconds until this lease is done; infinite while its slot is not known, as where another coordinator leads. */
 export function forecastLease(input: ScheduleInput | Round, job: JobState, lease: LeaseState): number {
-  return secondsLeft(victimOf(newRound(input), job, lease));
+  const round = newRound(input);
+  return slotOf(round, lease) ? secondsLeft(victimOf(round, job, lease)) : Number.POSITIVE_INFINITY;
 }

@@ -230,6 +230,12 @@ export class Nodes {
     if (record) record.slots = record.slots.map((known) => (known.slotId === slot.slotId ? slot : known));
   }
 
+  /** Whether nodes may still find this leader that were there in an earlier term. */
+  get reattaching(): boolean {
+    const now = this.#clock.monotonic();
+    return [...this.#records.values()].some(({ connected, lost, lastSeen }) => !connected && !lost && lastSeen > now);
+  }
+
   /** Notes a sign of life. */
   seen(nodeId: string): void {
     const record = this.#records.get(nodeId);

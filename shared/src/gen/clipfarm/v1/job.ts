@@ -590,9 +590,9 @@ export interface Lease {
   end: number;
   /** Clips rendered before start and not committed by this lease. */
   preRoll: number;
-  /** Clip being rendered now. */
+  /** Clip being rendered now, as far as known: at least the one after what this lease has committed. */
   currentClip: number;
-  /** Forecast of seconds until this lease is done. */
+  /** Forecast of seconds until this lease is done; negative when unknown. */
   etaSeconds: number;
   /** True for a duplicate of a lease that is far behind its forecast. */
   speculative: boolean;
