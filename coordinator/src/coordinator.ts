@@ -40,6 +40,7 @@ import { UploadRoom } from './farm/upload-room.ts';
 import { govern } from './govern.ts';
 import { wordsOf } from './journal/journal-trouble.ts';
 import { LeaderDuties } from './leader-duties.ts';
+import { logLeaders } from './leader-log.ts';
 import { JobNotifier } from './notify/job-notifier.ts';
 import { NatsEvents, type NatsOutcome } from './notify/nats-events.ts';
 import { webhookEndpoints } from './notify/webhook-endpoint.ts';
@@ -92,6 +93,7 @@ export async function startCoordinator(
   undo.defer(() => journal.close());
   undo.defer(() => election.close());
   const id = await ownIdentity(dataDir);
+  undo.defer(logLeaders(election, id, clock, log));
   const store = await openArtifactStore(artifactStoreFromUrl(config.artifacts ?? join(dataDir, 'artifacts')), {
     cacheDir: join(dataDir, 'artifact-cache'),
     cacheMaxBytes: CACHE_BYTES,

@@ -30,7 +30,7 @@ export async function govern(parts: {
       const leadership = await election.campaign(candidate, signal);
       const over = AbortSignal.any([leadership.lost, signal]);
       try {
-        await duties.begin(leadership);
+        await duties.begin(leadership, election.vacantSince());
         await aborted(over);
       } finally {
         await duties.end(

@@ -1,6 +1,7 @@
 import type { Clock } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
+import { secondsOf } from '@clipfarm/shared/log-number';
 import type { Metrics } from './admin/metrics.ts';
 import type { Changes } from './api/changes.ts';
 import type { ArtifactStore } from './artifacts/artifact-store.ts';
@@ -71,9 +72,14 @@ export class LeaderDuties {
     });
   }
 
-  /** Takes the farm over for a term: everything that was accepted before goes on. */
-  async begin(leadership: Pick<Leadership, 'term' | 'holds'>): Promise<void> {
-    const { office, jobs, nodes, fleet, log } = this.#parts;
+  /**
+   * Takes the farm over for a term: everything that was accepted before goes on.
+   *
+   * @param vacantSince when the leader before gave its last sign, by the monotonic clock; null where none was known
+   */
+  async begin(leadership: Pick<Leadership, 'term' | 'holds'>, vacantSince: number | null): Promise<void> {
+    const { office, jobs, nodes, fleet, clock, log } = this.#parts;
+    const electedAt = clock.monotonic();
     const dispatcher = new Dispatcher(this.#parts);
     const stitcher = new Stitcher(this.#parts);
     const retention = new Retention(this.#parts);
@@ -95,7 +101,17 @@ export class LeaderDuties {
     dispatcher.start();
     retention.start();
     this.#parts.metrics.leaderships.inc({ change: 'begun' });
-    log.info({ term, jobs: jobs.live().length }, 'leading');
+    const now = clock.monotonic();
+    const live = jobs.live();
+    const fields = {
+      term,
+      ...(vacantSince === null ? {} : { leaderless_seconds: secondsOf(now - vacantSince) }),
+      takeover_seconds: secondsOf(now - electedAt),
+      jobs: live.length,
+      leases_rearmed: live.reduce((sum, { leases }) => sum + leases.size, 0),
+      nodes_awaited: nodes.awaited.length,
+    };
+    log.info(fields, 'leading');
   }
 
   /** One after the other, beside everything else: no more than a few jobs have lost what an agent should have handed in. */

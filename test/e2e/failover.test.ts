@@ -4,10 +4,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { it } from 'node:test';
 import { callUnary } from '@clipfarm/shared/rpc/client-call';
-import { Farm, PATIENT } from '../harness/farm.ts';
+import { Farm, PATIENT, until } from '../harness/farm.ts';
 import { cutAudio, prove } from '../harness/media.ts';
 import { startNatsCluster } from '../harness/nats.ts';
 import { freeze } from '../harness/os.ts';
+
+/** Lines of a coordinator's log with this message. */
+function linesOf(farm: Farm, index: number, said: string): Record<string, unknown>[] {
+  const lines = farm.coordinators[index]?.process.output().split('\n') ?? [];
+  return lines.filter((line) => line.includes(`"msg":"${said}"`)).map((line) => JSON.parse(line));
+}
 
 it('three coordinators on JetStream: the leader is killed, frozen and stopped, and the job goes on', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'clipfarm-nats-'));
@@ -37,6 +43,18 @@ it('three coordinators on JetStream: the leader is killed, frozen and stopped, a
     const second = await farm.findLeader();
     console.log({ killedLeaderReplacedAfterMillis: Date.now() - killedAt });
     assert.notEqual(second, killed);
+    const follower = [0, 1, 2].find((index) => index !== killed && index !== second) ?? assert.fail();
+    await until(() => linesOf(farm, second, 'leading').length > 0, 'the second has taken the farm over');
+    const [taken] = linesOf(farm, second, 'leading');
+    assert.ok(Number(taken?.leaderless_seconds) > 0, JSON.stringify(taken));
+    assert.ok(
+      Number(taken?.leases_rearmed) >= 1 && taken?.jobs === 1 && taken.nodes_awaited === 2,
+      'what it took over',
+    );
+    const followed = () => linesOf(farm, follower, 'following another coordinator, which leads now');
+    await until(() => followed().at(-1)?.term === taken?.term, 'the third hears who leads');
+    assert.equal(followed().at(-1)?.leader, farm.coordinators[second]?.address);
+    assert.ok(Number(followed().at(-1)?.leaderless_seconds) > 0);
     await farm.startCoordinator(killed);
     await farm.committed(jobId, 9);
 

@@ -191,7 +191,7 @@ export class Views {
     const online = slots.filter((slot) => this.#nodes.status(slot.node) === 'online');
     const [first] = online;
     if (!first) {
-      return this.#nodes.reattaching
+      return this.#nodes.awaited.length > 0
         ? 'waits for the nodes: another coordinator led before, and they have to find this one'
         : 'waits for a node: none is online';
     }

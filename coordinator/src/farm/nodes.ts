@@ -230,10 +230,10 @@ export class Nodes {
     if (record) record.slots = record.slots.map((known) => (known.slotId === slot.slotId ? slot : known));
   }
 
-  /** Whether nodes may still find this leader that were there in an earlier term. */
-  get reattaching(): boolean {
+  /** Nodes that were there in an earlier term, have not attached in this one, and still have the time for it. */
+  get awaited(): readonly NodeRecord[] {
     const now = this.#clock.monotonic();
-    return [...this.#records.values()].some(({ connected, lost, lastSeen }) => !connected && !lost && lastSeen > now);
+    return [...this.#records.values()].filter(({ connected, lost, lastSeen }) => !connected && !lost && lastSeen > now);
   }
 
   /** Notes a sign of life. */

@@ -39,6 +39,11 @@ export interface Election {
   campaign(candidate: Candidate, signal: AbortSignal): Promise<Leadership>;
   /** The leader as far as known here: it may lag behind by about the time of a lease. */
   current(): Leader | null;
+  /**
+   * When the leader before the current one, or the last one while nobody leads, gave its last sign: a renewal, or that it
+   * gave the lead up. In milliseconds of the monotonic clock; null where none was known here, or nobody can tell.
+   */
+  vacantSince(): number | null;
   /** Calls the handler whenever `current` changes. Returns the function that ends it. */
   onChange(handler: (leader: Leader | null) => void): () => void;
   /** Gives the lead back if it is held here and stops. To be called before the journal is closed. */

@@ -60,7 +60,7 @@ export class JetStreamElection implements Election {
       const lease = await this.#win(candidate, over);
       const { term, lost } = lease;
       const end = () => {
-        this.#board.vacate(term);
+        this.#board.vacate(term, this.#parts.clock.monotonic());
         endTurn();
       };
       lost.addEventListener('abort', end, { once: true });
@@ -77,6 +77,10 @@ export class JetStreamElection implements Election {
 
   current(): Leader | null {
     return this.#board.current();
+  }
+
+  vacantSince(): number | null {
+    return this.#board.vacantSince();
   }
 
   onChange(handler: (leader: Leader | null) => void): () => void {
@@ -138,7 +142,7 @@ export class JetStreamElection implements Election {
     const entry = await kv.get(LEASE_KEY);
     this.#reachable = true;
     if (entry?.operation !== 'PUT') {
-      this.#board.set(null);
+      this.#board.set(null, this.#heardAt);
       return null;
     }
     const holder = leaseEntryOf(entry);
@@ -154,7 +158,7 @@ export class JetStreamElection implements Election {
     if (message.seq <= this.#revision) return;
     if (message.headers?.get('KV-Operation')) {
       this.#revision = message.seq;
-      this.#board.set(null);
+      this.#board.set(null, this.#parts.clock.monotonic());
       this.#news.abort();
       return;
     }
@@ -163,12 +167,13 @@ export class JetStreamElection implements Election {
   }
 
   #note({ id, address, term }: Required<LeaseEntry>, revision: number): Leader {
+    const before = this.#heardAt;
     if (revision > this.#revision) {
       this.#revision = revision;
       this.#heardAt = this.#parts.clock.monotonic();
     }
     const leader = { id, address, term };
-    this.#board.set(leader);
+    this.#board.set(leader, before);
     return leader;
   }
 

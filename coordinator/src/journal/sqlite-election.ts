@@ -49,6 +49,10 @@ class SqliteElection implements Election {
     return this.#board.current();
   }
 
+  vacantSince(): number | null {
+    return this.#board.vacantSince();
+  }
+
   onChange(handler: (leader: Leader | null) => void): () => void {
     return this.#board.onChange(handler);
   }
