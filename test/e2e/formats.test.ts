@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import type { Job } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { Farm } from '../harness/farm.ts';
 import { cutAudio, identifyFrames, lagAt, pcmOf, promisedFrames, stampsOf } from '../harness/media.ts';
 
@@ -21,20 +22,24 @@ const talks = [
 
 describe('a finished video', () => {
   let farm: Farm;
+  const jobs = new Map<string, Job>();
   before(async () => {
     farm = await Farm.start([
       { name: 'one', pace: 0 },
       { name: 'two', pace: 0.3 },
     ]);
+    // All at once: while one is looked at, the others are rendered.
+    for (const talk of talks) {
+      jobs.set(talk.name, await farm.submit(await cutAudio(join(farm.dir, talk.file), talk)));
+    }
   });
   after(() => farm[Symbol.asyncDispose]());
 
   for (const talk of talks) {
     it(`has every frame in its place and the sound where it was: ${talk.name}`, async () => {
-      const audio = await cutAudio(join(farm.dir, talk.file), talk);
-      const { jobId, spec } = await farm.submit(audio);
+      const { jobId, spec } = jobs.get(talk.name) ?? assert.fail('it was submitted');
       const { job, path } = await farm.video(jobId);
-      const original = await pcmOf(audio);
+      const original = await pcmOf(join(farm.dir, talk.file));
       const frames = promisedFrames(original.length);
       assert.equal(job.plan?.frames, frames);
       const { width, height } = job.plan ?? assert.fail('no plan');
