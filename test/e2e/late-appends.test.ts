@@ -106,7 +106,7 @@ test('what a leader had sent when it was frozen, and comes when another leads, c
     const way = ways[old] ?? assert.fail();
     const order = { spec, idempotencyKey: `order ${round}` };
     const cancelled = asked === 'retry' ? (await farm.submit(audio)).jobId : '';
-    if (asked === 'retry') await callUnary(oldClient, oldClient.cancelJob, { jobId: cancelled, reason: 'test' });
+    if (asked === 'retry') await farm.call(farm.client.cancelJob, { jobId: cancelled, reason: 'test' });
 
     way.hold(held);
     const options = { timeoutMs: 240_000 };

@@ -225,7 +225,21 @@ export class Farm implements AsyncDisposable {
 
   /** Asks the coordinator, and again for as long as it is unavailable, as clients do: for what may be done twice. */
   call<Req, Res>(method: UnaryMethod<Req, Res>, request: Req): Promise<Res> {
-    return patiently(() => callUnary(this.client, method, request, { timeoutMs: 60_000 }));
+    return this.#insist(() => callUnary(this.client, method, request, { timeoutMs: 60_000 }));
+  }
+
+  /** Repeats what failed because nobody answers; of several coordinators another one may lead by then. */
+  #insist<T>(call: () => Promise<T>): Promise<T> {
+    return patiently(async () => {
+      try {
+        return await call();
+      } catch (error) {
+        if (this.coordinators.length > 1 && FarmError.from(error).code === 'unavailable') {
+          await this.findLeader().catch(() => undefined);
+        }
+        throw error;
+      }
+    });
   }
 
   async nodes(): Promise<Node[]> {
@@ -245,7 +259,7 @@ export class Farm implements AsyncDisposable {
 
   /** Uploads and submits a job, and again for as long as the coordinator is unavailable. */
   submit(audio: string, fields: SpecFields = {}, image?: string, key: string = randomUUID()): Promise<Job> {
-    return patiently(() => this.submitOnce(audio, fields, image, key));
+    return this.#insist(() => this.submitOnce(audio, fields, image, key));
   }
 
   /** Uploads and submits a job, unless the coordinator is unavailable. */
