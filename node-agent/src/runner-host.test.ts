@@ -7,7 +7,7 @@ import { createLogger } from '@clipfarm/shared/log';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { LoadGate } from './load-gate.ts';
 import type { SpanRequest } from './runner/protocol.ts';
-import { RunnerHost } from './runner-host.ts';
+import { DRIVER_MILLIS, RunnerHost, UNLOAD_MILLIS } from './runner-host.ts';
 import { syntheticProfile } from './synthetic-profile.ts';
 import { processesOf } from './testing/agent-process.ts';
 import { until } from './testing/fake-coordinator.ts';
@@ -55,12 +55,6 @@ function hurried(now: () => number = () => 0, left: readonly number[] = []) {
 }
 
 const LOAD_MILLIS = 30_000;
-
-/** What an unload may take. */
-const UNLOAD_MILLIS = 60_000;
-
-/** How long the driver's account is waited for. */
-const DRIVER_MILLIS = 15_000;
 
 const span: SpanRequest = {
   ...{
@@ -222,6 +216,7 @@ test('a runner that does not answer an unload is ended after a minute', async (t
   process.kill(runner.pid, 'SIGSTOP');
   assert.equal(await found.unload('no work'), 'ended');
   assert.deepEqual(waits, [UNLOAD_MILLIS]);
+  assert.equal(UNLOAD_MILLIS, 60_000);
   assert.deepEqual(processesOf(dir), []);
 });
 

@@ -46,10 +46,10 @@ const STEADY_MILLIS = 10_000;
  * Milliseconds that a runner may take to unload. Giving tens of gigabytes back takes seconds; an open model call may have
  * to come to the end of a step before. Judged, not measured.
  */
-const UNLOAD_MILLIS = 60_000;
+export const UNLOAD_MILLIS = 60_000;
 
 /** Milliseconds for which the driver's account is waited for: a card that is lost holds up whoever asks for it, for good. */
-const DRIVER_MILLIS = 15_000;
+export const DRIVER_MILLIS = 15_000;
 
 /** Lines of output that are kept as evidence. */
 const EVIDENCE_LINES = 8;

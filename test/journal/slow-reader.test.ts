@@ -3,7 +3,9 @@ import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { BATCH } from '../../coordinator/src/journal/jetstream-feed.ts';
 import type { JetStreamJournalOptions } from '../../coordinator/src/journal/open-jetstream-journal.ts';
+import { BEHIND, BEHIND_MILLIS } from '../../coordinator/src/journal/reading-pace.ts';
 import { until } from '../harness/farm.ts';
 import { OwnDirectory } from '../harness/owner.ts';
 import { TestProcess } from '../harness/process.ts';
@@ -12,19 +14,13 @@ import { events, meta, type Nats, natsFor, upTo } from './nats-fixture.ts';
 /** A few dozen of these are more than the kernel keeps for a reader that does not read. */
 const LARGE = { type: 'n', data: 'x'.repeat(250_000) };
 
-/** As many as a reader asks for at a time, so that more would not be sent. */
-const ASKED = 100;
-
 /** Looks for its verdict, a tenth of a second apart; the deadline is half a second. */
 const LOOKS = 30;
 
-/**
- * So long an event keeps a reader that is slower than the writers, and so many do: well over five seconds, in which it is a
- * thousand or more behind.
- */
+/** So long an event keeps a reader that is slower than the writers, and so many do, while it is far enough behind. */
 const BUSY_MILLIS = 10;
-const BUSY_EVENTS = 800;
-const MANY = BUSY_EVENTS + 1000;
+const BUSY_EVENTS = (1.6 * BEHIND_MILLIS) / BUSY_MILLIS;
+const MANY = BUSY_EVENTS + BEHIND;
 
 const program = fileURLToPath(new URL('./watcher-process.ts', import.meta.url));
 
@@ -63,7 +59,8 @@ async function disconnect(t: TestContext, config: string, monitored: boolean, sa
   const tooSlow = async () => {
     watcher.signal('SIGSTOP');
     const stopped = sleep(STOPPED_MILLIS);
-    for (let count = 0; count < ASKED && (await slowConsumers(nats)) === 0; count++) {
+    // As many as it has asked for: more would not be sent.
+    for (let count = 0; count < BATCH && (await slowConsumers(nats)) === 0; count++) {
       position = await journal.append('s', position, [LARGE], meta);
     }
     // As long as there is something on the way, NATS waits for its deadline.

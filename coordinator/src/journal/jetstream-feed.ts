@@ -41,7 +41,7 @@ export interface FeedRange {
 }
 
 /** Messages that are asked for at a time. */
-const BATCH = 100;
+export const BATCH = 100;
 
 /** The server forgets a consumer that was not used for this long, whatever became of its owner. */
 const FORGET_MILLIS = 60_000;

@@ -10,10 +10,10 @@ export interface ReadingPaceParts {
 }
 
 /** Messages that are written and not read yet; ten times as many as a reader asks for at a time. */
-const BEHIND = 1000;
+export const BEHIND = 1000;
 
 /** After a break a reader has much to catch up with; for this long it is no sign of being slow. */
-const BEHIND_MILLIS = 5000;
+export const BEHIND_MILLIS = 5000;
 
 /**
  * Notices that a reader falls behind the writers. It is told before NATS loses patience with it, and of readers with whom it
