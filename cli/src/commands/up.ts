@@ -144,7 +144,7 @@ async function report(
       ],
       style,
     ),
-    `Submit with: clipfarm submit --image me.png --audio talk.mp3 --output talk.mp4${farm.listen === '127.0.0.1:7400' ? '' : ` --coordinator ${farm.listen}`}`,
+    `Submit with: ${shell.environment.program} submit --image me.png --audio talk.mp3 --output talk.mp4${farm.listen === '127.0.0.1:7400' ? '' : ` --coordinator ${farm.listen}`}`,
     'Stop with Ctrl-C.',
   ]);
   if (online < agents.length) context.note(`some agents are not online yet; their logs: ${join(logs, 'agent-*.log')}`);
