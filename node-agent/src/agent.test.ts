@@ -133,7 +133,7 @@ test('a lease that follows on the last one goes on in its model call and says so
 
 test('a shrink ends the lease at the new end', async (t) => {
   const { coordinator, task, startHeldUp } = await scene(t);
-  await startHeldUp();
+  const agent = await startHeldUp();
   await until(() => coordinator.attached, 'the agent attaches');
   coordinator.grant({ leaseId: 'shrunk', start: 0, end: 12, task });
   await until(() => coordinator.clips('shrunk').length > 0, 'the lease is held up');
@@ -142,11 +142,20 @@ test('a shrink ends the lease at the new end', async (t) => {
   await until(() => coordinator.ended('shrunk') !== undefined, 'the shrunk lease ends');
   assert.deepEqual(coordinator.clips('shrunk'), [0, 1, 2]);
   assert.equal(coordinator.ended('shrunk')?.reason, 'LEASE_END_REASON_COMPLETED');
+  const logged = agent.lines('"msg":"lease shrunk"').map((line) => JSON.parse(line));
+  // A repeat changes nothing, and an end never grows.
+  assert.deepEqual(
+    logged.map(({ slot_id, job_id, lease_id, end_before, end }) => [slot_id, job_id, lease_id, end_before, end]),
+    [
+      ['slot-1', 'job-1', 'shrunk', 12, 4],
+      ['slot-1', 'job-1', 'shrunk', 4, 3],
+    ],
+  );
 });
 
 test('a revoke ends the lease at once, and the slot goes on', async (t) => {
   const { coordinator, task, startHeldUp } = await scene(t);
-  await startHeldUp();
+  const agent = await startHeldUp();
   await until(() => coordinator.attached, 'the agent attaches');
   coordinator.grant({ leaseId: 'revoked', start: 0, end: 12, task });
   await until(() => coordinator.clips('revoked').length > 0, 'the lease is held up');
@@ -154,6 +163,8 @@ test('a revoke ends the lease at once, and the slot goes on', async (t) => {
   await until(() => coordinator.ended('revoked') !== undefined, 'the revoked lease ends');
   assert.equal(coordinator.ended('revoked')?.reason, 'LEASE_END_REASON_STOPPED');
   assert.equal(coordinator.ended('revoked')?.message, 'not needed');
+  const [logged] = agent.lines('"msg":"lease revoked"').map((line) => JSON.parse(line));
+  assert.deepEqual([logged?.job_id, logged?.lease_id, logged?.reason], ['job-1', 'revoked', 'not needed']);
 
   coordinator.commitAll();
   coordinator.grant({ leaseId: 'next', start: 5, end: 6, preRoll: 1, task });

@@ -67,6 +67,9 @@ const PROGRESS_MILLIS = 500;
 /** Milliseconds without a link, or without an answer, after which a leaving agent keeps its spool for the next start. */
 const HAND_IN_MILLIS = 15_000;
 
+/** pino's number for warnings. */
+const WARN_LEVEL = 40;
+
 /** Milliseconds that a runner gets to end by itself. */
 const RUNNER_GRACE_MILLIS = 3000;
 
@@ -391,11 +394,11 @@ export class Agent {
     const { manifest } = entry;
     const fields = { ...fieldsOf(entry), verdict, ...(reason === '' ? {} : { reason }) };
     const well = verdict === 'committed' || verdict === 'not_wanted';
-    this.#options.log[well ? 'info' : 'error'](fields, well ? `${manifest.kind} handed in` : `${manifest.kind} lost`);
+    this.#options.log[well ? 'info' : 'warn'](fields, well ? `${manifest.kind} handed in` : `${manifest.kind} lost`);
     if (manifest.kind === 'chunk') this.metrics.judged.inc({ verdict });
     if (well) return;
     const text = `${describe(manifest)} was lost: ${verdict}: ${reason}`;
-    this.#operatorLog.tell(50, text, manifest.leaseId);
+    this.#operatorLog.tell(WARN_LEVEL, text, manifest.leaseId);
     const failureClass = verdict === 'rejected' ? 'bad_chunk' : 'environment';
     if (manifest.kind === 'anchor') return;
     for (const slot of this.#slots) slot.chunkLost(manifest.leaseId, failureClass, text);
@@ -427,11 +430,11 @@ export class Agent {
     const fields = { job_id: lease.jobId, lease_id: lease.leaseId, clip, outcome: reason };
     if (outcome.reason === 'failed') {
       this.metrics.failures.inc({ class: outcome.failureClass });
-      log.error({ ...fields, class: outcome.failureClass, reason: outcome.message }, 'lease failed');
+      log.warn({ ...fields, class: outcome.failureClass, reason: outcome.message }, 'lease failed');
       // The slot's state goes ahead, so that it gets no new lease while it recovers.
       this.#tellStatus();
-      this.#operatorLog.tell(50, `lease failed (${outcome.failureClass}): ${outcome.message}`, lease.leaseId);
-    } else log.info({ ...fields, reason: value.message }, 'lease ended');
+      this.#operatorLog.tell(WARN_LEVEL, `lease failed (${outcome.failureClass}): ${outcome.message}`, lease.leaseId);
+    } else log.info({ ...fields, ...(value.message === '' ? {} : { reason: value.message }) }, 'lease ended');
     this.#reports.add(value, this.#link.send({ $case: 'leaseEnded', value }), this.#now());
   }
 

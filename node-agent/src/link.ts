@@ -168,7 +168,7 @@ export class Link {
     const { term, farmId } = welcome;
     const isOther = farmId !== '' && this.#farmId !== '' && farmId !== this.#farmId;
     if (isOther) {
-      log.warn({ farm_id: farmId, was: this.#farmId }, 'the coordinator has another journal');
+      log.warn({ farm_id: farmId, farm_id_before: this.#farmId }, 'the coordinator has another journal');
       metrics.farmChanges.inc();
     } else if (term < this.#term) return false;
     this.#farmId = farmId || this.#farmId;
@@ -182,7 +182,7 @@ export class Link {
   #inTerm(message: FromCoordinator): boolean {
     const term = 'term' in message.value ? message.value.term : this.#term;
     if (term < this.#term) {
-      this.#options.log.warn({ message: message.$case, term, highest_term: this.#term }, 'ignored a void message');
+      this.#options.log.warn({ kind: message.$case, term, highest_term: this.#term }, 'ignored a void message');
       this.#options.metrics.voidMessages.inc();
       return false;
     }

@@ -276,7 +276,7 @@ export class Outbox {
     try {
       await this.#options.spool.remove(entry);
     } catch (error) {
-      this.#options.log.error({ err: error, ...fieldsOf(entry) }, 'a judged file could not be deleted from the spool');
+      this.#options.log.warn({ err: error, ...fieldsOf(entry) }, 'a judged file could not be deleted from the spool');
     }
     // Not before: whoever waits for the spool may end this process, and a file that is still there would come again.
     this.#items.delete(entry.sequence);

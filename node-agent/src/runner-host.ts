@@ -2,6 +2,7 @@ import { type Backoff, backoffDelay } from '@clipfarm/shared/backoff';
 import type { Clock, Timer } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Logger } from '@clipfarm/shared/log';
+import { logNumber, secondsOf } from '@clipfarm/shared/log-number';
 import type { LoadGate } from './load-gate.ts';
 import { pause } from './pause.ts';
 import type { RunnerProfile } from './profile.ts';
@@ -133,7 +134,7 @@ export class RunnerHost {
   send(message: ToRunner): void {
     if (message.type === 'render') this.#used = true;
     this.#process?.send(message).catch((error: unknown) => {
-      this.#options.log.debug({ err: error, message: message.type }, 'the runner did not take a message');
+      this.#options.log.debug({ err: error, kind: message.type }, 'the runner did not take a message');
     });
   }
 
@@ -192,7 +193,7 @@ export class RunnerHost {
     const { runner, version } = started.hello;
     const loadedAt = clock.monotonic();
     const seconds = (loadedAt - began) / 1000;
-    log.info({ runner, version, runner_pid: started.pid, load_seconds: seconds }, 'runner is loaded');
+    log.info({ runner, version, runner_pid: started.pid, load_seconds: logNumber(seconds) }, 'runner is loaded');
     this.#slowestLoad = Math.max(this.#slowestLoad, seconds);
     this.#used = false;
     this.#beginning = null;
@@ -255,7 +256,7 @@ export class RunnerHost {
     const listed = typeof answer === 'number' ? await this.#gpuBytes(running.pid) : null;
     const problem = typeof answer === 'number' ? unloadProblem({ toldBytes: answer, listedBytes: listed }) : answer;
     const fields = {
-      ...{ runner_pid: running.pid, reason, unload_seconds: (clock.monotonic() - began) / 1000 },
+      ...{ runner_pid: running.pid, reason, unload_seconds: secondsOf(clock.monotonic() - began) },
       ...(typeof answer === 'number' ? { held_bytes: answer } : {}),
       ...(before === null || listed === null ? {} : { driver_bytes_before: before, driver_bytes: listed }),
     };

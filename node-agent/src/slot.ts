@@ -190,12 +190,31 @@ export class Slot {
 
   /** Moves the end of a lease; see the lease machine. */
   shrink(leaseId: string, end: number): void {
+    const held = this.#heldEnd(leaseId);
+    if (held !== null && end < held.end) {
+      const fields = { job_id: held.jobId, lease_id: leaseId, clip: currentClip(this.#state), end };
+      this.#options.log.info({ ...fields, end_before: held.end }, 'lease shrunk');
+    }
     this.#step({ type: 'shrink', leaseId, end });
   }
 
   /** The lease is void. */
   revoke(leaseId: string, reason: string): void {
+    const held = this.#heldEnd(leaseId);
+    if (held !== null) {
+      const fields = { job_id: held.jobId, lease_id: leaseId, clip: currentClip(this.#state) };
+      this.#options.log.info({ ...fields, reason }, 'lease revoked');
+    }
     this.#step({ type: 'revoke', leaseId, reason });
+  }
+
+  /** Job and end of a lease that the slot holds, also where it only waits; null for any other. */
+  #heldEnd(leaseId: string): { readonly jobId: string; readonly end: number } | null {
+    const state = this.#state;
+    if (state.kind === 'idle') return null;
+    if (state.lease.leaseId === leaseId) return { jobId: state.lease.jobId, end: state.end };
+    const next = state.kind === 'ending' && state.next?.leaseId === leaseId ? state.next : null;
+    return next && { jobId: next.jobId, end: next.end };
   }
 
   /** Finishes the clip in hand and hands back the rest. */

@@ -144,6 +144,9 @@ describe('an operator', () => {
     const second = await farm.submit(audio, {}, undefined, 'only-once');
     assert.equal(second.jobId, first.jobId);
     await assert.rejects(farm.submit(audio, { prompt: 'other words' }, undefined, 'only-once'), /another prompt/);
+    const log = farm.coordinator.output();
+    assert.match(log, new RegExp(`"job_id":"${first.jobId}",[^\\n]*"msg":"job ordered once more: its idempotency key`));
+    assert.match(log, /"code":"conflict",[^\n]*another prompt[^\n]*"msg":"job refused"/);
   });
 });
 

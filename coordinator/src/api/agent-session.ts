@@ -130,8 +130,8 @@ export class AgentSession {
     });
     // A shrink that was sent into a broken stream is said again.
     for (const { leaseId, end } of valid) this.#send({ $case: 'shrink', value: { term, leaseId, end } });
-    const counts = { slots: hello.slots.length, held: held.size, lost: this.#orphaned.size };
-    this.#log.info({ version: hello.version, spooled: hello.spooledChunks, ...counts }, 'node attached');
+    const counts = { slots: hello.slots.length, leases_held: held.size, leases_lost: this.#orphaned.size };
+    this.#log.info({ version: hello.version, spooled_chunks: hello.spooledChunks, ...counts }, 'node attached');
     this.#spoolLeft = spooledChunks;
     this.#awaitSpool();
   }
@@ -187,7 +187,7 @@ export class AgentSession {
         if (!this.#closed) await work();
       })
       .catch((error: unknown) => {
-        this.#log.error({ err: error }, 'a message could not be dealt with; the agent has to attach again');
+        this.#log.warn({ err: error }, 'a message could not be dealt with; the agent has to attach again');
         this.#fail('the coordinator could not deal with a message');
       })
       .finally(() => {

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { FarmServiceServer } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
-import type { JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import type { JobSpec, JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import type { Logger } from '@clipfarm/shared/log';
 import type { RpcHandlers } from '@clipfarm/shared/rpc/handlers';
 import { checkPromise, pipeFileToCall, readUpload, receiveToFile } from '@clipfarm/shared/rpc/stream';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
@@ -26,6 +27,9 @@ import { type PlanForecast, stateOf, type Views } from './views.ts';
 /** Largest uploads in bytes. */
 const UPLOAD_LIMITS = { INPUT_KIND_IMAGE: 50 * 1024 * 1024, INPUT_KIND_AUDIO: 4 * 1024 ** 3 } as const;
 
+/** Most characters of a name in a log line about a job that was refused. */
+const MAX_LOGGED = 100;
+
 const MAX_PAGE = 500;
 const DEFAULT_PAGE = 50;
 const DEFAULT_EVENTS = 100;
@@ -44,6 +48,7 @@ export interface FarmServiceParts {
   readonly changes: Changes;
   readonly history: HistoryReader;
   readonly wake: () => void;
+  readonly log: Logger;
   /** The beginning of the video of a job that is not completed. */
   readonly prefix: (job: JobState, signal: AbortSignal) => Promise<PrefixVideo>;
 }
@@ -87,7 +92,7 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
     }),
     submitJob: rpc.unary(async ({ spec, idempotencyKey }) => {
       await office.whenTaken();
-      const { job, alreadyExisted } = await parts.submissions.submit(spec, idempotencyKey);
+      const { job, alreadyExisted } = await submit(parts, spec, idempotencyKey);
       return { job: views.job(job), alreadyExisted };
     }),
     getJob: rpc.unary(({ jobId }) => ({ job: views.job(jobs.find(jobId)), staleReason: staleReason() })),
@@ -180,6 +185,25 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       return nodeAnswer(parts, await nodes.undrain(nodeId));
     }),
   };
+}
+
+/** Accepts a job; what is refused, or was accepted before, is logged here, because it leaves no event. */
+async function submit({ submissions, log }: FarmServiceParts, spec: JobSpec | undefined, idempotencyKey: string) {
+  try {
+    const submitted = await submissions.submit(spec, idempotencyKey);
+    if (submitted.alreadyExisted) {
+      const { jobId, name, owner } = submitted.job.definition;
+      log.info({ job_id: jobId, job: name, owner }, 'job ordered once more: its idempotency key stands for it');
+    }
+    return submitted;
+  } catch (error) {
+    const { code, field, message } = FarmError.from(error);
+    // What is no refusal is logged as a failed call, or told by the coordinator that leads.
+    if (code === 'internal' || code === 'unavailable') throw error;
+    const [job, owner] = [spec?.name, spec?.owner].map((text) => text?.slice(0, MAX_LOGGED));
+    log.info({ job, owner, code, ...(field === undefined ? {} : { field }), reason: message }, 'job refused');
+    throw error;
+  }
 }
 
 async function openPrefix(parts: FarmServiceParts, job: JobState, signal: AbortSignal): Promise<PrefixVideo> {

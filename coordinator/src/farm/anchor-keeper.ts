@@ -91,7 +91,7 @@ export class AnchorKeeper {
     } catch (error) {
       // The next leader takes every live job up.
       if (!office.leads) return;
-      log.error({ err: error, job_id: jobId }, 'the anchor could not be taken from the first clip; it is tried again');
+      log.warn({ err: error, job_id: jobId }, 'the anchor could not be taken from the first clip; it is tried again');
       this.#retries.get(jobId)?.cancel();
       this.#retries.set(
         jobId,

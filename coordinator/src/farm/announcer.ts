@@ -103,7 +103,7 @@ function logEvent(log: Logger, job: JobState, event: JobEvent): void {
   switch (event.type) {
     case 'JobSubmitted': {
       const { width, height, clips, frames, owner, name } = event.definition;
-      log.info({ job_id, owner, name, width, height, clips, frames, priority: event.priority }, 'job accepted');
+      log.info({ job_id, job: name, owner, width, height, clips, frames, priority: event.priority }, 'job accepted');
       return;
     }
     case 'LeaseGranted': {
@@ -153,15 +153,19 @@ function logEvent(log: Logger, job: JobState, event: JobEvent): void {
       log.info({ job_id, status: job.status }, 'job expired: it is removed');
       return;
     case 'JobPaused':
+      log.info({ job_id, reason: event.reason }, 'job paused');
+      return;
     case 'JobCancelled':
+      log.info({ job_id, reason: event.reason }, 'job cancelled');
+      return;
     case 'JobRetried':
-      log.info({ job_id, reason: event.reason }, event.type);
+      log.info({ job_id, ...(event.reason === '' ? {} : { reason: event.reason }) }, 'job taken up again');
       return;
     case 'JobResumed':
-      log.info({ job_id }, 'JobResumed');
+      log.info({ job_id }, 'job resumed');
       return;
     case 'PriorityChanged':
-      log.info({ job_id, priority: event.priority }, 'priority changed');
+      log.info({ job_id, priority: event.priority }, 'priority of the job changed');
       return;
   }
 }

@@ -59,9 +59,10 @@ export class ChunkCommitter {
     const answer = await this.#judge(nodeId, manifest).catch((error: unknown): ChunkAnswer => {
       const failure = FarmError.from(error);
       this.#storage.failed(failure);
-      this.#log.error(
-        { err: error, job_id: manifest.jobId, clip: manifest.clip },
-        'a chunk could not be committed now',
+      const { jobId, leaseId, clip } = manifest;
+      this.#log.warn(
+        { err: error, node_id: nodeId, job_id: jobId, lease_id: leaseId, clip },
+        'a chunk could not be committed now; the agent offers it again',
       );
       return { verdict: 'CHUNK_VERDICT_TRY_AGAIN', reason: failure.message };
     });

@@ -171,8 +171,8 @@ export class Dispatcher {
       const { jobId } = action;
       const decision = await this.#parts.jobs.execute(jobId, commandOf(action, randomUUID));
       if (decision.outcome === 'done') continue;
-      const why = decision.outcome === 'unchanged' ? decision.outcome : decision.reason;
-      this.#parts.log.warn({ job_id: jobId, action, why }, 'a scheduling action no longer fits');
+      const reason = decision.outcome === 'unchanged' ? 'nothing is left to do' : decision.reason;
+      this.#parts.log.debug({ job_id: jobId, action: action.type, reason }, 'a scheduling action no longer fits');
       // The state had changed: the rest would build on sand.
       return;
     }

@@ -121,7 +121,7 @@ export class Retention {
     this.#remainsRemoved = before;
     metrics.jobsExpired.inc();
     const finished = finishedAt === null ? null : new Date(finishedAt).toISOString();
-    log.info({ job_id: jobId, name, finished_at: finished }, 'job expired: its files and its history are removed');
+    log.info({ job_id: jobId, job: name, finished_at: finished }, 'job expired: its files and its history are removed');
   }
 
   async #removeInputs(before: number): Promise<void> {

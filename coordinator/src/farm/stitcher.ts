@@ -258,7 +258,7 @@ export class Stitcher {
     const failure = FarmError.from(error);
     this.#storage.failed(failure);
     work.failures += 1;
-    this.#log.error({ err: error, job_id: jobId, failures: work.failures }, 'stitching failed; it starts over');
+    this.#log.warn({ err: error, job_id: jobId, failures: work.failures }, 'stitching failed; it starts over');
     await work.lock.run(async () => work.video?.close()).catch(() => undefined);
     work.video = null;
     work.appended = 0;
@@ -275,7 +275,7 @@ export class Stitcher {
       await this.#jobs.execute(jobId, { type: 'fail', reason });
       return true;
     } catch (error) {
-      this.#log.error({ err: error, job_id: jobId }, 'a failed job could not be recorded; it is tried again');
+      this.#log.warn({ err: error, job_id: jobId }, 'a failed job could not be recorded; it is tried again');
       return false;
     }
   }

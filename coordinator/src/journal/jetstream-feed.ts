@@ -122,7 +122,7 @@ export async function follow(
       if (signal.aborted) return;
       const reason = error instanceof Error ? error.message : String(error);
       if (reason !== said)
-        log.error({ err: error, stream: source.stream }, 'a JetStream stream can’t be followed; trying again');
+        log.warn({ err: error, stream: source.stream }, 'a JetStream stream can’t be followed; trying again');
       said = reason;
       await pause(source.clock, REFUSED_MILLIS, signal);
     }

@@ -1,5 +1,6 @@
 import type { Clock } from '@clipfarm/shared/clock';
 import type { Logger } from '@clipfarm/shared/log';
+import { secondsOf } from '@clipfarm/shared/log-number';
 import { Events, type NatsConnection, type Status } from 'nats';
 import type { CountedTroubleKind, JournalTrouble } from './journal-trouble.ts';
 import { CLOSINGS_SUBJECT, type NatsClient } from './nats-closings.ts';
@@ -119,7 +120,7 @@ export class NatsReports {
     const at = this.#disconnectedAt ?? this.#clock.now();
     this.#disconnectedAt = null;
     const { level, detail, fix } = inspectVersion(connection.info?.version ?? '');
-    const fields = { server, version: detail, seconds: (this.#clock.now() - at) / 1000 };
+    const fields = { server, version: detail, seconds: secondsOf(this.#clock.now() - at) };
     if (level === 'error') this.#log.error({ ...fields, hint: fix }, 'connected to a NATS server that is too old');
     else this.#log.info(fields, 'connected to NATS again');
     const before = this.#client;
@@ -135,7 +136,7 @@ export class NatsReports {
       return;
     }
     if (stoodStill === null) return;
-    const fields = { seconds: stoodStill.millis / 1000, bytes: stoodStill.bytes, hint: SLOW_HINT };
+    const fields = { seconds: secondsOf(stoodStill.millis), bytes: stoodStill.bytes, hint: SLOW_HINT };
     if (stoodStill.bytes < BACKLOG_BYTES) {
       this.#log.warn(fields, 'this process had stood still before the connection to NATS was lost');
       return;

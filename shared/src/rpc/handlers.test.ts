@@ -74,7 +74,7 @@ test('an unexpected error is logged in full and told only by its correlation id'
   assert.equal(error.code, 'internal');
   assert.doesNotMatch(error.message, /passwd/);
   const id = /correlation id ([0-9a-f-]{36})/.exec(error.message)?.[1];
-  const line = server.logged.find((entry) => entry.correlationId === id);
+  const line = server.logged.find((entry) => entry.correlation_id === id);
   assert.match(JSON.stringify(line), /TypeError.*secret detail/);
 });
 

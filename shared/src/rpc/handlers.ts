@@ -139,7 +139,7 @@ function reported(error: unknown, call: ServerCall, logger: Logger): FarmError {
     return FarmError.from(error);
   }
   const correlationId = randomUUID();
-  logger.error({ err: error, method, peer: call.getPeer(), correlationId }, 'call failed');
+  logger.error({ err: error, method, peer: call.getPeer(), correlation_id: correlationId }, 'call failed');
   // A FarmError's text is written for users; any other text may hold paths, queries or secrets.
   const text = error instanceof FarmError ? error.message : 'internal error';
   return new FarmError('internal', `${text} (correlation id ${correlationId})`, {
