@@ -302,8 +302,8 @@ test('changes reach the coordinator with their arguments', async (t) => {
     { call: 'resumeJob', request: { jobId: 'job' } },
     { call: 'retryJob', request: { jobId: 'job' } },
     { call: 'setJobPriority', request: { jobId: 'job', priority: -5 } },
-    { call: 'drainNode', request: { nodeId: 'fast', reason: 'new driver' } },
-    { call: 'undrainNode', request: { nodeId: 'node-a' } },
+    { call: 'drainNode', request: { nodeId: 'fast', reason: 'new driver', knowsLeft: true } },
+    { call: 'undrainNode', request: { nodeId: 'node-a', knowsLeft: true } },
   ]);
 });
 

@@ -28,6 +28,7 @@ test('SIGTERM finishes the clip in hand, hands everything in and exits with 0', 
   assert.ok(clips.includes(1) && clips.length < 12);
   assert.equal(ended?.clip, clips.length);
   assert.equal(statesBeforeEnd(coordinator, 'left').at(-1), 'SLOT_STATE_DRAINING');
+  assert.deepEqual(coordinator.said.at(-1), { $case: 'goodbye', value: { reason: 'the agent got SIGTERM' } });
   assert.deepEqual(spooled(), []);
   assert.deepEqual(processesOf(stateDir), []);
 });
@@ -93,5 +94,6 @@ test('a second signal ends the agent at once, with everything that it started', 
   await until(() => agent.lines('leaving after the clip in hand').length > 0, 'the first signal is taken');
   agent.child.kill('SIGTERM');
   assert.equal((await agent.exited).code, 143);
+  assert.ok(!coordinator.said.some(({ $case }) => $case === 'goodbye'), 'what it had in hand is not given back');
   await until(() => processesOf(stateDir).length === 0, 'nothing is left');
 });

@@ -225,6 +225,7 @@ export class Agent {
     if (this.#outbox.size > 0) {
       log.warn({ files: this.#outbox.size }, 'files stay in the spool and are handed in at the next start');
     }
+    this.#link.send({ $case: 'goodbye', value: { reason } });
     await this.#link.close();
     await Promise.all(this.#slots.map((slot) => slot.close(RUNNER_GRACE_MILLIS)));
     log.info({ spooled_chunks: spool.chunkCount }, 'left');

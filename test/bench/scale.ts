@@ -58,7 +58,7 @@ async function busy(): Promise<ScaleRow[]> {
     { what: `round of the dispatcher, ${SLOTS} slots busy with ${JOBS} jobs`, millis: await timeAsync(round) },
     { what: 'GetJob', millis: time(job) },
     { what: 'ListJobs, 50 jobs', millis: time(() => views.jobs(jobs.slice(0, 50))) },
-    { what: `ListNodes, ${NODES} nodes`, millis: time(() => farm.nodes.all().map((node) => views.node(node))) },
+    { what: `ListNodes, ${NODES} nodes`, millis: time(() => farm.nodes.all().map((node) => views.node(node, true))) },
   ];
 }
 

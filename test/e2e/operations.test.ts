@@ -132,7 +132,7 @@ describe('an operator', () => {
   it('drains a node: it finishes its clip, and the others do the rest', async () => {
     const { jobId } = await farm.submit(audio);
     await farm.committed(jobId, 3);
-    await farm.call(farm.client.drainNode, { nodeId: 'two', reason: 'new fans' });
+    await farm.call(farm.client.drainNode, { nodeId: 'two', reason: 'new fans', knowsLeft: true });
     await prove(farm, jobId);
     assert.deepEqual(renderedInVain(farm, jobId), []);
   });

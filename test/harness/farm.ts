@@ -164,7 +164,10 @@ export class Farm implements AsyncDisposable {
     // Each by itself: one that is frozen does not answer, and must not keep the news of the others waiting.
     const ask = async ({ client }: Coordinator, index: number) => {
       for (const deadline = performance.now() + seconds * 1000; performance.now() < deadline; await sleep(50)) {
-        const leads = await callUnary(client, client.listNodes, {}, { timeoutMs: 5000 }).then(Boolean, () => false);
+        const leads = await callUnary(client, client.listNodes, { knowsLeft: true }, { timeoutMs: 5000 }).then(
+          Boolean,
+          () => false,
+        );
         if (leads) leader ??= index;
         if (leader !== null) return;
       }
@@ -243,7 +246,7 @@ export class Farm implements AsyncDisposable {
   }
 
   async nodes(): Promise<Node[]> {
-    return (await this.call(this.client.listNodes, {})).nodes;
+    return (await this.call(this.client.listNodes, { knowsLeft: true })).nodes;
   }
 
   /** Uploads a file as an input. @returns its SHA-256 */

@@ -158,7 +158,7 @@ async function freeBytes(directory: string): Promise<number> {
 
 async function checkFarm(context: Context): Promise<Check[]> {
   try {
-    const { nodes } = await context.withFarm((farm) => farm.call(farm.client.listNodes, {}));
+    const { nodes } = await context.withFarm((farm) => farm.call(farm.client.listNodes, { knowsLeft: true }));
     const answers = { name: 'coordinator', ok: true, detail: `answers at ${context.coordinator}` };
     return [answers, checkSlots(nodes, context.coordinator)];
   } catch (error) {

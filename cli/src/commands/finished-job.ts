@@ -135,7 +135,7 @@ export async function printEnd(
 /** The nodes, for their names; none where the coordinator does not tell. */
 export async function nodesOf(farm: Connection): Promise<readonly Node[]> {
   try {
-    return (await farm.call(farm.client.listNodes, {})).nodes;
+    return (await farm.call(farm.client.listNodes, { knowsLeft: true })).nodes;
   } catch {
     return [];
   }

@@ -9,6 +9,7 @@ import { exitCode } from '../exit-code.ts';
 import { nodeStateWords, slotStateWords } from '../farm/job-state.ts';
 import { flagValue } from '../job-options.ts';
 import { slotLabel } from '../render/progress-view.ts';
+import type { Style } from '../render/style.ts';
 import { table } from '../render/table.ts';
 import { printable, widthOf } from '../render/text.ts';
 import { age, dateOf } from '../render/units.ts';
@@ -44,7 +45,7 @@ export const registerNodes: Register = (program, run) => {
 };
 
 const listNodes: Handler = async (context) => {
-  const response = await context.withFarm((farm) => farm.call(farm.client.listNodes, {}));
+  const response = await context.withFarm((farm) => farm.call(farm.client.listNodes, { knowsLeft: true }));
   if (context.json) context.printJson(ListNodesResponse.toJSON(response));
   else if (response.nodes.length === 0)
     context.note(`no nodes; start an agent with: clipfarm agent --coordinator ${context.coordinator}`);
@@ -53,26 +54,35 @@ const listNodes: Handler = async (context) => {
 };
 
 const drainNode: Handler = async (context, [nodeId = ''], options) => {
-  const request = { nodeId, reason: flagValue(options, 'reason') ?? '' };
+  const request = { nodeId, reason: flagValue(options, 'reason') ?? '', knowsLeft: true };
   const response = await context.withFarm((farm) =>
     persist(context, farm, () => farm.call(farm.client.drainNode, request)),
   );
   if (context.json) context.printJson(DrainNodeResponse.toJSON(response));
-  else tellState(context, response.node);
+  else tellState(context, response.node, 'drained');
   return exitCode.ok;
 };
 
 const undrainNode: Handler = async (context, [nodeId = '']) => {
   const response = await context.withFarm((farm) =>
-    persist(context, farm, () => farm.call(farm.client.undrainNode, { nodeId })),
+    persist(context, farm, () => farm.call(farm.client.undrainNode, { nodeId, knowsLeft: true })),
   );
   if (context.json) context.printJson(UndrainNodeResponse.toJSON(response));
-  else tellState(context, response.node);
+  else tellState(context, response.node, 'undrained');
   return exitCode.ok;
 };
 
-function tellState(context: Context, node: Node | undefined): void {
-  if (node !== undefined) context.note(`node ${node.name} is ${nodeStateWords[node.state]}`);
+function tellState(context: Context, node: Node | undefined, done: 'drained' | 'undrained'): void {
+  if (node === undefined) return;
+  const { NODE_STATE_LOST, NODE_STATE_LEFT } = NodeState;
+  const isAway = node.state === NODE_STATE_LOST || node.state === NODE_STATE_LEFT;
+  // What it is says nothing then of what was done.
+  const state = isAway ? `${done}; ${awayWords(node)}` : nodeStateWords[node.state];
+  context.note(`node ${node.name} is ${state}`);
+}
+
+function awayWords({ state }: Node): string {
+  return state === NodeState.NODE_STATE_LEFT ? 'its agent has left' : 'it is lost';
 }
 
 function nodeTables(context: Context, nodes: readonly Node[]): string[] {
@@ -86,6 +96,11 @@ function longReasons(nodes: readonly Node[]): string[] {
       .filter(({ stateReason }) => widthOf(stateReason) > REASON_WIDTH)
       .map(({ info, stateReason }) => `${slotLabel(name, info?.slotId ?? '?')}: ${printable(stateReason)}`),
   );
+}
+
+function stateStyle(state: NodeState, style: Style): (text: string) => string {
+  if (state === NodeState.NODE_STATE_ONLINE) return style.good;
+  return state === NodeState.NODE_STATE_LEFT ? style.dim : style.warn;
 }
 
 function nodeTable(context: Context, nodes: readonly Node[]): string[] {
@@ -102,7 +117,7 @@ function nodeTable(context: Context, nodes: readonly Node[]): string[] {
       {
         title: 'STATE',
         cell: ({ node }) => nodeStateWords[node.state],
-        paint: (text, { node }) => (node.state === NodeState.NODE_STATE_ONLINE ? style.good(text) : style.warn(text)),
+        paint: (text, { node }) => stateStyle(node.state, style)(text),
       },
       { title: 'POOL', cell: ({ node }) => node.pool, max: 16 },
       { title: 'SLOT', cell: ({ slot }) => slot?.info?.slotId ?? '-', max: 20 },

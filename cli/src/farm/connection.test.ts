@@ -12,7 +12,7 @@ async function ask(t: TestContext, address: string, caPath?: string): Promise<un
   const none = { tokenPath: undefined, certPath: undefined, keyPath: undefined };
   const farm = connect({ ...none, address, caPath, insecure: true, signal });
   t.after(farm.close);
-  return farm.call(farm.client.listNodes, {});
+  return farm.call(farm.client.listNodes, { knowsLeft: true });
 }
 
 test('a certificate that is not trusted is told as such, with the flag that helps', async (t) => {

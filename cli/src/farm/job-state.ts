@@ -20,6 +20,7 @@ export const nodeStateWords = {
   [NodeState.NODE_STATE_LOST]: 'lost',
   [NodeState.NODE_STATE_DRAINING]: 'draining',
   [NodeState.NODE_STATE_QUARANTINED]: 'quarantined',
+  [NodeState.NODE_STATE_LEFT]: 'left',
 } as const satisfies Record<NodeState, string>;
 
 /** Words for the states of slots. */

@@ -17,7 +17,7 @@ export function onlineNodes(nodes: readonly Node[]): readonly Node[] {
 export async function waitForNodes(farm: Connection, wanted: number, timeoutMs: number, clock: Clock): Promise<number> {
   const deadline = clock.monotonic() + timeoutMs;
   for (;;) {
-    const { nodes } = await farm.call(farm.client.listNodes, {}).catch(() => ({ nodes: [] }));
+    const { nodes } = await farm.call(farm.client.listNodes, { knowsLeft: true }).catch(() => ({ nodes: [] }));
     const online = onlineNodes(nodes).length;
     if (online >= wanted || clock.monotonic() >= deadline || farm.signal.aborted) return online;
     await sleep(100, undefined, { signal: farm.signal }).catch(() => undefined);

@@ -266,11 +266,11 @@ function withFailure<T>(state: FakeFarmState, call: number, change: () => T): T 
   return answer;
 }
 
-function changeNode(state: FakeFarmState, call: string, request: { nodeId: string }) {
-  const found = state.nodes.find(({ name, nodeId }) => name === request.nodeId || nodeId === request.nodeId);
+function changeNode(farm: FakeFarmState, call: string, request: { nodeId: string }) {
+  const found = farm.nodes.find(({ name, nodeId }) => name === request.nodeId || nodeId === request.nodeId);
   if (found === undefined) throw new FarmError('not_found', `there is no node "${request.nodeId}"`);
-  state.changes.push({ call, request });
-  return {
-    node: { ...found, state: call === 'drainNode' ? NodeState.NODE_STATE_DRAINING : NodeState.NODE_STATE_ONLINE },
-  };
+  farm.changes.push({ call, request });
+  const state = call === 'drainNode' ? NodeState.NODE_STATE_DRAINING : NodeState.NODE_STATE_ONLINE;
+  const isAway = found.state === NodeState.NODE_STATE_LOST || found.state === NodeState.NODE_STATE_LEFT;
+  return { node: { ...found, state: isAway ? found.state : state } };
 }

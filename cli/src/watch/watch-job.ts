@@ -65,7 +65,7 @@ async function follow(context: Context, farm: Connection, jobId: string, reached
   const display = createDisplay(shell.stderr, noteStyle, shell.clock);
   const stop = new AbortController();
   // First of all, so that even the first line names nodes, not identities.
-  await showNodes(display, () => farm.call(farm.client.listNodes, {}));
+  await showNodes(display, () => farm.call(farm.client.listNodes, { knowsLeft: true }));
   const lookingAtNodes = keepShowingNodes(farm, display, AbortSignal.any([farm.signal, stop.signal]));
   let shown = false;
   try {
@@ -97,7 +97,7 @@ async function showNodes(display: Display, list: () => Promise<ListNodesResponse
 
 async function keepShowingNodes(farm: Connection, display: Display, signal: AbortSignal): Promise<void> {
   // Of the coordinator that is followed; which one that is, the follower decides.
-  const list = () => callUnary(farm.client, farm.client.listNodes, {}, { signal: farm.signal });
+  const list = () => callUnary(farm.client, farm.client.listNodes, { knowsLeft: true }, { signal: farm.signal });
   while (!signal.aborted) {
     await sleep(NODES_MS, undefined, { signal }).catch(() => undefined);
     if (!signal.aborted) await showNodes(display, list);

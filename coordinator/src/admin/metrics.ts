@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { LeaseEndCause } from '../core/job-events.ts';
 import { failureClasses } from '../core/job-model.ts';
+import type { NodeStatus } from '../farm/node-record.ts';
 import { countedTroubleKinds, journalTroubleKinds } from '../journal/journal-trouble.ts';
 import type { AppendRefusal } from '../journal/watched-journal.ts';
 import type { NatsOutcome } from '../notify/nats-events.ts';
@@ -21,7 +22,7 @@ const UNWANTED = ['nodejs_active_handles', 'nodejs_active_requests', 'nodejs_act
 /** Label values that are known beforehand: their series exist from the start, so that a first event shows as a rise. */
 const KNOWN = {
   job: ['queued', 'rendering', 'paused', 'stitching', 'completed', 'failed', 'cancelled'],
-  node: ['online', 'lost', 'draining', 'quarantined'],
+  node: ['online', 'left', 'lost', 'draining', 'quarantined'] satisfies NodeStatus[],
   slot: ['idle', 'busy', 'unavailable'],
   outcome: ['completed', 'superseded', 'returned', 'failed', 'lost', 'revoked'] satisfies LeaseEndCause[],
   leadership: ['begun', 'ended', 'failed'],

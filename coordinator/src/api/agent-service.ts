@@ -18,6 +18,7 @@ import type { Link, Links } from '../farm/links.ts';
 import type { StorageHealth } from '../farm/storage-health.ts';
 import { AgentSession, type SessionParts } from './agent-session.ts';
 import { checkHello, refusalOf } from './hello-check.ts';
+import { endOf, type LinkEnd } from './link-end.ts';
 
 /** What the RPCs work with. */
 export interface ServiceParts extends SessionParts {
@@ -73,11 +74,12 @@ async function attach(
 ): Promise<void> {
   parts.office.requireLead();
   let session: AgentSession | null = null;
-  let reason = 'the agent ended the link';
+  let closed: string | null = null;
+  let complete = false;
   const link: Link = {
     send: (message) => void responses.post({ message }),
     close: (why) => {
-      reason = why;
+      closed ??= why;
       session?.close();
       context.abort(new FarmError('unavailable', why));
     },
@@ -101,13 +103,22 @@ async function attach(
         throw error;
       }
     }
+    complete = true;
   } finally {
+    const silentMillis = session ? parts.nodes.silence(session.nodeId) : 0;
+    // All that was sent has come, and what of it waits for the disk still counts.
+    if (complete) await session?.settled();
     session?.close();
     if (session && parts.links.closed(session.nodeId, link)) {
       parts.nodes.disconnected(session.nodeId);
-      parts.log.info({ node_id: session.nodeId, peer: context.peer, reason }, 'node detached');
+      const { farewell } = session;
+      if (session.attached) noteEnd(parts, session.nodeId, context.peer, { closed, farewell, complete, silentMillis });
     }
   }
+}
+
+function noteEnd({ nodes, timings, log }: ServiceParts, nodeId: string, peer: string, end: LinkEnd): void {
+  log.info({ ...nodes.fieldsOf(nodeId), peer, ...endOf(end, timings.heartbeatMillis) }, 'node detached');
 }
 
 function noteRefusal(parts: ServiceParts, { nodeId, name }: Hello, peer: string, error: unknown): void {

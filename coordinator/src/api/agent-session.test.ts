@@ -112,6 +112,33 @@ test('a lease that its agent is done with, and the farm is not, ends with a reas
   assert.equal(last.reason, 'the agent is done with it, and not every clip of it is committed');
 });
 
+test('an agent that says goodbye gives back what it holds, once all that it said before is dealt with', async (t) => {
+  const farm = await memoryFarm(new ManualClock());
+  await farm.nodes.takeOver();
+  await attach(farm, 'n', [{}, {}]);
+  const job = await submit(farm);
+  const { jobId } = job.definition;
+  const failed = await grant(farm, job, { nodeId: 'n', slotId: '0', start: 0, end: 10 });
+  const crossed = await grant(farm, job, { nodeId: 'n', slotId: '1', start: 50, end: 60 });
+  const leases = [failed, crossed].map((leaseId) => ({ leaseId, jobId, currentClip: 0 }));
+  const { session, welcomed } = await attached(t, farm, Hello.fromPartial({ nodeId: 'n', name: 'n', leases }));
+  await welcomed;
+  const ended = { leaseId: failed, jobId, reason: 'LEASE_END_REASON_FAILED' as const, message: 'no disk', clip: 3 };
+  session.handle({ $case: 'leaseEnded', value: LeaseEnded.fromPartial(ended) });
+  session.handle({ $case: 'goodbye', value: { reason: 'the agent got SIGTERM' } });
+  assert.equal(session.farewell, 'the agent got SIGTERM');
+  await session.settled();
+  assert.equal(job.leases.size, 0);
+  const events = await readAll(farm.journal, `jobs/${jobId}`);
+  const ends = events.map(({ data }) => data as JobEvent).filter(({ type }) => type === 'LeaseEnded');
+  assert.partialDeepStrictEqual(ends, [
+    { leaseId: failed, cause: 'failed' },
+    { leaseId: crossed, cause: 'returned', reason: 'its agent left: the agent got SIGTERM' },
+  ]);
+  const node = farm.nodes.get('n') ?? assert.fail('no node');
+  assert.equal(farm.nodes.status(node), 'left');
+});
+
 test('a heartbeat tells of the slots and GPUs of its node, and of nothing beyond what a host can have', async (t) => {
   const farm = await memoryFarm(new ManualClock());
   const hello = Hello.fromPartial({ nodeId: 'n', name: 'n', slots: [{ slotId: '0' }] });

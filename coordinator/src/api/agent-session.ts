@@ -6,6 +6,7 @@ import type {
   AttachResponse,
   ChunkReady,
   FailureClass as FailureClassMessage,
+  Goodbye,
   Heartbeat,
   Hello,
   LeaseEnded,
@@ -82,6 +83,8 @@ export class AgentSession {
   #spoolLeft = 0;
   #patience: Timer | null = null;
   #closed = false;
+  #attached = false;
+  #farewell: string | null = null;
 
   /**
    * @param send queues a message to the agent
@@ -131,6 +134,7 @@ export class AgentSession {
     // A shrink that was sent into a broken stream is said again.
     for (const { leaseId, end } of valid) this.#send({ $case: 'shrink', value: { term, leaseId, end } });
     const counts = { slots: hello.slots.length, leases_held: held.size, leases_lost: this.#orphaned.size };
+    this.#attached = true;
     this.#log.info({ version: hello.version, spooled_chunks: hello.spooledChunks, ...counts }, 'node attached');
     this.#spoolLeft = spooledChunks;
     this.#awaitSpool();
@@ -164,9 +168,28 @@ export class AgentSession {
       case 'log':
         this.#logLine(message.value);
         return;
+      case 'goodbye':
+        this.#farewell ??= message.value.reason;
+        this.#later(() => this.#goodbye(message.value));
+        return;
       default:
         return;
     }
+  }
+
+  /** Whether the agent was welcomed. */
+  get attached(): boolean {
+    return this.#attached;
+  }
+
+  /** Why the agent said goodbye; null where it has not. */
+  get farewell(): string | null {
+    return this.#farewell;
+  }
+
+  /** Resolves when everything that the agent has said so far is dealt with. */
+  settled(): Promise<void> {
+    return this.#work.run(async () => {});
   }
 
   /** The stream is over. */
@@ -273,6 +296,20 @@ export class AgentSession {
     if (!held) return;
     const at = clip ?? this.#parts.fleet.progressOf(leaseId)?.clip ?? held.lease.start;
     await this.#parts.jobs.execute(held.jobId, { type: 'failLease', leaseId, failureClass, message, clip: at });
+  }
+
+  /** Behind what it said before: by then its leases are ended, by their own messages as a rule. */
+  async #goodbye({ reason }: Goodbye): Promise<void> {
+    const { jobs, nodes, wake } = this.#parts;
+    const leases = this.#leasesInForce();
+    for (const { leaseId } of leases) {
+      const jobId = this.#held(leaseId)?.jobId;
+      const command = { type: 'endLease', leaseId, cause: 'returned', reason: `its agent left: ${reason}` } as const;
+      if (jobId !== undefined) await jobs.execute(jobId, command);
+    }
+    await nodes.left(this.nodeId, reason);
+    this.#log.info({ reason, leases_returned: leases.length }, 'node left');
+    wake();
   }
 
   #logLine({ level, message, leaseId }: LogLine): void {

@@ -15,7 +15,8 @@ import type { Fleet } from '../farm/fleet.ts';
 import type { InputKeeper } from '../farm/input-keeper.ts';
 import type { HistoryReader } from '../farm/job-history.ts';
 import type { Jobs } from '../farm/jobs.ts';
-import type { NodeRecord, Nodes } from '../farm/nodes.ts';
+import type { NodeRecord } from '../farm/node-record.ts';
+import type { Nodes } from '../farm/nodes.ts';
 import type { Office } from '../farm/office.ts';
 import type { Planned, Submissions } from '../farm/submissions.ts';
 import type { UploadRoom } from '../farm/upload-room.ts';
@@ -169,20 +170,28 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       }
       await responses.send({ part: { $case: 'sha256', value: hash.digest('hex') } });
     }),
-    listNodes: rpc.unary(() => {
+    listNodes: rpc.unary(({ knowsLeft }) => {
       // Only the leader hears agents, so only it knows how they are.
       office.requireLead();
-      return { nodes: nodes.all().map((node) => views.node(node)) };
+      return { nodes: nodes.all().map((node) => views.node(node, knowsLeft)) };
     }),
-    drainNode: rpc.unary(async ({ nodeId, reason }) => {
+    drainNode: rpc.unary(async ({ nodeId, reason, knowsLeft }, { peer }) => {
       await office.whenTaken();
+      const isDrained = nodes.find(nodeId).drainReason !== null;
       const node = await nodes.drain(nodeId, reason || 'by the operator');
+      // The first reason stays.
+      if (!isDrained)
+        parts.log.info({ ...nodes.fieldsOf(node.nodeId), reason: node.drainReason, peer }, 'node drained');
       await giveBackTails(parts, node);
-      return nodeAnswer(parts, node);
+      return nodeAnswer(parts, node, knowsLeft);
     }),
-    undrainNode: rpc.unary(async ({ nodeId }) => {
+    undrainNode: rpc.unary(async ({ nodeId, knowsLeft }, { peer }) => {
       await office.whenTaken();
-      return nodeAnswer(parts, await nodes.undrain(nodeId));
+      const found = nodes.find(nodeId);
+      const before = { was: nodes.status(found), drained_for: found.drainReason };
+      const node = await nodes.undrain(nodeId);
+      parts.log.info({ ...nodes.fieldsOf(node.nodeId), ...before, peer }, 'node undrained');
+      return nodeAnswer(parts, node, knowsLeft);
     }),
   };
 }
@@ -238,9 +247,9 @@ async function giveBackTails(parts: FarmServiceParts, node: NodeRecord): Promise
   }
 }
 
-function nodeAnswer(parts: FarmServiceParts, node: NodeRecord) {
+function nodeAnswer(parts: FarmServiceParts, node: NodeRecord, knowsLeft: boolean) {
   parts.wake();
-  return { node: parts.views.node(node) };
+  return { node: parts.views.node(node, knowsLeft) };
 }
 
 async function command(parts: FarmServiceParts, idOrPrefix: string, what: JobCommand) {

@@ -59,7 +59,7 @@ test('right after a change of leaders a lease is where its commits prove, and no
   // The node is back, and its slots have not said yet what they do.
   const node = await attach(farm, 'n', [{}, {}]);
   assert.deepEqual(
-    views.node(node).slots.map(({ leaseId, currentClip }) => [leaseId, currentClip]),
+    views.node(node, true).slots.map(({ leaseId, currentClip }) => [leaseId, currentClip]),
     [
       [first, 10],
       ['job-1:30@n/1', 29],
@@ -111,10 +111,13 @@ test('a job that waits says what for', async () => {
   const status = { slotId: '0', leaseId: '', openLeaseId: '', currentClip: 0, clipProgress: 0 };
   farm.nodes.reported('large', [{ ...status, state: 'SLOT_STATE_RECOVERING', stateReason: 'no python3' }]);
   assert.equal(reason(), 'waits for a slot that works; large/0: no python3');
-  assert.equal(views.node(farm.nodes.get('large') ?? assert.fail()).slots[0]?.stateReason, 'no python3');
+  assert.equal(views.node(farm.nodes.get('large') ?? assert.fail(), true).slots[0]?.stateReason, 'no python3');
   farm.nodes.reported('large', [{ ...status, state: 'SLOT_STATE_IDLE', stateReason: 'the model is unloaded' }]);
   assert.equal(reason(), 'waits for a free slot', 'an idle slot takes work');
-  assert.equal(views.node(farm.nodes.get('large') ?? assert.fail()).slots[0]?.stateReason, 'the model is unloaded');
+  assert.equal(
+    views.node(farm.nodes.get('large') ?? assert.fail(), true).slots[0]?.stateReason,
+    'the model is unloaded',
+  );
   farm.nodes.disconnected('large');
   assert.match(reason(), /^no online slot fits/);
   storage.failed(Object.assign(new Error('no space left'), { code: 'ENOSPC' }));
@@ -150,7 +153,7 @@ test('a node shows what each of its slots does', async () => {
   farm.fleet.noteClip(slot, job.definition, 1.5, 0);
   const status = { slotId: '0', state: 'SLOT_STATE_RENDERING', leaseId, currentClip: 4, clipProgress: 0.25 } as const;
   farm.nodes.reported('n', [{ ...status, stateReason: '', openLeaseId: '' }]);
-  const shown = viewsOf(farm).views.node(node);
+  const shown = viewsOf(farm).views.node(node, true);
   assert.equal(shown.state, 'NODE_STATE_ONLINE');
   assert.deepEqual(
     shown.slots.map((s) => [s.jobId, s.leaseId, s.state, s.currentClip, s.clipProgress, s.secondsPerClip]),
@@ -159,6 +162,17 @@ test('a node shows what each of its slots does', async () => {
       ['', '', 'SLOT_STATE_UNSPECIFIED', 0, 0, 3],
     ],
   );
+});
+
+test('a node that has left is told so to those who know the word, and is lost to others', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const node = await attach(farm, 'n');
+  await farm.nodes.drain('n', 'a new card');
+  await farm.nodes.left('n', 'the agent got SIGTERM');
+  const { views } = viewsOf(farm);
+  const stateReason = 'left in order: the agent got SIGTERM; drained: a new card';
+  assert.partialDeepStrictEqual(views.node(node, true), { state: 'NODE_STATE_LEFT', stateReason });
+  assert.partialDeepStrictEqual(views.node(node, false), { state: 'NODE_STATE_LOST', stateReason });
 });
 
 test('a job that has ended says until when it is kept; one that goes on does not', async () => {

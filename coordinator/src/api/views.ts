@@ -15,7 +15,8 @@ import { forecastFinish, forecastLease } from '../core/schedule.ts';
 import { newRound, type Round } from '../core/schedule-round.ts';
 import type { Fit, Fleet, FleetSlot } from '../farm/fleet.ts';
 import type { HeldLease } from '../farm/lease-index.ts';
-import type { NodeRecord, NodeStatus, Nodes } from '../farm/nodes.ts';
+import type { NodeRecord, NodeStatus } from '../farm/node-record.ts';
+import type { Nodes } from '../farm/nodes.ts';
 import type { Speedometer } from '../farm/speedometer.ts';
 import type { StorageHealth } from '../farm/storage-health.ts';
 
@@ -131,14 +132,18 @@ export class Views {
     };
   }
 
-  /** A node with what its slots do. */
-  node(node: NodeRecord): Node {
+  /**
+   * A node with what its slots do.
+   *
+   * @param knowsLeft whether the client knows that a node can have left; to others it is lost
+   */
+  node(node: NodeRecord, knowsLeft: boolean): Node {
     return Node.fromPartial({
       nodeId: node.nodeId,
       name: node.name,
       version: node.version,
       pool: node.pool,
-      state: nodeStates[this.#nodes.status(node)],
+      state: stateOfNode(this.#nodes.status(node), knowsLeft),
       stateReason: this.#nodeReason(node),
       slots: node.slots.map((info) => {
         const status = node.statuses.get(info.slotId);
@@ -156,7 +161,7 @@ export class Views {
             held && slot ? this.#fleet.secondsPerClip(slot, held.job.definition) : info.declaredSecondsPerClip,
         };
       }),
-      lastSeenAt: timestamp(node.lastSeenAt === 0 ? null : node.lastSeenAt),
+      lastSeenAt: timestamp(node.lastSeenAt || (node.left?.at ?? null)),
       clipsCommitted: node.clipsCommitted,
       gpus: [...node.gpus],
     });
@@ -167,13 +172,21 @@ export class Views {
   }
 
   #nodeReason(node: NodeRecord): string {
+    const reason = this.#stateReason(node);
+    const isDrainedToo = node.drainReason !== null && this.#nodes.status(node) !== 'draining';
+    return isDrainedToo ? `${reason}; drained: ${node.drainReason}` : reason;
+  }
+
+  #stateReason(node: NodeRecord): string {
     switch (this.#nodes.status(node)) {
       case 'draining':
         return node.drainReason ?? '';
       case 'quarantined':
         return `${node.quarantineReason}; until ${new Date(node.quarantinedUntil).toISOString()}`;
+      case 'left':
+        return `left in order: ${node.left?.reason ?? ''}`;
       case 'lost':
-        return node.lastSeenAt === 0 ? 'not seen since the coordinator started' : 'no sign of life';
+        return node.lastSeenAt === 0 ? 'not seen since this coordinator leads' : 'no sign of life';
       case 'online':
         return '';
     }
@@ -257,10 +270,16 @@ const outlooks = {
 
 const nodeStates = {
   online: 'NODE_STATE_ONLINE',
+  left: 'NODE_STATE_LEFT',
   lost: 'NODE_STATE_LOST',
   draining: 'NODE_STATE_DRAINING',
   quarantined: 'NODE_STATE_QUARANTINED',
 } as const satisfies { readonly [S in NodeStatus]: string };
+
+/** A node's state as a client can read it. */
+function stateOfNode(status: NodeStatus, knowsLeft: boolean) {
+  return nodeStates[status === 'left' && !knowsLeft ? 'lost' : status];
+}
 
 /** A job's state as the API names it. */
 export function stateOf(job: JobState): JobStateMessage {

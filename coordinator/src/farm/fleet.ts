@@ -20,7 +20,8 @@ import { noteOpenCall } from '../core/open-calls.ts';
 import type { LeaseProgress, OpenCall, ScheduledSlot, ScheduleInput, SchedulePolicy } from '../core/schedule-model.ts';
 import type { Jobs } from './jobs.ts';
 import { type HeldLease, LeaseIndex } from './lease-index.ts';
-import type { NodeRecord, Nodes } from './nodes.ts';
+import type { NodeRecord } from './node-record.ts';
+import type { Nodes } from './nodes.ts';
 import { SlotFactsCache } from './slot-facts.ts';
 import { UsageMeter } from './usage-meter.ts';
 

@@ -31,6 +31,7 @@ export function keptStreamsContract(name: string, create: (t: TestContext) => Pr
       await nodes.takeOver();
       const register = (nodeId: string) => nodes.register(Hello.fromPartial({ nodeId, name: nodeId }));
       for (const nodeId of ['a', 'b']) await register(nodeId);
+      await nodes.left('b', 'the agent got SIGTERM');
       const follower = await Nodes.load(leaderOf(deaf(journal), 2));
       const known = follower.find('a');
       for (let round = 0; round < ROUNDS; round++) {
@@ -46,12 +47,13 @@ export function keptStreamsContract(name: string, create: (t: TestContext) => Pr
       const later = await Nodes.load(leaderOf(journal, 3));
       for (const view of [follower, later]) {
         assert.equal(view.farmId, nodes.farmId);
+        assert.equal(view.get('b')?.left?.reason, 'the agent got SIGTERM');
         assert.deepEqual(
-          view.all().map(({ nodeId, drainReason }) => [nodeId, drainReason]),
+          view.all().map(({ nodeId, drainReason, left }) => [nodeId, drainReason, left]),
           [
-            ['a', 'a new card'],
-            ['b', null],
-            ['c', null],
+            ['a', 'a new card', null],
+            ['b', null, nodes.get('b')?.left],
+            ['c', null, null],
           ],
         );
       }

@@ -18,7 +18,8 @@ async function watchedFarm() {
     await attach(farm, nodeId);
     leases.push(await grant(farm, job, { nodeId, slotId: '0', start: 50 * n, end: 50 * n + 50 }));
   }
-  const log = createLogger({ name: 'test', level: 'silent' });
+  const lines: string[] = [];
+  const log = createLogger({ name: 'test', level: 'warn', destination: { write: (line) => lines.push(line) } });
   const watch = new LeaseWatch({ ...farm, leaseMillis: LEASE_MILLIS, hangFloorSeconds: 20, log });
   /** Lets time pass with signs of life from these nodes at the end of it, and looks. */
   const pass = async (millis: number, alive: readonly string[] = ['a', 'b']) => {
@@ -27,7 +28,7 @@ async function watchedFarm() {
     await watch.check();
     return [...job.leases.values()].map((lease) => lease.nodeId);
   };
-  return { ...farm, job, watch, pass, leaseOnA: leases[0] ?? '' };
+  return { ...farm, job, watch, pass, lines, leaseOnA: leases[0] ?? '' };
 }
 
 test('a node that is silent for a lease time loses its leases, the others keep theirs', async () => {
@@ -37,6 +38,28 @@ test('a node that is silent for a lease time loses its leases, the others keep t
   assert.deepEqual(await pass(1, ['b']), ['b']);
   const [failure] = job.failures;
   assert.deepEqual([failure?.failureClass, failure?.nodeId], ['node_lost', 'a']);
+});
+
+test('whoever is lost is named as operators know it, with how long it was silent', async () => {
+  const { nodes, clock, pass, lines } = await watchedFarm();
+  await pass(5001, ['b']);
+  const [first, ...more] = lines.splice(0).map((line): unknown => JSON.parse(line));
+  const msg = 'node lost: no sign of life for a lease time';
+  assert.partialDeepStrictEqual(first, { node_id: 'a', node: 'a', silent_seconds: 5.001, msg });
+  assert.deepEqual(more, []);
+  await nodes.takeOver();
+  clock.advance(20_000);
+  await pass(0, ['b']);
+  const anew = 'node lost: it did not attach after this coordinator took over';
+  assert.partialDeepStrictEqual(JSON.parse(lines.join('')), { node_id: 'a', node: 'a', msg: anew });
+});
+
+test('a lease that crossed with the goodbye of its agent is given back after a lease time, and is no failure', async () => {
+  const { nodes, job, pass, lines } = await watchedFarm();
+  await nodes.left('a', 'the agent got SIGTERM');
+  assert.deepEqual(await pass(5000, ['b']), ['a', 'b'], 'its agent may be back, for all that is known');
+  assert.deepEqual(await pass(1, ['b']), ['b']);
+  assert.deepEqual([job.failures, lines], [[], []]);
 });
 
 test('a lease that stands still ends at three times its agent’s limit and not before', async () => {

@@ -1,5 +1,6 @@
 import type { Clock } from '@clipfarm/shared/clock';
 import type { Logger } from '@clipfarm/shared/log';
+import { secondsOf } from '@clipfarm/shared/log-number';
 import { hangSeconds, stuckSeconds } from '../core/hang-limits.ts';
 import type { Fleet } from './fleet.ts';
 import type { Jobs } from './jobs.ts';
@@ -48,12 +49,43 @@ export class LeaseWatch {
   async check(): Promise<void> {
     const { jobs, nodes, leaseMillis, log } = this.#parts;
     const leases = jobs.live().flatMap((job) => [...job.leases.values()].map((lease) => ({ job, lease })));
-    for (const { nodeId } of nodes.expire(leaseMillis)) {
-      log.warn({ node_id: nodeId }, 'node lost: no sign of life for a lease time');
+    for (const { nodeId, lastSeenAt } of nodes.expire(leaseMillis)) {
+      const fields = nodes.fieldsOf(nodeId);
+      if (lastSeenAt === 0) log.warn(fields, 'node lost: it did not attach after this coordinator took over');
+      else {
+        const silent_seconds = secondsOf(nodes.silence(nodeId));
+        log.warn({ ...fields, silent_seconds }, 'node lost: no sign of life for a lease time');
+      }
     }
-    const isLost = ({ lease }: HeldLease) => nodes.get(lease.nodeId)?.lost ?? true;
-    await this.#fail(leases.filter(isLost), 'node_lost', `no sign of life from the node for ${leaseMillis / 1000} s`);
-    await this.#endStuck(leases.filter((held) => !isLost(held)));
+    const { lost = [], left = [], there = [] } = Object.groupBy(leases, ({ lease }) => this.#holder(lease.nodeId));
+    await this.#fail(lost, 'node_lost', `no sign of life from the node for ${leaseMillis / 1000} s`);
+    await this.#endLeft(left);
+    await this.#endStuck(there);
+  }
+
+  #holder(nodeId: string): 'lost' | 'left' | 'there' {
+    const { nodes } = this.#parts;
+    const node = nodes.get(nodeId);
+    if (node?.left) return 'left';
+    return node?.lost === false ? 'there' : 'lost';
+  }
+
+  /**
+   * A lease that was granted while its agent said goodbye is nobody's. A lease time is waited all the same: a leader of a
+   * version that knows no goodbye did not record that the agent came back.
+   */
+  async #endLeft(leases: readonly HeldLease[]): Promise<void> {
+    const { jobs, nodes, leaseMillis } = this.#parts;
+    for (const { job, lease } of leases) {
+      if (nodes.silence(lease.nodeId) <= leaseMillis) continue;
+      const command = {
+        type: 'endLease',
+        leaseId: lease.leaseId,
+        cause: 'returned',
+        reason: 'its agent left',
+      } as const;
+      await jobs.execute(job.definition.jobId, command);
+    }
   }
 
   async #endStuck(leases: readonly HeldLease[]): Promise<void> {

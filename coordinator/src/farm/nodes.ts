@@ -6,6 +6,7 @@ import type { Gpu, SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { type NodeFailure, quarantineUntil } from '../core/failure-policy.ts';
 import type { Journal, StoredEvent } from '../journal/journal.ts';
 import { Mutex } from './mutex.ts';
+import { isAway, type NodeFields, type NodeRecord, type NodeStatus, newRecord } from './node-record.ts';
 import type { Office } from './office.ts';
 import type { SnapshotKeeper } from './snapshot-keeper.ts';
 import { Stream } from './stream.ts';
@@ -17,36 +18,11 @@ export type NodeEvent =
   | { readonly type: 'NodeRegistered'; readonly nodeId: string; readonly name: string; readonly pool: string }
   | { readonly type: 'NodeDrained'; readonly nodeId: string; readonly reason: string }
   | { readonly type: 'NodeUndrained'; readonly nodeId: string }
+  /** Its agent said goodbye. Attaching again, it is registered again. */
+  | { readonly type: 'NodeLeft'; readonly nodeId: string; readonly reason: string }
   /** It was away for so long that nobody waits for it; should it attach again, it is registered again. */
   | { readonly type: 'NodeForgotten'; readonly nodeId: string }
   | { readonly type: 'NodeQuarantined'; readonly nodeId: string; readonly until: number; readonly reason: string };
-
-/** Where a node stands. */
-export type NodeStatus = 'online' | 'lost' | 'draining' | 'quarantined';
-
-/** A node as the coordinator knows it. */
-export interface NodeRecord {
-  readonly nodeId: string;
-  name: string;
-  pool: string;
-  version: string;
-  slots: readonly SlotInfo[];
-  gpus: readonly Gpu[];
-  statuses: ReadonlyMap<string, SlotStatus>;
-  /** Monotonic milliseconds of the last sign of life; leases hold for one lease time from then. */
-  lastSeen: number;
-  /** Wall-clock milliseconds of it, 0 when it was not seen since the coordinator started. */
-  lastSeenAt: number;
-  connected: boolean;
-  lost: boolean;
-  /** It attached with chunks in its spool that are not judged yet; until then it gets nothing new. */
-  handingIn: boolean;
-  drainReason: string | null;
-  quarantinedUntil: number;
-  quarantineReason: string;
-  failures: readonly NodeFailure[];
-  clipsCommitted: number;
-}
 
 const STREAM = 'farm';
 
@@ -62,10 +38,12 @@ export interface NodesParts {
 interface NodesSnapshot {
   readonly version: number;
   readonly farmId: string;
-  readonly nodes: readonly Pick<
+  readonly nodes: readonly (Pick<
     NodeRecord,
     'nodeId' | 'name' | 'pool' | 'drainReason' | 'quarantinedUntil' | 'quarantineReason'
-  >[];
+  > &
+    // Snapshots of versions that knew no goodbye have none.
+    Partial<Pick<NodeRecord, 'left'>>)[];
 }
 
 /**
@@ -97,8 +75,8 @@ export class Nodes {
   private constructor({ journal, clock, office, snapshots }: NodesParts) {
     this.#clock = clock;
     this.#office = office;
-    const fold = (event: NodeEvent) => {
-      this.#fold(event);
+    const fold = (event: NodeEvent, at: number) => {
+      this.#fold(event, at);
       if (office.leads && this.#stream.snapshotDue) snapshots.request(this.#stream);
     };
     this.#stream = new Stream<NodeEvent>(journal, STREAM, fold, {
@@ -142,14 +120,14 @@ export class Nodes {
     return this.#farmId;
   }
 
-  #fold(event: NodeEvent): void {
+  #fold(event: NodeEvent, at: number): void {
     if (event.type === 'TermOpened') {
       this.#farmId ||= event.farmId;
       return;
     }
     const record = this.#records.get(event.nodeId);
     if (event.type === 'NodeRegistered') {
-      if (record) Object.assign(record, { name: event.name, pool: event.pool });
+      if (record) Object.assign(record, { name: event.name, pool: event.pool, left: null });
       else this.#records.set(event.nodeId, newRecord(event, this.#clock.monotonic() + REATTACH_MILLIS));
       return;
     }
@@ -157,6 +135,9 @@ export class Nodes {
     switch (event.type) {
       case 'NodeForgotten':
         this.#records.delete(event.nodeId);
+        break;
+      case 'NodeLeft':
+        record.left = { at, reason: event.reason };
         break;
       case 'NodeDrained':
         record.drainReason = event.reason;
@@ -176,8 +157,8 @@ export class Nodes {
 
   #pack(): NodesSnapshot {
     const nodes = [...this.#records.values()].map((record) => {
-      const { nodeId, name, pool, drainReason, quarantinedUntil, quarantineReason } = record;
-      return { nodeId, name, pool, drainReason, quarantinedUntil, quarantineReason };
+      const { nodeId, name, pool, drainReason, quarantinedUntil, quarantineReason, left } = record;
+      return { nodeId, name, pool, drainReason, quarantinedUntil, quarantineReason, left };
     });
     return { version: SNAPSHOT_VERSION, farmId: this.#farmId, nodes };
   }
@@ -190,7 +171,7 @@ export class Nodes {
     for (const nodeId of this.#records.keys()) if (!told.has(nodeId)) this.#records.delete(nodeId);
     for (const node of nodes) {
       const known = this.#records.get(node.nodeId) ?? newRecord(node, lastSeen);
-      this.#records.set(node.nodeId, Object.assign(known, node));
+      this.#records.set(node.nodeId, Object.assign(known, { left: null }, node));
     }
     return true;
   }
@@ -198,6 +179,8 @@ export class Nodes {
   #arm(node: NodeRecord): void {
     node.connected = false;
     node.lost = false;
+    // Who led meanwhile may have heard of it since.
+    node.lastSeenAt = 0;
     node.lastSeen = this.#clock.monotonic() + REATTACH_MILLIS;
   }
 
@@ -211,7 +194,8 @@ export class Nodes {
     const { nodeId, name, pool } = hello;
     await this.#append(() => {
       const known = this.#records.get(nodeId);
-      return known?.name === name && known.pool === pool ? [] : [{ type: 'NodeRegistered', nodeId, name, pool }];
+      const isNews = known?.name !== name || known.pool !== pool || known.left !== null;
+      return !isNews ? [] : [{ type: 'NodeRegistered', nodeId, name, pool }];
     });
     const record = this.#require(nodeId);
     record.version = hello.version;
@@ -233,7 +217,7 @@ export class Nodes {
   /** Nodes that were there in an earlier term, have not attached in this one, and still have the time for it. */
   get awaited(): readonly NodeRecord[] {
     const now = this.#clock.monotonic();
-    return [...this.#records.values()].filter(({ connected, lost, lastSeen }) => !connected && !lost && lastSeen > now);
+    return [...this.#records.values()].filter((node) => !node.connected && !isAway(node) && node.lastSeen > now);
   }
 
   /** Notes a sign of life. */
@@ -265,16 +249,32 @@ export class Nodes {
     if (record) record.handingIn = false;
   }
 
-  /** Notes that the link broke; the node is not lost before its lease time is over. */
+  /**
+   * Notes durably that a node's agent has left in order: it is away, and not lost, until it attaches again.
+   *
+   * @throws FarmError `unavailable` when this coordinator does not lead; what the journal throws when it can't be written
+   */
+  async left(nodeId: string, reason: string): Promise<void> {
+    const said = reason.slice(0, MAX_REASON);
+    await this.#append(() => (this.#records.has(nodeId) ? [{ type: 'NodeLeft', nodeId, reason: said }] : []));
+  }
+
+  /** Milliseconds since a node's last sign of life; 0 where it is not known. */
+  silence(nodeId: string): number {
+    const record = this.#records.get(nodeId);
+    return record ? Math.max(0, this.#clock.monotonic() - record.lastSeen) : 0;
+  }
+
+  /** Notes that the link is over; unless it has left, the node is not lost before its lease time is over. */
   disconnected(nodeId: string): void {
     const record = this.#records.get(nodeId);
     if (record) record.connected = false;
   }
 
-  /** Marks nodes without a sign of life for `leaseMillis` as lost and returns those newly lost. */
+  /** Marks nodes without a sign of life for `leaseMillis` as lost, save those that have left, and returns those newly lost. */
   expire(leaseMillis: number): NodeRecord[] {
     const deadline = this.#clock.monotonic() - leaseMillis;
-    const late = [...this.#records.values()].filter((node) => !node.lost && node.lastSeen < deadline);
+    const late = [...this.#records.values()].filter((node) => !isAway(node) && node.lastSeen < deadline);
     for (const node of late) node.lost = true;
     return late;
   }
@@ -292,11 +292,15 @@ export class Nodes {
    */
   async forgetAway(millis: number): Promise<readonly NodeRecord[]> {
     const since = this.#clock.monotonic() - millis;
-    const isAway = (node: NodeRecord) =>
-      node.lost && !node.connected && node.lastSeen < since && node.drainReason === null && !this.#isQuarantined(node);
-    const away = [...this.#records.values()].filter(isAway);
+    const isForgotten = (node: NodeRecord) =>
+      isAway(node) &&
+      !node.connected &&
+      node.lastSeen < since &&
+      node.drainReason === null &&
+      !this.#isQuarantined(node);
+    const away = [...this.#records.values()].filter(isForgotten);
     for (const node of away)
-      await this.#append(() => (isAway(node) ? [{ type: 'NodeForgotten', nodeId: node.nodeId }] : []));
+      await this.#append(() => (isForgotten(node) ? [{ type: 'NodeForgotten', nodeId: node.nodeId }] : []));
     return away;
   }
 
@@ -346,6 +350,12 @@ export class Nodes {
     return found;
   }
 
+  /** What a log line about a node names it by: operators know its name. */
+  fieldsOf(nodeId: string): NodeFields {
+    const name = this.#records.get(nodeId)?.name;
+    return { node_id: nodeId, ...(name === undefined ? {} : { node: name }) };
+  }
+
   /** A node by identity, if it ever attached. */
   get(nodeId: string): NodeRecord | undefined {
     return this.#records.get(nodeId);
@@ -358,6 +368,7 @@ export class Nodes {
 
   /** Where a node stands now. */
   status(node: NodeRecord): NodeStatus {
+    if (node.left !== null) return 'left';
     if (node.lost || !node.connected) return 'lost';
     if (node.drainReason !== null) return 'draining';
     return this.#isQuarantined(node) ? 'quarantined' : 'online';
@@ -372,26 +383,4 @@ export class Nodes {
     if (!record) throw new FarmError('internal', `node ${nodeId} vanished`);
     return record;
   }
-}
-
-function newRecord(event: Pick<NodeRecord, 'nodeId' | 'name' | 'pool'>, lastSeen: number): NodeRecord {
-  return {
-    nodeId: event.nodeId,
-    name: event.name,
-    pool: event.pool,
-    version: '',
-    slots: [],
-    gpus: [],
-    statuses: new Map(),
-    lastSeen,
-    lastSeenAt: 0,
-    connected: false,
-    lost: false,
-    handingIn: false,
-    drainReason: null,
-    quarantinedUntil: 0,
-    quarantineReason: '',
-    failures: [],
-    clipsCommitted: 0,
-  };
 }

@@ -105,9 +105,12 @@ export class Retention {
   }
 
   async #forgetNodes(): Promise<void> {
-    for (const { nodeId, name } of await this.#parts.nodes.forgetAway(NODE_MILLIS)) {
+    for (const { nodeId, name, left } of await this.#parts.nodes.forgetAway(NODE_MILLIS)) {
       this.#parts.metrics.nodesForgotten.inc();
-      this.#parts.log.info({ node_id: nodeId, node: name }, 'node forgotten: it was away for a week');
+      this.#parts.log.info(
+        { node_id: nodeId, node: name, state: left === null ? 'lost' : 'left' },
+        'node forgotten: it was away for a week',
+      );
     }
   }
 

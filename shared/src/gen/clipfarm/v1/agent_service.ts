@@ -398,6 +398,9 @@ export interface AttachRequest {
     | //
     /** A slot is no longer what Hello said. */
     { $case: "slotChanged"; value: SlotChanged }
+    | //
+    /** The agent leaves in order: its last message. */
+    { $case: "goodbye"; value: Goodbye }
     | undefined;
 }
 
@@ -504,6 +507,15 @@ export interface SlotStatus {
 export interface SlotChanged {
   /** All of it as it is now. */
   slot?: SlotInfo | undefined;
+}
+
+/**
+ * The agent leaves in order: what it had in hand is finished or given back, and it works on no lease any more. A link that
+ * ends without it was broken, or its agent is of a version that does not say it.
+ */
+export interface Goodbye {
+  /** Why, in words, at most 2000 characters. */
+  reason: string;
 }
 
 /** A step forward. */
@@ -839,6 +851,9 @@ export const AttachRequest: MessageFns<AttachRequest> = {
       case "slotChanged":
         SlotChanged.encode(message.message.value, writer.uint32(66).fork()).join();
         break;
+      case "goodbye":
+        Goodbye.encode(message.message.value, writer.uint32(74).fork()).join();
+        break;
     }
     return writer;
   },
@@ -920,6 +935,14 @@ export const AttachRequest: MessageFns<AttachRequest> = {
             message.message = { $case: "slotChanged", value: SlotChanged.decode(reader, reader.uint32()) };
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.message = { $case: "goodbye", value: Goodbye.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -958,6 +981,8 @@ export const AttachRequest: MessageFns<AttachRequest> = {
         ? { $case: "slotChanged", value: SlotChanged.fromJSON(object.slotChanged) }
         : isSet(object.slot_changed)
         ? { $case: "slotChanged", value: SlotChanged.fromJSON(object.slot_changed) }
+        : isSet(object.goodbye)
+        ? { $case: "goodbye", value: Goodbye.fromJSON(object.goodbye) }
         : undefined,
     };
   },
@@ -980,6 +1005,8 @@ export const AttachRequest: MessageFns<AttachRequest> = {
       obj.log = LogLine.toJSON(message.message.value);
     } else if (message.message?.$case === "slotChanged") {
       obj.slotChanged = SlotChanged.toJSON(message.message.value);
+    } else if (message.message?.$case === "goodbye") {
+      obj.goodbye = Goodbye.toJSON(message.message.value);
     }
     return obj;
   },
@@ -1035,6 +1062,12 @@ export const AttachRequest: MessageFns<AttachRequest> = {
       case "slotChanged": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "slotChanged", value: SlotChanged.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "goodbye": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "goodbye", value: Goodbye.fromPartial(object.message.value) };
         }
         break;
       }
@@ -2003,6 +2036,73 @@ export const SlotChanged: MessageFns<SlotChanged> = {
   fromPartial(object: DeepPartial<SlotChanged>): SlotChanged {
     const message = createBaseSlotChanged();
     message.slot = (object.slot !== undefined && object.slot !== null) ? SlotInfo.fromPartial(object.slot) : undefined;
+    return message;
+  },
+};
+
+function createBaseGoodbye(): Goodbye {
+  return { reason: "" };
+}
+
+export const Goodbye: MessageFns<Goodbye> = {
+  encode(message: Goodbye, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.reason !== "") {
+      writer.uint32(10).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Goodbye {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGoodbye();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Goodbye {
+    return { reason: isSet(object.reason) ? globalThis.String(object.reason) : "" };
+  },
+
+  toJSON(message: Goodbye): unknown {
+    const obj: any = {};
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Goodbye>): Goodbye {
+    return Goodbye.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Goodbye>): Goodbye {
+    const message = createBaseGoodbye();
+    message.reason = object.reason ?? "";
     return message;
   },
 };

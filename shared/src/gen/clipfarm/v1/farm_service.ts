@@ -355,8 +355,10 @@ export interface PrefixHeader {
   bytes: number;
 }
 
-/** No parameters. */
+/** What the caller knows. */
 export interface ListNodesRequest {
+  /** True when the caller knows NODE_STATE_LEFT. */
+  knowsLeft: boolean;
 }
 
 /** All nodes known. */
@@ -371,6 +373,8 @@ export interface DrainNodeRequest {
   nodeId: string;
   /** Recorded with the node. */
   reason: string;
+  /** True when the caller knows NODE_STATE_LEFT. */
+  knowsLeft: boolean;
 }
 
 /** The node after it. */
@@ -383,6 +387,8 @@ export interface DrainNodeResponse {
 export interface UndrainNodeRequest {
   /** Node identity or name. */
   nodeId: string;
+  /** True when the caller knows NODE_STATE_LEFT. */
+  knowsLeft: boolean;
 }
 
 /** The node after it. */
@@ -3089,11 +3095,14 @@ export const PrefixHeader: MessageFns<PrefixHeader> = {
 };
 
 function createBaseListNodesRequest(): ListNodesRequest {
-  return {};
+  return { knowsLeft: false };
 }
 
 export const ListNodesRequest: MessageFns<ListNodesRequest> = {
-  encode(_: ListNodesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: ListNodesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.knowsLeft !== false) {
+      writer.uint32(8).bool(message.knowsLeft);
+    }
     return writer;
   },
 
@@ -3110,6 +3119,14 @@ export const ListNodesRequest: MessageFns<ListNodesRequest> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.knowsLeft = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3122,20 +3139,30 @@ export const ListNodesRequest: MessageFns<ListNodesRequest> = {
     }
   },
 
-  fromJSON(_: any): ListNodesRequest {
-    return {};
+  fromJSON(object: any): ListNodesRequest {
+    return {
+      knowsLeft: isSet(object.knowsLeft)
+        ? globalThis.Boolean(object.knowsLeft)
+        : isSet(object.knows_left)
+        ? globalThis.Boolean(object.knows_left)
+        : false,
+    };
   },
 
-  toJSON(_: ListNodesRequest): unknown {
+  toJSON(message: ListNodesRequest): unknown {
     const obj: any = {};
+    if (message.knowsLeft !== false) {
+      obj.knowsLeft = message.knowsLeft;
+    }
     return obj;
   },
 
   create(base?: DeepPartial<ListNodesRequest>): ListNodesRequest {
     return ListNodesRequest.fromPartial(base ?? {});
   },
-  fromPartial(_: DeepPartial<ListNodesRequest>): ListNodesRequest {
+  fromPartial(object: DeepPartial<ListNodesRequest>): ListNodesRequest {
     const message = createBaseListNodesRequest();
+    message.knowsLeft = object.knowsLeft ?? false;
     return message;
   },
 };
@@ -3208,7 +3235,7 @@ export const ListNodesResponse: MessageFns<ListNodesResponse> = {
 };
 
 function createBaseDrainNodeRequest(): DrainNodeRequest {
-  return { nodeId: "", reason: "" };
+  return { nodeId: "", reason: "", knowsLeft: false };
 }
 
 export const DrainNodeRequest: MessageFns<DrainNodeRequest> = {
@@ -3218,6 +3245,9 @@ export const DrainNodeRequest: MessageFns<DrainNodeRequest> = {
     }
     if (message.reason !== "") {
       writer.uint32(18).string(message.reason);
+    }
+    if (message.knowsLeft !== false) {
+      writer.uint32(24).bool(message.knowsLeft);
     }
     return writer;
   },
@@ -3251,6 +3281,14 @@ export const DrainNodeRequest: MessageFns<DrainNodeRequest> = {
             message.reason = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.knowsLeft = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3271,6 +3309,11 @@ export const DrainNodeRequest: MessageFns<DrainNodeRequest> = {
         ? globalThis.String(object.node_id)
         : "",
       reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      knowsLeft: isSet(object.knowsLeft)
+        ? globalThis.Boolean(object.knowsLeft)
+        : isSet(object.knows_left)
+        ? globalThis.Boolean(object.knows_left)
+        : false,
     };
   },
 
@@ -3282,6 +3325,9 @@ export const DrainNodeRequest: MessageFns<DrainNodeRequest> = {
     if (message.reason !== "") {
       obj.reason = message.reason;
     }
+    if (message.knowsLeft !== false) {
+      obj.knowsLeft = message.knowsLeft;
+    }
     return obj;
   },
 
@@ -3292,6 +3338,7 @@ export const DrainNodeRequest: MessageFns<DrainNodeRequest> = {
     const message = createBaseDrainNodeRequest();
     message.nodeId = object.nodeId ?? "";
     message.reason = object.reason ?? "";
+    message.knowsLeft = object.knowsLeft ?? false;
     return message;
   },
 };
@@ -3364,13 +3411,16 @@ export const DrainNodeResponse: MessageFns<DrainNodeResponse> = {
 };
 
 function createBaseUndrainNodeRequest(): UndrainNodeRequest {
-  return { nodeId: "" };
+  return { nodeId: "", knowsLeft: false };
 }
 
 export const UndrainNodeRequest: MessageFns<UndrainNodeRequest> = {
   encode(message: UndrainNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.nodeId !== "") {
       writer.uint32(10).string(message.nodeId);
+    }
+    if (message.knowsLeft !== false) {
+      writer.uint32(16).bool(message.knowsLeft);
     }
     return writer;
   },
@@ -3396,6 +3446,14 @@ export const UndrainNodeRequest: MessageFns<UndrainNodeRequest> = {
             message.nodeId = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.knowsLeft = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3415,6 +3473,11 @@ export const UndrainNodeRequest: MessageFns<UndrainNodeRequest> = {
         : isSet(object.node_id)
         ? globalThis.String(object.node_id)
         : "",
+      knowsLeft: isSet(object.knowsLeft)
+        ? globalThis.Boolean(object.knowsLeft)
+        : isSet(object.knows_left)
+        ? globalThis.Boolean(object.knows_left)
+        : false,
     };
   },
 
@@ -3422,6 +3485,9 @@ export const UndrainNodeRequest: MessageFns<UndrainNodeRequest> = {
     const obj: any = {};
     if (message.nodeId !== "") {
       obj.nodeId = message.nodeId;
+    }
+    if (message.knowsLeft !== false) {
+      obj.knowsLeft = message.knowsLeft;
     }
     return obj;
   },
@@ -3432,6 +3498,7 @@ export const UndrainNodeRequest: MessageFns<UndrainNodeRequest> = {
   fromPartial(object: DeepPartial<UndrainNodeRequest>): UndrainNodeRequest {
     const message = createBaseUndrainNodeRequest();
     message.nodeId = object.nodeId ?? "";
+    message.knowsLeft = object.knowsLeft ?? false;
     return message;
   },
 };

@@ -114,6 +114,11 @@ export const NodeState = {
   NODE_STATE_DRAINING: "NODE_STATE_DRAINING",
   /** NODE_STATE_QUARANTINED - Taken out after repeated failures, until the time given. */
   NODE_STATE_QUARANTINED: "NODE_STATE_QUARANTINED",
+  /**
+   * NODE_STATE_LEFT - Its agent left in order and has not come back. Told to those only who say that they know it; to others it is LOST,
+   * because clients of earlier versions refuse a state that they do not know.
+   */
+  NODE_STATE_LEFT: "NODE_STATE_LEFT",
 } as const;
 
 export type NodeState = typeof NodeState[keyof typeof NodeState];
@@ -124,6 +129,7 @@ export namespace NodeState {
   export type NODE_STATE_LOST = typeof NodeState.NODE_STATE_LOST;
   export type NODE_STATE_DRAINING = typeof NodeState.NODE_STATE_DRAINING;
   export type NODE_STATE_QUARANTINED = typeof NodeState.NODE_STATE_QUARANTINED;
+  export type NODE_STATE_LEFT = typeof NodeState.NODE_STATE_LEFT;
 }
 
 export function nodeStateFromJSON(object: any): NodeState {
@@ -143,6 +149,9 @@ export function nodeStateFromJSON(object: any): NodeState {
     case 4:
     case "NODE_STATE_QUARANTINED":
       return NodeState.NODE_STATE_QUARANTINED;
+    case 5:
+    case "NODE_STATE_LEFT":
+      return NodeState.NODE_STATE_LEFT;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum NodeState");
   }
@@ -160,6 +169,8 @@ export function nodeStateToJSON(object: NodeState): string {
       return "NODE_STATE_DRAINING";
     case NodeState.NODE_STATE_QUARANTINED:
       return "NODE_STATE_QUARANTINED";
+    case NodeState.NODE_STATE_LEFT:
+      return "NODE_STATE_LEFT";
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum NodeState");
   }
@@ -177,6 +188,8 @@ export function nodeStateToNumber(object: NodeState): number {
       return 3;
     case NodeState.NODE_STATE_QUARANTINED:
       return 4;
+    case NodeState.NODE_STATE_LEFT:
+      return 5;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum NodeState");
   }

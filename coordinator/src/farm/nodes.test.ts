@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ManualClock } from '@clipfarm/shared/clock';
+import { attach, memoryFarm, quietSnapshots } from './farm-fixture.ts';
+import { Nodes } from './nodes.ts';
+import { Office } from './office.ts';
+
+const LEASE_MILLIS = 5000;
+const WEEK_MILLIS = 7 * 86_400_000;
+
+/** Two nodes, of which `a` has left in order and `b` is silent, and what has become of them. */
+async function farmOfTwo() {
+  const farm = await memoryFarm(new ManualClock());
+  await farm.nodes.takeOver();
+  await attach(farm, 'a');
+  await attach(farm, 'b');
+  await farm.nodes.left('a', 'the agent got SIGTERM');
+  for (const nodeId of ['a', 'b']) farm.nodes.disconnected(nodeId);
+  const states = (nodes = farm.nodes) => nodes.all().map((node) => `${node.nodeId} ${nodes.status(node)}`);
+  return { ...farm, states };
+}
+
+/** The nodes as a coordinator has them that takes the farm over from the journal. */
+async function successor({ journal, clock }: Awaited<ReturnType<typeof farmOfTwo>>): Promise<Nodes> {
+  const office = new Office(() => null);
+  const nodes = await Nodes.load({ journal, clock, office, snapshots: quietSnapshots() });
+  office.enter(2);
+  await nodes.takeOver();
+  return nodes;
+}
+
+test('a node that left in order is never lost, however long it is away; one that fell silent is', async () => {
+  const { nodes, clock, states } = await farmOfTwo();
+  clock.advance(LEASE_MILLIS + 1);
+  assert.deepEqual(
+    nodes.expire(LEASE_MILLIS).map(({ nodeId }) => nodeId),
+    ['b'],
+  );
+  clock.advance(WEEK_MILLIS / 2);
+  assert.deepEqual(nodes.expire(LEASE_MILLIS), []);
+  assert.deepEqual(states(), ['a left', 'b lost']);
+});
+
+test('a coordinator that takes over knows who left, and awaits the others only', async () => {
+  const farm = await farmOfTwo();
+  const later = await successor(farm);
+  assert.deepEqual(
+    later.awaited.map(({ nodeId }) => nodeId),
+    ['b'],
+  );
+  farm.clock.advance(60_000);
+  assert.deepEqual(
+    later.expire(LEASE_MILLIS).map(({ nodeId }) => nodeId),
+    ['b'],
+  );
+  assert.deepEqual(farm.states(later), ['a left', 'b lost']);
+  assert.equal(later.get('a')?.left?.reason, 'the agent got SIGTERM');
+});
+
+test('a node that comes back has not left any more, here and for whoever takes over', async () => {
+  const farm = await farmOfTwo();
+  await attach(farm, 'a');
+  assert.deepEqual(farm.states(), ['a online', 'b lost']);
+  const later = await successor(farm);
+  assert.deepEqual(later.awaited.length, 2);
+  farm.clock.advance(60_000);
+  assert.equal(later.expire(LEASE_MILLIS).length, 2, 'killed after that, it is lost');
+});
+
+test('a coordinator that leads again says nothing of when it saw a node in an earlier term', async () => {
+  const { nodes, clock } = await farmOfTwo();
+  clock.advance(1000);
+  nodes.seen('b');
+  assert.notEqual(nodes.get('b')?.lastSeenAt, 0);
+  await nodes.takeOver();
+  assert.equal(nodes.get('b')?.lastSeenAt, 0);
+});
+
+test('nodes that left are forgotten after the same time as lost ones', async () => {
+  const { nodes, clock } = await farmOfTwo();
+  clock.advance(WEEK_MILLIS);
+  nodes.expire(LEASE_MILLIS);
+  assert.deepEqual(await nodes.forgetAway(WEEK_MILLIS), []);
+  clock.advance(1);
+  const forgotten = await nodes.forgetAway(WEEK_MILLIS);
+  assert.deepEqual(forgotten.map(({ nodeId }) => nodeId).sort(), ['a', 'b']);
+  assert.deepEqual(nodes.all(), []);
+});
