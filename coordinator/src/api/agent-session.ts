@@ -169,7 +169,7 @@ export class AgentSession {
         this.#logLine(message.value);
         return;
       case 'goodbye':
-        this.#farewell ??= message.value.reason;
+        this.#farewell ??= farewellOf(message.value);
         this.#later(() => this.#goodbye(message.value));
         return;
       default:
@@ -299,7 +299,8 @@ export class AgentSession {
   }
 
   /** Behind what it said before: by then its leases are ended, by their own messages as a rule. */
-  async #goodbye({ reason }: Goodbye): Promise<void> {
+  async #goodbye(said: Goodbye): Promise<void> {
+    const reason = farewellOf(said);
     const { jobs, nodes, wake } = this.#parts;
     const leases = this.#leasesInForce();
     for (const { leaseId } of leases) {
@@ -330,4 +331,9 @@ export class AgentSession {
     const leases = this.#parts.jobs.live().flatMap((job) => [...job.leases.values()]);
     return leases.filter((lease) => lease.nodeId === this.nodeId);
   }
+}
+
+/** Why an agent left, no longer than the protocol allows. */
+function farewellOf({ reason }: Goodbye): string {
+  return reason.slice(0, MAX_LOG_TEXT) || 'it did not say why';
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ManualClock } from '@clipfarm/shared/clock';
+import { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { createLogger } from '@clipfarm/shared/log';
 import { createMetrics } from '../admin/metrics.ts';
 import type { JobEvent } from '../core/job-events.ts';
@@ -76,4 +77,35 @@ test('every event of a job is one line: a message in words, and fields with name
     for (const key of keys) assert.match(key, /^[a-z][a-z0-9_]*$/, line);
     assert.doesNotMatch(line, /"reason":""/);
   }
+});
+
+test('each line about a lease names the node as operators know it, and the slot', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const lines: string[] = [];
+  const log = createLogger({ name: 'test', level: 'info', destination: { write: (line) => lines.push(line) } });
+  const metrics = createMetrics();
+  const parts = { ...farm, links: new Links(), metrics, log, term: 1, hangFloorSeconds: 20 };
+  farm.jobs.onEvent((job, event) => announceJobEvent(parts, job, event));
+  const nodeId = 'node-1';
+  await farm.nodes.register(Hello.fromPartial({ nodeId, name: 'host-3' }));
+  const job = await submit(farm);
+  lines.length = 0;
+  const { jobId } = job.definition;
+  const one = await grant(farm, job, { nodeId, slotId: '0', start: 0, end: 20 });
+  await farm.jobs.execute(jobId, { type: 'shrink', leaseId: one, end: 10, reason: 'stolen' });
+  const failed = { failureClass: 'hang', message: 'no progress', clip: 3 } as const;
+  await farm.jobs.execute(jobId, { type: 'failLease', leaseId: one, ...failed });
+  const other = await grant(farm, job, { nodeId, slotId: '1', start: 50, end: 60 });
+  await farm.jobs.execute(jobId, { type: 'endLease', leaseId: other, cause: 'returned', reason: '' });
+  const told = lines.map((line) => {
+    const { msg, node_id, node, slot_id } = JSON.parse(line) as Record<string, unknown>;
+    return [msg, node_id, node, slot_id];
+  });
+  assert.deepEqual(told, [
+    ['lease granted', 'node-1', 'host-3', '0'],
+    ['lease shrunk', 'node-1', 'host-3', '0'],
+    ['lease failed', 'node-1', 'host-3', '0'],
+    ['lease granted', 'node-1', 'host-3', '1'],
+    ['lease ended', 'node-1', 'host-3', '1'],
+  ]);
 });

@@ -24,7 +24,7 @@ export interface AnnouncerParts {
  */
 export function announceJobEvent(parts: AnnouncerParts, job: JobState, event: JobEvent): void {
   const { links, metrics, term } = parts;
-  logEvent(parts.log, job, event);
+  logEvent(parts, job, event);
   switch (event.type) {
     case 'LeaseGranted':
       links.send(event.lease.nodeId, { $case: 'grant', value: grantMessage(parts, job, event.lease) });
@@ -60,8 +60,9 @@ function noteFailure(
   const { failureClass, nodeId, at, clip } = failure;
   parts.metrics.attemptFailures.inc({ class: failureClass });
   parts.nodes.noteFailure(nodeId, { at, failureClass, jobId: job.definition.jobId, clip }).then(
-    (reason) => reason !== null && parts.log.warn({ node_id: nodeId, reason }, 'node quarantined'),
-    (error: unknown) => parts.log.error({ err: error, node_id: nodeId }, 'a quarantine could not be recorded'),
+    (reason) => reason !== null && parts.log.warn({ ...parts.nodes.fieldsOf(nodeId), reason }, 'node quarantined'),
+    (error: unknown) =>
+      parts.log.error({ err: error, ...parts.nodes.fieldsOf(nodeId) }, 'a quarantine could not be recorded'),
   );
 }
 
@@ -98,7 +99,13 @@ function grantMessage(parts: AnnouncerParts, job: JobState, lease: LeaseState) {
   };
 }
 
-function logEvent(log: Logger, job: JobState, event: JobEvent): void {
+/** The node and slot that have, or had, a lease; nothing where the job has forgotten it. */
+function holderOf(nodes: Nodes, job: JobState, leaseId: string) {
+  const lease = job.leases.get(leaseId) ?? job.pastLeases.get(leaseId);
+  return lease === undefined ? {} : { ...nodes.fieldsOf(lease.nodeId), slot_id: lease.slotId };
+}
+
+function logEvent({ log, nodes }: Pick<AnnouncerParts, 'log' | 'nodes'>, job: JobState, event: JobEvent): void {
   const job_id = job.definition.jobId;
   switch (event.type) {
     case 'JobSubmitted': {
@@ -108,15 +115,25 @@ function logEvent(log: Logger, job: JobState, event: JobEvent): void {
     }
     case 'LeaseGranted': {
       const { leaseId, nodeId, slotId, start, end, preRoll, speculative, continues } = event.lease;
-      const fields = { job_id, lease_id: leaseId, node_id: nodeId, slot_id: slotId, start, end, pre_roll: preRoll };
-      log.info({ ...fields, speculative, continues, reason: event.reason }, 'lease granted');
+      const fields = { job_id, lease_id: leaseId, ...nodes.fieldsOf(nodeId), slot_id: slotId, start, end };
+      log.info({ ...fields, pre_roll: preRoll, speculative, continues, reason: event.reason }, 'lease granted');
       return;
     }
     case 'LeaseShrunk':
-      log.info({ job_id, lease_id: event.leaseId, end: event.end, reason: event.reason }, 'lease shrunk');
+      log.info(
+        {
+          job_id,
+          lease_id: event.leaseId,
+          ...holderOf(nodes, job, event.leaseId),
+          end: event.end,
+          reason: event.reason,
+        },
+        'lease shrunk',
+      );
       return;
     case 'LeaseEnded': {
-      const fields = { job_id, lease_id: event.leaseId, cause: event.cause, reason: event.reason };
+      const holder = holderOf(nodes, job, event.leaseId);
+      const fields = { job_id, lease_id: event.leaseId, ...holder, cause: event.cause, reason: event.reason };
       if (event.failure)
         log.warn({ ...fields, class: event.failure.failureClass, clip: event.failure.clip }, 'lease failed');
       else log.info(fields, 'lease ended');

@@ -61,7 +61,7 @@ export class ChunkCommitter {
       this.#storage.failed(failure);
       const { jobId, leaseId, clip } = manifest;
       this.#log.warn(
-        { err: error, node_id: nodeId, job_id: jobId, lease_id: leaseId, clip },
+        { err: error, ...this.#nodes.fieldsOf(nodeId), job_id: jobId, lease_id: leaseId, clip },
         'a chunk could not be committed now; the agent offers it again',
       );
       return { verdict: 'CHUNK_VERDICT_TRY_AGAIN', reason: failure.message };
@@ -70,7 +70,13 @@ export class ChunkCommitter {
     if (answer.verdict !== 'CHUNK_VERDICT_COMMITTED') {
       this.#metrics.chunkRefusals.inc({ verdict: answer.verdict.replace('CHUNK_VERDICT_', '').toLowerCase() });
       const { jobId, leaseId, clip } = manifest;
-      const fields = { node_id: nodeId, job_id: jobId, lease_id: leaseId, clip, verdict: answer.verdict };
+      const fields = {
+        ...this.#nodes.fieldsOf(nodeId),
+        job_id: jobId,
+        lease_id: leaseId,
+        clip,
+        verdict: answer.verdict,
+      };
       this.#log.warn({ ...fields, reason: answer.reason }, 'chunk not committed');
     }
     return answer;
