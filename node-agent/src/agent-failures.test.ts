@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { smallDisk } from '@clipfarm/shared/testing/temporary';
@@ -111,29 +112,58 @@ test('two agents never share a state directory, and a killed one frees it', asyn
   await until(() => coordinator.hellos.length > length, 'the third agent attaches');
 });
 
-test('a full disk ends the lease with a clear text, keeps what is spooled and refuses further leases', async (t) => {
-  // The audio takes three quarters of it, two or three chunks the rest.
+test('a full disk fails one lease, not one of each slot: all withdraw at once, keep what is spooled, and come back with the room', async (t) => {
+  // The audio takes three quarters of it, some chunks the rest.
   const disk = smallDisk(t, 1000);
   if (disk === undefined) return;
   const { coordinator, task, start, spooled } = await scene(t, join(disk, 'state'));
   coordinator.judge = () => null;
-  const agent = start();
+  const agent = start('--slots', '3');
+  const slots = ['slot-1', 'slot-2', 'slot-3'];
+  const states = () => slots.map((slotId) => coordinator.state(slotId));
   await until(() => coordinator.attached, 'the agent attaches');
-  coordinator.grant({ leaseId: 'full', start: 0, end: 12, task });
-  await until(() => agent.lines('the slot pauses until the disk has room').length > 0, 'the disk is full');
+  coordinator.grant({ leaseId: 'one', slotId: 'slot-1', start: 0, end: 6, task });
+  coordinator.grant({ leaseId: 'two', slotId: 'slot-2', start: 6, end: 12, preRoll: 1, task });
+  const full = () => agent.lines('"msg":"the disk is full: no slot of this agent takes work until it has room"');
+  await until(() => full().length > 0, 'the disk is full');
+  await until(() => coordinator.state('slot-3') === 'SLOT_STATE_RECOVERING', 'the slot without a lease withdraws');
   // One more may be on its way there.
   const kept = spooled().length;
   assert.ok(kept > 0);
+  // Its last write was in vain; it waits for what it has handed in.
+  await until(() => agent.lines('"msg":"the disk is full here, too').length > 0, 'the other one meets it, too');
   coordinator.judge = () => 'CHUNK_VERDICT_COMMITTED';
   coordinator.down();
   await coordinator.up();
-  await until(() => coordinator.ended('full') !== undefined, 'the lease ends');
-  assert.equal(coordinator.ended('full')?.failureClass, 'FAILURE_CLASS_ENVIRONMENT');
-  assert.match(coordinator.ended('full')?.message ?? '', /full|No space left/);
-  assert.ok(coordinator.clips('full').length >= kept);
+  const leases = ['one', 'two'];
+  await until(() => leases.every((leaseId) => coordinator.ended(leaseId) !== undefined), 'both leases end');
+  const ended = leases.map((leaseId) => coordinator.ended(leaseId));
+  const [failed, ...others] = ended.filter((end) => end?.reason === 'LEASE_END_REASON_FAILED');
+  assert.deepEqual(others, []);
+  assert.equal(failed?.failureClass, 'FAILURE_CLASS_ENVIRONMENT');
+  assert.match(failed?.message ?? '', /full|No space left/);
+  const back = ended.find((end) => end !== failed);
+  assert.equal(back?.reason, 'LEASE_END_REASON_STOPPED');
+  assert.match(back?.message ?? '', /disk .* is full/);
+  for (const end of ended) {
+    const at = coordinator.said.findIndex((sent) => sent.$case === 'leaseEnded' && sent.value.leaseId === end?.leaseId);
+    const told = coordinator.said.slice(0, at).findLast((sent) => sent.$case === 'heartbeat');
+    const slotId = end?.leaseId === 'one' ? 'slot-1' : 'slot-2';
+    const status = told?.value.slots.find((slot) => slot.slotId === slotId);
+    assert.equal(status?.state, 'SLOT_STATE_RECOVERING', 'that it takes nothing new is said first');
+  }
+  assert.ok(leases.flatMap((leaseId) => coordinator.clips(leaseId)).length >= kept);
   assert.deepEqual(spooled(), []);
-  coordinator.grant({ leaseId: 'next', start: 0, end: 1, task });
-  await until(() => coordinator.ended('next') !== undefined, 'the next lease is refused');
-  assert.equal(coordinator.ended('next')?.reason, 'LEASE_END_REASON_REFUSED');
-  assert.match(coordinator.ended('next')?.message ?? '', /disk .* is full/);
+  await until(() => states().every((state) => state === 'SLOT_STATE_RECOVERING'), 'all of them withdraw');
+  assert.equal(full().length, 1, 'one message for all');
+  coordinator.grant({ leaseId: 'under-way', slotId: 'slot-3', start: 0, end: 1, task });
+  await until(() => coordinator.ended('under-way') !== undefined, 'what was under way is given back');
+  assert.equal(coordinator.ended('under-way')?.reason, 'LEASE_END_REASON_STOPPED');
+  assert.match(coordinator.ended('under-way')?.message ?? '', /disk .* is full/);
+
+  execFileSync('mount', ['-o', 'remount,size=400m', disk]);
+  await until(() => states().every((state) => state === 'SLOT_STATE_IDLE'), 'they come back by themselves');
+  coordinator.grant({ leaseId: 'after', slotId: 'slot-3', start: 0, end: 1, task });
+  await until(() => coordinator.ended('after') !== undefined, 'they work');
+  assert.equal(coordinator.ended('after')?.reason, 'LEASE_END_REASON_COMPLETED');
 });

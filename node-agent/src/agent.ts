@@ -15,6 +15,7 @@ import type { GpuReading } from '@clipfarm/shared/gpu/nvidia-smi';
 import type { Logger } from '@clipfarm/shared/log';
 import { fetchInput, uploadArtifact } from './artifact-client.ts';
 import type { ClipFigures } from './clip-pipeline.ts';
+import { DiskGuard } from './disk-guard.ts';
 import { GpuWatch } from './gpu/gpu-watch.ts';
 import type { GpuHealth } from './gpu/health.ts';
 import { InputCache } from './input-cache.ts';
@@ -101,6 +102,7 @@ export class Agent {
   readonly #outbox: Outbox;
   readonly #slots: readonly Slot[];
   readonly #gpus: GpuWatch;
+  readonly #disk: DiskGuard;
   readonly #reports = new LeaseReports();
   readonly #operatorLog: OperatorLog;
   readonly #progress = new Map<string, { readonly clip: number; readonly at: number }>();
@@ -142,6 +144,10 @@ export class Agent {
       onVerdict: (entry, verdict, reason) => this.#judged(entry, verdict, reason),
     });
     this.#gpus = new GpuWatch({ ...options, onHealth: (health) => this.#judgeSlots(health) });
+    this.#disk = new DiskGuard({
+      ...{ clock, log, makeRoom: (bytes) => spool.makeRoom(bytes) },
+      onChange: () => this.#tellStatus(),
+    });
     const gate = new LoadGate(options.profiles);
     this.#slots = options.profiles.map((profile, i) => this.#newSlot(`slot-${i + 1}`, profile, inputs, gate));
   }
@@ -215,6 +221,7 @@ export class Agent {
     for (const slot of this.#slots) slot.stop(reason);
     this.#graceTimer?.cancel();
     this.#gpus.close();
+    this.#disk.close();
     const over = new AbortController();
     const handedIn = async (): Promise<void> => {
       await Promise.all(this.#slots.map((slot) => slot.whenIdle()));
@@ -255,7 +262,20 @@ export class Agent {
     const { socketDir, ffmpeg, spool, clock, random } = this.#options;
     const log = this.#options.log.child({ slot_id: slotId });
     return new Slot({
-      ...{ slotId, profile, gate, socketDir, ffmpeg, spool, outbox: this.#outbox, inputs, clock, random, log },
+      ...{
+        slotId,
+        profile,
+        gate,
+        socketDir,
+        ffmpeg,
+        spool,
+        outbox: this.#outbox,
+        inputs,
+        disk: this.#disk,
+        clock,
+        random,
+        log,
+      },
       events: {
         ended: (lease, outcome, clip) => this.#leaseEnded(lease, outcome, clip, log),
         progress: (leaseId, clip, fraction) => this.#progressed(slotId, leaseId, clip, fraction),
@@ -429,11 +449,11 @@ export class Agent {
     const { reason } = outcome;
     this.metrics.leases.inc({ outcome: reason });
     const fields = { job_id: lease.jobId, lease_id: lease.leaseId, clip, outcome: reason };
+    // The slot's state goes ahead, so that it gets no new lease while it recovers, or has no disk to work with.
+    if (reason !== 'completed') this.#tellStatus();
     if (outcome.reason === 'failed') {
       this.metrics.failures.inc({ class: outcome.failureClass });
       log.warn({ ...fields, class: outcome.failureClass, reason: outcome.message }, 'lease failed');
-      // The slot's state goes ahead, so that it gets no new lease while it recovers.
-      this.#tellStatus();
       this.#operatorLog.tell(WARN_LEVEL, `lease failed (${outcome.failureClass}): ${outcome.message}`, lease.leaseId);
     } else log.info({ ...fields, ...(value.message === '' ? {} : { reason: value.message }) }, 'lease ended');
     this.#reports.add(value, this.#link.send({ $case: 'leaseEnded', value }), this.#now());

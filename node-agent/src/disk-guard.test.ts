@@ -17,15 +17,19 @@ test('a full disk keeps the slot away until there is room, whatever the checks m
     asked.push(bytes);
     return (answers.shift() ?? (async () => 0))();
   };
-  const guard = new DiskGuard({ clock, log, makeRoom });
+  let changes = 0;
+  const guard = new DiskGuard({ clock, log, makeRoom, onChange: () => changes++ });
   assert.equal(guard.reason, null);
   guard.full('No space left on device');
+  guard.full('another slot meets it, too');
+  assert.equal(changes, 1);
   for (const full of [true, true, false]) {
     clock.advance(5000);
     await new Promise((resolve) => setImmediate(resolve));
     assert.equal(guard.reason !== null, full);
   }
   assert.equal(clock.pending, 0);
+  assert.equal(changes, 2);
   assert.deepEqual(asked, [2 ** 28, 2 ** 28, 2 ** 28]);
 });
 
@@ -33,7 +37,12 @@ test('what a look under way finds is void once the guard is closed or the disk w
   const clock = new ManualClock();
   const looks: ((free: number) => void)[] = [];
   const log = createLogger({ name: 'test', level: 'silent' });
-  const guard = new DiskGuard({ clock, log, makeRoom: () => new Promise((resolve) => looks.push(resolve)) });
+  const guard = new DiskGuard({
+    clock,
+    log,
+    makeRoom: () => new Promise((resolve) => looks.push(resolve)),
+    onChange: () => {},
+  });
   const found = async (look: number, free: number) => {
     looks[look]?.(free);
     await new Promise((resolve) => setImmediate(resolve));

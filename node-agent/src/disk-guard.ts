@@ -5,6 +5,8 @@ import type { Logger } from '@clipfarm/shared/log';
 export interface DiskGuardOptions {
   /** Frees so many bytes on the disk, as far as that can be; returns those that are free then. */
   readonly makeRoom: (bytes: number) => Promise<number>;
+  /** The disk is full, or has room again. */
+  readonly onChange: () => void;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -15,7 +17,7 @@ const ENOUGH_BYTES = 256 * 2 ** 20;
 /** Milliseconds between looks at the disk. */
 const CHECK_MILLIS = 5000;
 
-/** Remembers that the disk was full until it has room again. */
+/** Remembers, for all slots of the agent, that the disk was full until it has room again. */
 export class DiskGuard {
   readonly #options: DiskGuardOptions;
   #reason: string | null = null;
@@ -35,9 +37,14 @@ export class DiskGuard {
 
   /** Something could not be written because the disk is full. */
   full(message: string): void {
+    const { log, onChange } = this.#options;
+    const isNews = this.#reason === null;
     this.#reason = `the disk of the state directory is full: ${message}`;
-    this.#options.log.error({ reason: message, needed_bytes: ENOUGH_BYTES }, 'the slot pauses until the disk has room');
     this.#watch();
+    if (!isNews) return;
+    const fields = { reason: message, needed_bytes: ENOUGH_BYTES };
+    log.error(fields, 'the disk is full: no slot of this agent takes work until it has room');
+    onChange();
   }
 
   /** Looks no more; what a look under way finds is void. */
@@ -47,7 +54,7 @@ export class DiskGuard {
   }
 
   #watch(): void {
-    const { clock, makeRoom, log } = this.#options;
+    const { clock, makeRoom, onChange, log } = this.#options;
     if (this.#closed) return;
     this.#timer?.cancel();
     this.#looks += 1;
@@ -60,7 +67,8 @@ export class DiskGuard {
         return;
       }
       this.#reason = null;
-      log.info({ free_bytes: free }, 'the disk has room again and the slot goes on');
+      log.info({ free_bytes: free }, 'the disk has room again: the slots take work');
+      onChange();
     }, CHECK_MILLIS);
   }
 }

@@ -73,6 +73,23 @@ test('a lease is prepared, rendered, settled and reported as completed', () => {
   assert.equal(state.kind, 'idle');
 });
 
+test('what a host can not go on with is given back at once: finished clips are settled, and nothing failed', () => {
+  const giveBack: LeaseEvent = { type: 'giveBack', leaseId: 'l1', reason: 'the disk is full' };
+  const outcome = { reason: 'stopped', message: 'the disk is full' };
+  const rendering = run([granted, ready, clipDone(3), clipDone(4), giveBack]);
+  assert.deepEqual(rendering.names, ['prepare', 'render', 'cancel', 'discardClip', 'settle']);
+  assert.deepEqual(outcomes(run([spanEnded(5), settled], rendering.state).actions), [outcome]);
+  assert.deepEqual(outcomes(run([granted, giveBack]).actions), [outcome]);
+  const last = [granted, ready, clipDone(7), spanEnded(8)];
+  assert.deepEqual(outcomes(run([...last, giveBack, settled]).actions), [outcome], 'its last clip is not kept');
+  const failed: LeaseEvent = {
+    ...{ type: 'failed', leaseId: 'l1', failureClass: 'environment', message: 'full', runner: 'busy' },
+  };
+  assert.deepEqual(outcomes(run([granted, ready, failed, giveBack, spanEnded(4), settled]).actions), [
+    { reason: 'failed', failureClass: 'environment', message: 'full' },
+  ]);
+});
+
 test('a repeated grant of the lease in hand changes nothing, a grant of another one is refused', () => {
   const before = run([granted, ready]).state;
   assert.deepEqual(stepLease(before, granted), { state: before, actions: [] });
@@ -243,7 +260,11 @@ const anyEvent: fc.Arbitrary<LeaseEvent> = fc.oneof(
   }),
   fc.record({ type: fc.constant('clipDone' as const), leaseId: leaseIds, clip: fc.nat(20) }),
   fc.record({ type: fc.constantFrom('shrink' as const, 'spanEnded' as const), leaseId: leaseIds, end: fc.nat(20) }),
-  fc.record({ type: fc.constantFrom('revoke' as const, 'stop' as const), leaseId: leaseIds, reason: fc.constant('r') }),
+  fc.record({
+    type: fc.constantFrom('revoke' as const, 'stop' as const, 'giveBack' as const),
+    leaseId: leaseIds,
+    reason: fc.constant('r'),
+  }),
   fc.record({ type: fc.constant('runnerGone' as const), leaseId: leaseIds, message: fc.constant('gone') }),
   fc.record({
     type: fc.constant('failed' as const),

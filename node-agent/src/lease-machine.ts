@@ -61,6 +61,8 @@ export type LeaseEvent =
   | { readonly type: 'revoke'; readonly leaseId: string; readonly reason: string }
   /** Finish the clip in hand, then stop: shutdown, out of grace. */
   | { readonly type: 'stop'; readonly leaseId: string; readonly reason: string }
+  /** This host can't go on now, for a reason that is known already: others may have the rest at once, and nothing failed. */
+  | { readonly type: 'giveBack'; readonly leaseId: string; readonly reason: string }
   | { readonly type: 'spanEnded'; readonly leaseId: string; readonly end: number }
   /** The attempt failed. `runner`: is it done with the span, still at it, or good for nothing until it is restarted? */
   | {
@@ -167,6 +169,7 @@ function whileLoading(state: Loading, event: OwnEvent): LeaseStep {
       return endQuietly({ ...state, end: event.end }, { reason: 'completed' });
     case 'revoke':
     case 'stop':
+    case 'giveBack':
       return endQuietly(state, { reason: 'stopped', message: event.reason });
     case 'failed':
       return endQuietly(state, failure(event));
@@ -205,6 +208,8 @@ function whileRendering(state: Rendering, event: OwnEvent): LeaseStep {
       return shrink(state, event.end);
     case 'revoke':
       return breakOff(state, { reason: 'stopped', message: event.reason }, false);
+    case 'giveBack':
+      return breakOff(state, { reason: 'stopped', message: event.reason }, true);
     case 'stop':
       return stop(state, event.reason);
     case 'spanEnded':
@@ -300,6 +305,10 @@ function whileEnding(state: Ending, event: OwnEvent): LeaseStep {
       if (event.runner !== 'unusable' || state.quiet) return step;
       return { state: step.state, actions: [{ do: 'killRunner', leaseId: state.lease.leaseId }, ...step.actions] };
     }
+    case 'giveBack':
+      // What was rendered last can't be kept, so that not all of it will come.
+      if (state.outcome.reason !== 'completed') return stay(state);
+      return stay({ ...state, outcome: { reason: 'stopped', message: event.reason } });
     case 'cancelTimeout':
       if (state.quiet) return stay(state);
       return { state, actions: [{ do: 'killRunner', leaseId: state.lease.leaseId }] };
@@ -324,6 +333,7 @@ function whileWaiting(state: Ending, next: LeaseTask, event: OwnEvent): LeaseSte
   switch (event.type) {
     case 'revoke':
     case 'stop':
+    case 'giveBack':
       return drop({ reason: 'stopped', message: event.reason });
     case 'shrink':
       if (event.end <= next.start) return drop({ reason: 'completed' });

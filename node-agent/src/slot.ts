@@ -4,7 +4,7 @@ import type { HeldLease, SlotStatus } from '@clipfarm/shared/gen/clipfarm/v1/age
 import { type SlotInfo, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import type { Logger } from '@clipfarm/shared/log';
 import { type ClipFigures, ClipPipeline } from './clip-pipeline.ts';
-import { DiskGuard } from './disk-guard.ts';
+import type { DiskGuard } from './disk-guard.ts';
 import { groupGpuBytes } from './gpu/process-memory.ts';
 import { HangWatch } from './hang-watch.ts';
 import { HeldCall } from './held-call.ts';
@@ -38,6 +38,8 @@ export interface SlotOptions {
   readonly spool: Spool;
   readonly outbox: Outbox;
   readonly inputs: InputCache;
+  /** Of all slots: they share the disk. */
+  readonly disk: DiskGuard;
   readonly events: SlotEvents;
   readonly clock: Clock;
   /** Uniform in [0, 1). */
@@ -84,7 +86,6 @@ export class Slot {
   #begun = '';
   #lease = new AbortController();
   #cancelTimer: Timer | null = null;
-  readonly #disk: DiskGuard;
   #hang: HangWatch = HangWatch.none;
   #capabilities: RunnerCapabilities;
   #versions: Readonly<Record<string, string>> = {};
@@ -102,9 +103,8 @@ export class Slot {
 
   constructor(options: SlotOptions) {
     this.#options = options;
-    const { profile, gate, socketDir, clock, log, spool } = options;
+    const { profile, gate, socketDir, clock, log } = options;
     this.#capabilities = profile.capabilities;
-    this.#disk = new DiskGuard({ clock, log, makeRoom: (bytes) => spool.makeRoom(bytes) });
     this.#runner = new RunnerHost({
       ...{ profile, gate, socketDir, clock, log },
       // A pretended GPU is on no driver's list.
@@ -183,9 +183,12 @@ export class Slot {
   /** Takes a lease or reports it as refused. A repeat of the lease in hand does nothing. */
   grant(lease: LeaseTask): void {
     const known = this.held.some((held) => held.leaseId === lease.leaseId);
-    const message = this.#leaving ?? this.#disk.reason ?? this.#gpuTrouble;
-    if (message === null || known) this.#step({ type: 'grant', lease });
-    else this.#options.events.ended(lease, { reason: 'refused', message }, lease.start);
+    const { disk, events } = this.#options;
+    const message = this.#leaving ?? this.#gpuTrouble;
+    if ((message === null && disk.reason === null) || known) this.#step({ type: 'grant', lease });
+    else if (message !== null) events.ended(lease, { reason: 'refused', message }, lease.start);
+    // It was under way when the agent said so; what failed was reported by the slot that met it first.
+    else events.ended(lease, { reason: 'stopped', message: disk.reason ?? '' }, lease.start);
   }
 
   /** Moves the end of a lease; see the lease machine. */
@@ -270,7 +273,6 @@ export class Slot {
   async close(graceMillis: number): Promise<void> {
     this.refuse('the agent leaves');
     this.#hang.stop();
-    this.#disk.close();
     this.#idleTimer?.cancel();
     this.#cancelTimer?.cancel();
     this.#lease.abort(new FarmError('unavailable', 'the agent leaves'));
@@ -286,7 +288,7 @@ export class Slot {
 
   /** Why the slot can't render now; null when it can. */
   get #trouble(): string | null {
-    return this.#disk.reason ?? this.#gpuTrouble ?? this.#runner.trouble;
+    return this.#options.disk.reason ?? this.#gpuTrouble ?? this.#runner.trouble;
   }
 
   /** What a slot without a lease says of a model that is not loaded. */
@@ -528,10 +530,21 @@ export class Slot {
     this.#options.events.ended(lease, outcome, clip);
   }
 
-  /** This host can't go on with the lease; a full disk keeps further leases away until there is room again. */
+  /**
+   * This host can't go on with the lease. A full disk keeps further leases away from all slots until there is room again; it is
+   * one failure, of the slot that meets it first, and the others give back what they can't store.
+   */
   #hostFailure(leaseId: string, error: FarmError): void {
     const { message, code } = error;
-    if (code === 'resource_exhausted') this.#disk.full(message);
+    const { disk } = this.#options;
+    const known = disk.reason;
+    if (code === 'resource_exhausted') disk.full(message);
+    if (code === 'resource_exhausted' && known !== null) {
+      const fields = { job_id: this.#heldEnd(leaseId)?.jobId, lease_id: leaseId, reason: message };
+      this.#options.log.warn(fields, 'the disk is full here, too: the lease is given back');
+      this.#step({ type: 'giveBack', leaseId, reason: disk.reason ?? known });
+      return;
+    }
     this.#step({ type: 'failed', leaseId, failureClass: 'environment', message, runner: 'busy' });
   }
 }

@@ -314,10 +314,8 @@ export class AgentSession {
   }
 
   #logLine({ level, message, leaseId }: LogLine): void {
-    const line = { source: 'agent', lease_id: leaseId.slice(0, 100) };
-    const text = message.slice(0, MAX_LOG_TEXT);
-    if (level >= WARN_LEVEL) this.#log.warn(line, text);
-    else this.#log.info(line, text);
+    const fields = { lease_id: leaseId.slice(0, 100), text: message.slice(0, MAX_LOG_TEXT) };
+    this.#log[level >= WARN_LEVEL ? 'warn' : 'info'](fields, 'the agent reports');
   }
 
   /** A lease in force that is this node's, and its job. */
