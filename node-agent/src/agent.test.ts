@@ -142,6 +142,7 @@ test('a shrink ends the lease at the new end', async (t) => {
   await until(() => coordinator.ended('shrunk') !== undefined, 'the shrunk lease ends');
   assert.deepEqual(coordinator.clips('shrunk'), [0, 1, 2]);
   assert.equal(coordinator.ended('shrunk')?.reason, 'LEASE_END_REASON_COMPLETED');
+  await until(() => agent.lines('"msg":"lease shrunk"').length >= 2, 'the log is read');
   const logged = agent.lines('"msg":"lease shrunk"').map((line) => JSON.parse(line));
   // A repeat changes nothing, and an end never grows.
   assert.deepEqual(
@@ -163,6 +164,7 @@ test('a revoke ends the lease at once, and the slot goes on', async (t) => {
   await until(() => coordinator.ended('revoked') !== undefined, 'the revoked lease ends');
   assert.equal(coordinator.ended('revoked')?.reason, 'LEASE_END_REASON_STOPPED');
   assert.equal(coordinator.ended('revoked')?.message, 'not needed');
+  await until(() => agent.lines('"msg":"lease revoked"').length > 0, 'the log is read');
   const [logged] = agent.lines('"msg":"lease revoked"').map((line) => JSON.parse(line));
   assert.deepEqual([logged?.job_id, logged?.lease_id, logged?.reason], ['job-1', 'revoked', 'not needed']);
 

@@ -21,7 +21,11 @@ it('an agent that is stopped has left, also for a coordinator that starts then; 
     killed: 'broken',
     frozen: 'silent',
   });
-  await until(async () => (await states()).frozen === 'NODE_STATE_LOST', 'the frozen one is lost');
+  // Each from its last heartbeat on, whoever went first.
+  await until(
+    async () => ['killed', 'frozen'].every(async (name) => (await states())[name] === 'NODE_STATE_LOST'),
+    'both are lost',
+  );
   assert.deepEqual(await states(), gone);
   const metrics = await (await fetch(`http://${farm.admin}/metrics`)).text();
   assert.match(metrics, /^clipfarm_nodes\{state="left"\} 1$/m);
