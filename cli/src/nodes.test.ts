@@ -5,7 +5,7 @@ import { startFakeFarm } from './testing/fake-farm.ts';
 import { node } from './testing/farm-fixtures.ts';
 import { cli } from './testing/run-cli.ts';
 
-const left = { state: NodeState.NODE_STATE_LEFT, stateReason: 'left in order: the agent got SIGTERM' };
+const left = { state: NodeState.NODE_STATE_LEFT, stateReason: 'the agent got SIGTERM' };
 const lost = { state: NodeState.NODE_STATE_LOST, stateReason: 'no sign of life' };
 
 test('nodes tells those that left from those that are lost', async (t) => {
@@ -16,7 +16,7 @@ test('nodes tells those that left from those that are lost', async (t) => {
   ];
   const { code, out } = await cli(farm, 'nodes');
   assert.equal(code, 0);
-  assert.match(out, /^fast +left .* left in order: the agent got SIGTERM\nslow +lost .* no sign of life$/m);
+  assert.match(out, /^fast +left .* the agent got SIGTERM\nslow +lost .* no sign of life$/m);
   const told = await cli(farm, 'nodes', '-o', 'json');
   assert.deepEqual(
     (JSON.parse(told.out) as { nodes: { state: string }[] }).nodes.map(({ state }) => state),

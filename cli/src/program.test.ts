@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { FarmError } from '@clipfarm/shared/errors';
 import { Anchor, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
-import { SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { NodeState, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { runCli } from './program.ts';
 import { completed, startFakeFarm } from './testing/fake-farm.ts';
-import { fit, job, plan } from './testing/farm-fixtures.ts';
+import { fit, job, node, plan } from './testing/farm-fixtures.ts';
 import { writeSample } from './testing/media-files.ts';
 import { cli, files } from './testing/run-cli.ts';
 import { CapturedStream, testShell } from './testing/test-shell.ts';
@@ -267,6 +267,14 @@ test('plan renders nothing, and gives exit code 6 when no slot fits', async (t) 
   const none = await cli(farm, 'plan', '--image', image, '--audio', audio);
   assert.equal(none.code, 6);
   assert.match(none.out, /no +fast\/gpu0 .*needs 45 GiB/);
+  farm.state.plan = { ...plan(50, []), fits: [{ ...fit('node-a'), unavailable: 'its node is drained' }] };
+  farm.state.nodes = [{ ...node('node-a', 'fast'), state: NodeState.NODE_STATE_DRAINING, stateReason: 'new disk' }];
+  const drained = await cli(farm, 'plan', '--image', image, '--audio', audio);
+  assert.equal(drained.code, 6);
+  assert.match(
+    drained.out,
+    /not now +fast\/gpu0 .*its node is drained[\s\S]*\nLet fast work again: clipfarm node undrain fast\n$/,
+  );
   assert.equal(farm.state.submitted.length, 0);
 });
 

@@ -4,7 +4,7 @@ import type { Context } from '../context.ts';
 import { exitCode } from '../exit-code.ts';
 import { addJobOptions, type RawOptions } from '../job-options.ts';
 import { readJobRequest } from '../job-request.ts';
-import { isFeasible, planReport } from '../render/plan-report.ts';
+import { isFeasible, planAdvice, planReport } from '../render/plan-report.ts';
 import { asTyped } from '../render/program-name.ts';
 import { nodesOf } from './finished-job.ts';
 import { persistence } from './persist.ts';
@@ -44,7 +44,10 @@ async function planJob(context: Context, _operands: readonly string[], options: 
       context.printJson(PlanJobResponse.toJSON(response));
     } else {
       const notes = [...new Set([...request.notes, ...plan.notes])];
-      const report = planReport({ ...plan, notes }, request.spec.deadline, await nodesOf(farm), context.style);
+      const { coordinator, style } = context;
+      const nodes = await nodesOf(farm);
+      const advice = planAdvice(plan, nodes, coordinator, style);
+      const report = [...planReport({ ...plan, notes }, request.spec.deadline, nodes, style), ...advice];
       context.print(report.map((line) => asTyped(line, context.shell.environment.program)));
     }
     return isFeasible(plan) ? exitCode.ok : exitCode.noVideo;

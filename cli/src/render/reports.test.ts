@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { NodeState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { fit, job, node, plan, result, span } from '../testing/farm-fixtures.ts';
 import { endReport, jobDetails } from './job-report.ts';
-import { isFeasible, planReport } from './plan-report.ts';
+import { isFeasible, planAdvice, planReport } from './plan-report.ts';
 import { createStyle, wantsColor } from './style.ts';
 import { table } from './table.ts';
 
@@ -65,14 +66,36 @@ test('a plan says which slots fit and why others do not', (t) => {
   t.assert.fileSnapshot(lines, golden('plan-report.txt'), asText);
 });
 
-test('a plan without a slot that fits has no forecast and is not feasible', () => {
-  const none = { ...plan(50, []), fits: [{ ...fit('node-b'), fits: false }], forecastSeconds: 0 };
-  assert.equal(isFeasible(none), false);
-  assert.match(planReport(none, undefined, nodes, plain).join('\n'), /forecast {2}none: no slot that is online fits/);
-  assert.match(
-    planReport({ ...none, fits: [] }, undefined, [], plain).join('\n'),
-    /No slot is known .*clipfarm agent --help/,
-  );
+for (const [what, fits, word, text, advice] of [
+  ['knows no slot', [], null, 'none: no slot is known', /Start an agent: clipfarm agent --coordinator farm:7400;/],
+  ['fits nowhere', [{ fits: false, unavailable: 'its node is drained' }], 'no', 'none: no slot fits', /^$/],
+  [
+    'fits a drained node only',
+    [{ unavailable: 'its node is drained: new disk' }, { fits: false }],
+    'not now',
+    'none now: no slot that fits takes work',
+    /^Let fast work again: clipfarm node undrain fast$/,
+  ],
+] as const) {
+  test(`a plan that ${what} says so in its forecast and its table, is not feasible, and what to do is said`, () => {
+    const drained = nodes.map((one) => ({ ...one, state: NodeState.NODE_STATE_DRAINING }));
+    const known = fits.map((rest, n) => ({ ...fit(n === 0 ? 'node-a' : 'node-b'), ...rest }));
+    const none = { ...plan(50, []), fits: known, forecastSeconds: 0 };
+    assert.equal(isFeasible(none), false);
+    const report = planReport(none, undefined, drained, plain).join('\n');
+    assert.match(report, new RegExp(`^  forecast  ${text}$`, 'm'));
+    if (word === null) assert.doesNotMatch(report, /FITS/);
+    else assert.match(report, new RegExp(`^  ${word} +fast/gpu0 `, 'm'));
+    assert.match(planAdvice(none, fits.length === 0 ? [] : drained, 'farm:7400', plain).join('\n'), advice);
+  });
+}
+
+test('a plan for slots that are busy is feasible, without a forecast', () => {
+  const busy = { ...plan(50, ['node-a']), forecastSeconds: 0 };
+  assert.equal(isFeasible(busy), true);
+  const report = planReport(busy, undefined, nodes, plain).join('\n');
+  assert.match(report, /forecast {2}not known now: every slot that fits is busy or starts$/m);
+  assert.deepEqual(planAdvice(busy, nodes, 'farm:7400', plain), []);
 });
 
 test('a table cuts, pads and aligns its cells, wide characters included', () => {

@@ -39,6 +39,7 @@ export function fit(nodeId: string, secondsPerClip = 1): SlotFit {
     fits: true,
     detail: 'fits: 60 of 70 units of 64x64',
     secondsPerClip,
+    unavailable: '',
   };
 }
 

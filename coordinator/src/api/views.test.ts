@@ -80,7 +80,7 @@ test('a coordinator that follows does not say that no node is online; a new lead
   await farm.nodes.takeOver();
   assert.match(reason(), /^waits for the nodes: another coordinator led before/);
   farm.clock.advance(60_000);
-  assert.equal(reason(), 'waits for a node: none is online');
+  assert.equal(reason(), 'waits for a node: none is online; n is lost: not seen since this coordinator leads');
   assert.match(viewsOf(farm, false).views.job(job).stateReason, /only the coordinator that leads knows/);
 });
 
@@ -118,8 +118,13 @@ test('a job that waits says what for', async () => {
     views.node(farm.nodes.get('large') ?? assert.fail(), true).slots[0]?.stateReason,
     'the model is unloaded',
   );
+  await farm.nodes.drain('large', 'a new card');
+  assert.match(reason(), /^no online slot fits: .*; large\/0 does, but its node is drained: a new card$/);
+  await farm.nodes.drain('small', 'a new fan');
+  assert.equal(reason(), 'waits for a node: large is drained: a new card; small is drained: a new fan');
+  await farm.nodes.undrain('small');
   farm.nodes.disconnected('large');
-  assert.match(reason(), /^no online slot fits/);
+  assert.match(reason(), /^no online slot fits: [^;]*$/);
   storage.failed(Object.assign(new Error('no space left'), { code: 'ENOSPC' }));
   assert.match(reason(), /disk is full/);
 });
@@ -170,9 +175,37 @@ test('a node that has left is told so to those who know the word, and is lost to
   await farm.nodes.drain('n', 'a new card');
   await farm.nodes.left('n', 'the agent got SIGTERM');
   const { views } = viewsOf(farm);
-  const stateReason = 'left in order: the agent got SIGTERM; drained: a new card';
+  const stateReason = 'the agent got SIGTERM; drained: a new card';
   assert.partialDeepStrictEqual(views.node(node, true), { state: 'NODE_STATE_LEFT', stateReason });
   assert.partialDeepStrictEqual(views.node(node, false), { state: 'NODE_STATE_LOST', stateReason });
+});
+
+test('a plan says of each slot why it takes no work, whether it fits or not', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const { views } = viewsOf(farm);
+  for (const nodeId of ['busy', 'drained', 'gone', 'ill', 'left', 'small']) {
+    await attach(farm, nodeId, [{ profile: nodeId === 'small' ? 'single-48g-fp8' : 'single-80g' }]);
+  }
+  const job = await submit(farm);
+  await grant(farm, job, { nodeId: 'busy', slotId: '0', start: 0, end: 50 });
+  const status = { slotId: '0', leaseId: '', openLeaseId: '', currentClip: 0, clipProgress: 0 };
+  farm.nodes.reported('ill', [{ ...status, state: 'SLOT_STATE_RECOVERING', stateReason: 'no python3' }]);
+  for (const nodeId of ['drained', 'small']) await farm.nodes.drain(nodeId, 'a new card');
+  await farm.nodes.left('left', 'the agent got SIGTERM');
+  farm.clock.advance(1);
+  farm.nodes.disconnected('gone');
+  const { fits } = views.plan(job.definition, farm.fleet.fits(job.definition), { seconds: 0, slotSeconds: 0, now: 0 });
+  assert.deepEqual(
+    fits.map(({ nodeId, fits: fit, unavailable }) => [nodeId, fit, unavailable]),
+    [
+      ['busy', true, ''],
+      ['drained', true, 'its node is drained: a new card'],
+      ['gone', true, 'its node is lost: no sign of life'],
+      ['ill', true, 'it recovers: no python3'],
+      ['left', true, 'its node has left: the agent got SIGTERM'],
+      ['small', false, 'its node is drained: a new card'],
+    ],
+  );
 });
 
 test('a job that has ended says until when it is kept; one that goes on does not', async () => {

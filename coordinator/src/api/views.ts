@@ -19,6 +19,7 @@ import type { NodeRecord, NodeStatus } from '../farm/node-record.ts';
 import type { Nodes } from '../farm/nodes.ts';
 import type { Speedometer } from '../farm/speedometer.ts';
 import type { StorageHealth } from '../farm/storage-health.ts';
+import { type Standing, standingWords, whyNoNode } from './standing.ts';
 
 /** What the API shows of the farm. */
 export class Views {
@@ -126,6 +127,7 @@ export class Views {
         fits: ok,
         detail,
         secondsPerClip,
+        unavailable: this.#whyUnavailable(node, slot.slotId),
       })),
       forecastSeconds: seconds,
       forecastGpuSeconds: slotSeconds,
@@ -173,6 +175,7 @@ export class Views {
 
   #nodeReason(node: NodeRecord): string {
     const reason = this.#stateReason(node);
+    // What a drained node that is away has to be told once it is back.
     const isDrainedToo = node.drainReason !== null && this.#nodes.status(node) !== 'draining';
     return isDrainedToo ? `${reason}; drained: ${node.drainReason}` : reason;
   }
@@ -184,12 +187,28 @@ export class Views {
       case 'quarantined':
         return `${node.quarantineReason}; until ${new Date(node.quarantinedUntil).toISOString()}`;
       case 'left':
-        return `left in order: ${node.left?.reason ?? ''}`;
+        return node.left?.reason ?? '';
       case 'lost':
         return node.lastSeenAt === 0 ? 'not seen since this coordinator leads' : 'no sign of life';
       case 'online':
         return '';
     }
+  }
+
+  #standing(node: NodeRecord): Standing {
+    return { name: node.name, status: this.#nodes.status(node), reason: this.#nodeReason(node) };
+  }
+
+  /** Whether a node is there, and somebody's decision keeps it from working. */
+  #isKeptAway(node: NodeRecord): boolean {
+    const status = this.#nodes.status(node);
+    return status === 'draining' || status === 'quarantined';
+  }
+
+  #whyUnavailable(node: NodeRecord, slotId: string): string {
+    if (this.#nodes.status(node) !== 'online') return `its node ${standingWords(this.#standing(node))}`;
+    const status = node.statuses.get(slotId);
+    return status?.state === 'SLOT_STATE_RECOVERING' ? `it recovers: ${status.stateReason}` : '';
   }
 
   #keptUntil({ finishedAt }: JobState): number | null {
@@ -206,11 +225,14 @@ export class Views {
     if (!first) {
       return this.#nodes.awaited.length > 0
         ? 'waits for the nodes: another coordinator led before, and they have to find this one'
-        : 'waits for a node: none is online';
+        : whyNoNode(this.#nodes.all().map((node) => this.#standing(node)));
     }
     const fitting = online.filter((slot) => this.#fleet.canRender(slot, job.definition));
     if (fitting.length === 0) {
-      return `no online slot fits: ${this.#fleet.fit(first, job.definition).detail}`;
+      const detail = `no online slot fits: ${this.#fleet.fit(first, job.definition).detail}`;
+      const kept = slots.find((slot) => this.#isKeptAway(slot.node) && this.#fleet.canRender(slot, job.definition));
+      if (!kept) return detail;
+      return `${detail}; ${kept.node.name}/${kept.slotId} does, but its node ${standingWords(this.#standing(kept.node))}`;
     }
     if (job.failures.length > 0)
       return `waits before the next attempt; last failure: ${job.failures.at(-1)?.message ?? ''}`;

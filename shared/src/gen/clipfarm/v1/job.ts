@@ -550,7 +550,7 @@ export interface JobPlan {
   notes: string[];
   /** Which nodes can take the job. */
   fits: SlotFit[];
-  /** Forecast of wall-clock seconds on the slots that fit and are online now; 0 when none fits. */
+  /** Forecast of wall-clock seconds on the slots that fit and are free now; 0 when there is none. */
   forecastSeconds: number;
   /** Forecast of GPU-seconds in total. */
   forecastGpuSeconds: number;
@@ -574,6 +574,11 @@ export interface SlotFit {
   detail: string;
   /** Forecast of seconds per clip on this slot. */
   secondsPerClip: number;
+  /**
+   * Why the slot takes no work until something is done about it, whether it fits or not: its node is drained, quarantined or
+   * lost or has left, or the slot recovers. Empty where it works, also while it is busy or starts.
+   */
+  unavailable: string;
 }
 
 /** One contiguous group of clips on one slot. */
@@ -1489,7 +1494,7 @@ export const JobPlan: MessageFns<JobPlan> = {
 };
 
 function createBaseSlotFit(): SlotFit {
-  return { nodeId: "", slotId: "", profile: "", fits: false, detail: "", secondsPerClip: 0 };
+  return { nodeId: "", slotId: "", profile: "", fits: false, detail: "", secondsPerClip: 0, unavailable: "" };
 }
 
 export const SlotFit: MessageFns<SlotFit> = {
@@ -1511,6 +1516,9 @@ export const SlotFit: MessageFns<SlotFit> = {
     }
     if (message.secondsPerClip !== 0) {
       writer.uint32(49).double(message.secondsPerClip);
+    }
+    if (message.unavailable !== "") {
+      writer.uint32(58).string(message.unavailable);
     }
     return writer;
   },
@@ -1576,6 +1584,14 @@ export const SlotFit: MessageFns<SlotFit> = {
             message.secondsPerClip = reader.double();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.unavailable = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1608,6 +1624,7 @@ export const SlotFit: MessageFns<SlotFit> = {
         : isSet(object.seconds_per_clip)
         ? globalThis.Number(object.seconds_per_clip)
         : 0,
+      unavailable: isSet(object.unavailable) ? globalThis.String(object.unavailable) : "",
     };
   },
 
@@ -1631,6 +1648,9 @@ export const SlotFit: MessageFns<SlotFit> = {
     if (message.secondsPerClip !== 0) {
       obj.secondsPerClip = floatToJson(message.secondsPerClip);
     }
+    if (message.unavailable !== "") {
+      obj.unavailable = message.unavailable;
+    }
     return obj;
   },
 
@@ -1645,6 +1665,7 @@ export const SlotFit: MessageFns<SlotFit> = {
     message.fits = object.fits ?? false;
     message.detail = object.detail ?? "";
     message.secondsPerClip = object.secondsPerClip ?? 0;
+    message.unavailable = object.unavailable ?? "";
     return message;
   },
 };
