@@ -40,8 +40,12 @@ export interface Context {
   note(text: string): void;
   /** Writes decorated lines to stderr. */
   tell(lines: readonly string[]): void;
-  /** Opens a connection for as long as `use` runs. */
-  withFarm<T>(use: (farm: Connection) => Promise<T>): Promise<T>;
+  /**
+   * Opens a connection for as long as `use` runs.
+   *
+   * @param address to be dialled in place of {@link coordinator}
+   */
+  withFarm<T>(use: (farm: Connection) => Promise<T>, address?: string): Promise<T>;
 }
 
 /** @param command any command; the global options are found from it. */
@@ -63,9 +67,9 @@ export function createContext(shell: Shell, command: Command): Context {
       void shell.stdout.write(`${JSON.stringify(value, null, layout === 'document' ? 2 : 0)}\n`),
     note: (text) => void shell.stderr.write(`${asTyped(printable(text), environment.program)}\n`),
     tell: (lines) => void shell.stderr.write(asTyped(lines.map((line) => `${line}\n`).join(''), environment.program)),
-    async withFarm(use) {
+    async withFarm(use, address = coordinator) {
       const farm = connect({
-        address: coordinator,
+        address,
         tokenPath: globals.tokenFile ?? environment.tokenFile,
         caPath: globals.tlsCa ?? environment.tlsCa,
         certPath: globals.tlsCert ?? environment.tlsCert,

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { FarmError } from '@clipfarm/shared/errors';
 import { Anchor, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
-import { NodeState, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { NodeState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { runCli } from './program.ts';
 import { completed, startFakeFarm } from './testing/fake-farm.ts';
 import { fit, job, node, plan } from './testing/farm-fixtures.ts';
@@ -361,63 +361,6 @@ test('help goes to stdout with code 0, its absence to stderr with code 2; every 
     assert.equal(code, 0);
     assert.match(out, /Examples:\n {2}(\w+=\$\()?clipfarm /, command);
   }
-});
-
-test('doctor refuses options of checks that are not asked for', async () => {
-  for (const [flag, value, asked] of [
-    ['--checkout', '/opt/LiveAvatar', '--gpu'],
-    ['--profile', 'single-80g', '--gpu'],
-    ['--nats-monitor', 'http://n1:8222', '--journal'],
-  ] as const) {
-    const { code, err } = await cli(undefined, 'doctor', flag, value);
-    assert.equal(code, 2);
-    assert.equal(err, `error: ${flag} has no effect without ${asked}\n`);
-  }
-});
-
-test('doctor refuses an address of NATS that can be none, as any other wrong value', async () => {
-  const { code, out, err } = await cli(undefined, 'doctor', '--journal', 'foo');
-  assert.equal(code, 2);
-  assert.equal(out, '');
-  assert.match(err, /^error: --journal is "foo"; accepted: .*nats:\/\/HOST.*\ntry: clipfarm doctor --help\n$/);
-  const silent = await cli(undefined, 'doctor', '--journal', 'nats://127.0.0.1:1', '-o', 'json');
-  assert.equal(silent.code, 1);
-  const checks: { name: string; ok: boolean }[] = JSON.parse(silent.out).checks;
-  assert.ok(checks.some(({ name, ok }) => name !== 'node' && !ok));
-});
-
-test('doctor says what to do about each failed check', async (t) => {
-  const farm = await startFakeFarm(t);
-  const good = await cli(farm, 'doctor', '-o', 'json');
-  const checks: { name: string; ok: boolean }[] = JSON.parse(good.out).checks;
-  assert.deepEqual(
-    checks.map(({ name }) => name),
-    ['node', 'ffmpeg', 'disk', 'coordinator', 'slots'],
-  );
-  assert.ok(checks.filter(({ name }) => name === 'coordinator' || name === 'slots').every(({ ok }) => ok));
-  const [one] = farm.state.nodes;
-  const broken = { state: SlotState.SLOT_STATE_RECOVERING, stateReason: 'the runner did not start: no python3' };
-  farm.state.nodes = [{ ...(one ?? assert.fail()), slots: (one?.slots ?? []).map((slot) => ({ ...slot, ...broken })) }];
-  const noRunner = await cli(farm, 'doctor');
-  assert.equal(noRunner.code, 1);
-  assert.match(noRunner.out, /failed {2}slots .*is recovering: the runner did not start: no python3\n +try: /);
-  assert.match((await cli(farm, 'nodes')).out, /recovering .*the runner did not start: no python3$/m);
-  const long = `the runner did not start: ${'no '.repeat(40)}python3`;
-  farm.state.nodes = farm.state.nodes.map((node) => ({
-    ...node,
-    slots: node.slots.map((slot) => ({ ...slot, stateReason: long })),
-  }));
-  assert.ok((await cli(farm, 'nodes')).out.includes(`\n${one?.name}/gpu0: ${long}\n`), 'a long reason is told whole');
-  farm.state.nodes = [];
-  const noSlots = await cli(farm, 'doctor');
-  assert.equal(noSlots.code, 1);
-  assert.match(
-    noSlots.out,
-    /failed {2}slots +0 slots on 0 nodes online\n +try: Start an agent: clipfarm agent --coordinator 127\.0\.0\.1:\d+;/,
-  );
-  const alone = await cli(undefined, 'doctor', '--coordinator', '127.0.0.1:1');
-  assert.equal(alone.code, 1);
-  assert.match(alone.out, /failed {2}coordinator +no coordinator answers at 127\.0\.0\.1:1/);
 });
 
 test('colours are off for pipes and on when asked for', async (t) => {

@@ -1,22 +1,20 @@
 import { statfs } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { FarmError } from '@clipfarm/shared/errors';
-import { type Node, NodeState, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { builtInModelProfile, type HostPaths, type ModelProfile } from '@clipfarm/shared/live-avatar/model-profile';
 import { readProfileFile } from '@clipfarm/shared/live-avatar/profile-file';
 import { findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
 import { PROFILES, type Profile, RUNNABLE_PROFILES } from '@clipfarm/shared/model/profiles';
-import type { Context } from '../context.ts';
 import { broken, type Check } from '../doctor/check.ts';
+import { checkFarm } from '../doctor/farm-checks.ts';
 import { checkGpuHost } from '../doctor/gpu-checks.ts';
 import { checkJournal, journalFlags, journalOptions, optionKey } from '../doctor/journal-checks.ts';
 import { exitCode } from '../exit-code.ts';
-import { onlineNodes } from '../farm/wait-for-nodes.ts';
 import { flagValue, type RawOptions } from '../job-options.ts';
-import { slotLabel } from '../render/progress-view.ts';
+import { asTyped } from '../render/program-name.ts';
 import type { Style } from '../render/style.ts';
 import { padEnd, printable } from '../render/text.ts';
-import { bytes, count } from '../render/units.ts';
+import { bytes } from '../render/units.ts';
 import { act, examples, type Handler, type Register } from './register.ts';
 
 /** Oldest major version of Node that runs the product. */
@@ -82,7 +80,8 @@ const doctor: Handler = async (context, _operands, options) => {
   if (context.json) context.printJson({ checks });
   else {
     const width = Math.max(...checks.map(({ name }) => name.length));
-    context.print(checks.flatMap((check) => checkLines(check, width, context.style)));
+    const lines = checks.flatMap((check) => checkLines(check, width, context.style));
+    context.print(lines.map((line) => asTyped(line, context.shell.environment.program)));
   }
   return checks.every((check) => check.ok) ? exitCode.ok : exitCode.failure;
 };
@@ -154,43 +153,6 @@ async function freeBytes(directory: string): Promise<number> {
     if (parent === directory) throw error;
     return freeBytes(parent);
   }
-}
-
-async function checkFarm(context: Context): Promise<Check[]> {
-  try {
-    const { nodes } = await context.withFarm((farm) => farm.call(farm.client.listNodes, { knowsLeft: true }));
-    const answers = { name: 'coordinator', ok: true, detail: `answers at ${context.coordinator}` };
-    return [answers, checkSlots(nodes, context.coordinator)];
-  } catch (error) {
-    if (context.shell.interrupted.aborted) throw error;
-    return [
-      broken('coordinator', error, 'Start one with: clipfarm up'),
-      { name: 'slots', ok: false, detail: 'not known without a coordinator', fix: 'See the check before this one.' },
-    ];
-  }
-}
-
-function checkSlots(nodes: readonly Node[], coordinator: string): Check {
-  const online = onlineNodes(nodes);
-  const slots = online.reduce((sum, node) => sum + node.slots.length, 0);
-  const detail = `${count(slots, 'slot')} on ${count(online.length, 'node')} online`;
-  const troubles = nodes.flatMap(troublesOf);
-  if (troubles.length > 0) {
-    const fix = 'Mend it on that host; what its agent logs says more. A slot is tried again by itself.';
-    return { name: 'slots', ok: false, detail: [detail, ...troubles].join('; '), fix };
-  }
-  if (slots > 0) return { name: 'slots', ok: true, detail };
-  const fix = `Start an agent: clipfarm agent --coordinator ${coordinator}; clipfarm agent --help has its options.`;
-  return { name: 'slots', ok: false, detail, fix };
-}
-
-/** What keeps a node, or slots of it, from working though it is there. */
-function troublesOf(node: Node): string[] {
-  if (node.state === NodeState.NODE_STATE_QUARANTINED) return [`${node.name} is quarantined: ${node.stateReason}`];
-  if (node.state !== NodeState.NODE_STATE_ONLINE) return [];
-  return node.slots
-    .filter(({ state }) => state === SlotState.SLOT_STATE_RECOVERING)
-    .map(({ info, stateReason }) => `${slotLabel(node.name, info?.slotId ?? '?')} is recovering: ${stateReason}`);
 }
 
 function checkLines({ name, ok, unsafe, detail, fix }: Check, width: number, style: Style): string[] {

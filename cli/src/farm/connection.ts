@@ -110,7 +110,7 @@ export function connect(options: ConnectOptions): Connection {
 }
 
 /** How an error begins that says that nobody answered. */
-const NOBODY = 'no coordinator answers at ';
+export const NOBODY = 'no coordinator answers at ';
 
 /** Whether an error of a {@link Connection} says that nobody answered at all. */
 export function isSilence(error: FarmError): boolean {
