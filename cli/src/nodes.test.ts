@@ -16,7 +16,10 @@ test('nodes tells those that left from those that are lost', async (t) => {
   ];
   const { code, out } = await cli(farm, 'nodes');
   assert.equal(code, 0);
-  assert.match(out, /^fast +left .* the agent got SIGTERM\nslow +lost .* no sign of life$/m);
+  assert.match(
+    out,
+    /^fast +left +default +gpu0 +synthetic +\S+ +- .* the agent got SIGTERM\nslow +lost .* no sign of life$/m,
+  );
   const told = await cli(farm, 'nodes', '-o', 'json');
   assert.deepEqual(
     (JSON.parse(told.out) as { nodes: { state: string }[] }).nodes.map(({ state }) => state),

@@ -81,8 +81,8 @@ function tellState(context: Context, node: Node | undefined, done: 'drained' | '
   context.note(`node ${node.name} is ${state}`);
 }
 
-function awayWords({ state }: Node): string {
-  return state === NodeState.NODE_STATE_LEFT ? 'its agent has left' : 'it is lost';
+function awayWords(node: Node): string {
+  return hasLeft(node) ? 'its agent has left' : 'it is lost';
 }
 
 function nodeTables(context: Context, nodes: readonly Node[]): string[] {
@@ -123,7 +123,7 @@ function nodeTable(context: Context, nodes: readonly Node[]): string[] {
       { title: 'SLOT', cell: ({ slot }) => slot?.info?.slotId ?? '-', max: 20 },
       { title: 'PROFILE', cell: ({ slot }) => slot?.info?.profile ?? '-', max: 20 },
       { title: 'S/CLIP', cell: ({ slot }) => secondsPerClip(slot), align: 'right' },
-      { title: 'DOES', cell: ({ slot }) => doing(slot), max: 40 },
+      { title: 'DOES', cell: ({ node, slot }) => (hasLeft(node) ? '-' : doing(slot)), max: 40 },
       { title: 'CLIPS', cell: ({ node }) => String(node.clipsCommitted), align: 'right' },
       { title: 'SEEN', cell: ({ node }) => seen(node, now), align: 'right' },
       { title: 'REASON', cell: ({ node, slot }) => node.stateReason || (slot?.stateReason ?? ''), max: REASON_WIDTH },
@@ -170,6 +170,11 @@ function gibOf(bytes: number): string {
 
 function secondsPerClip(slot: Slot | undefined): string {
   return slot === undefined || slot.secondsPerClip <= 0 ? '-' : slot.secondsPerClip.toFixed(2);
+}
+
+/** What its slots did last, which was to leave, is over. */
+function hasLeft({ state }: Node): boolean {
+  return state === NodeState.NODE_STATE_LEFT;
 }
 
 function doing(slot: Slot | undefined): string {
