@@ -201,10 +201,12 @@ export class Agent {
 
   /** Makes the models of all slots without a lease give their memory back until their next lease. */
   unload(reason: string): void {
-    const busy = this.#slots.filter((slot) => !slot.unload(reason)).map(({ info }) => info.slotId);
+    const found = this.#slots.map((slot) => ({ slotId: slot.info.slotId, why: slot.unload(reason) }));
+    const unloaded = found.flatMap(({ slotId, why }) => (why === null ? [slotId] : []));
+    const kept = found.flatMap(({ slotId, why }) => (why === null ? [] : [`${slotId}: ${why}`]));
     this.#options.log.info(
-      { reason, slots: this.#slots.length, left_alone: busy },
-      'models of idle slots are unloaded',
+      { reason, slots_unloading: unloaded, slots_left_as_they_are: kept },
+      'slots without a lease unload their models',
     );
   }
 

@@ -243,10 +243,12 @@ export class Slot {
   /**
    * Makes the model give its memory back until the next lease. Does nothing while there is a lease, or no loaded model.
    *
-   * @returns whether it was begun
+   * @returns why it does nothing, in words; null when it was begun
    */
-  unload(reason: string): boolean {
-    if (this.#state.kind !== 'idle' || this.#leaving !== null || !this.#runner.loaded) return false;
+  unload(reason: string): string | null {
+    if (this.#state.kind !== 'idle') return 'it has a lease';
+    if (this.#leaving !== null) return 'the agent is leaving';
+    if (!this.#runner.loaded) return 'no model is loaded';
     this.#idleTimer?.cancel();
     this.#call.close();
     this.#rested = reason;
@@ -256,7 +258,7 @@ export class Slot {
     void unloading.then((outcome) => {
       if (outcome !== null) this.#options.events.unloaded(outcome);
     });
-    return true;
+    return null;
   }
 
   /** Takes no lease any more, for this reason. */
