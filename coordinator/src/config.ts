@@ -15,7 +15,8 @@ Runs the coordinator: accepts jobs, schedules clips onto node agents, stitches t
   --listen HOST:PORT        gRPC for users and agents (default 127.0.0.1:7400; port 0 lets the system choose)
   --admin HOST:PORT         /metrics, /livez, /readyz (default 127.0.0.1:7401)
   --advertise HOST:PORT     where others reach this coordinator when it leads (default: the listen address)
-  --data-dir DIR            journal and artifacts (default $CLIPFARM_HOME/coordinator or ~/.clipfarm/coordinator)
+  --data-dir DIR            journal and artifacts, unless they are elsewhere; one coordinator works in it
+                            (default $CLIPFARM_HOME/coordinator or ~/.clipfarm/coordinator)
   --journal WHERE           where events are kept: "sqlite" (in the data directory; one coordinator; the default) or
                             nats://HOST[:PORT][,HOST...] (NATS JetStream; several coordinators, one of which leads)
   --nats-prefix NAME        tells farms on the same NATS apart (default clipfarm)

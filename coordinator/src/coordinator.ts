@@ -38,6 +38,7 @@ import { StorageHealth } from './farm/storage-health.ts';
 import { Submissions } from './farm/submissions.ts';
 import { UploadRoom } from './farm/upload-room.ts';
 import { govern } from './govern.ts';
+import { lockDataDirectory } from './journal/directory-lock.ts';
 import { wordsOf } from './journal/journal-trouble.ts';
 import { LeaderDuties } from './leader-duties.ts';
 import { logLeaders } from './leader-log.ts';
@@ -84,6 +85,9 @@ export async function startCoordinator(
   await makeOwnDirectory(dataDir, '--data-dir');
   const metrics = createMetrics();
   await using undo = new AsyncDisposableStack();
+  // Also with a journal elsewhere: identity, decoded audio and work files are one process's.
+  const lock = lockDataDirectory(dataDir);
+  undo.defer(() => lock.release());
   const endpoints = webhookEndpoints({
     urls: config['webhook-url'],
     secretFiles: config['webhook-secret-file'],
@@ -100,6 +104,10 @@ export async function startCoordinator(
     owner: id,
     clock,
   });
+  if (config.artifacts === undefined && config.journal !== 'sqlite') {
+    const hint = 'Let all coordinators of the farm have the same --artifacts; without others nothing has to be done.';
+    log.warn({ dir: join(dataDir, 'artifacts'), hint }, 'the artifacts are where no other coordinator finds them');
+  }
   const timings: FarmTimings = {
     heartbeatMillis: config['heartbeat-millis'],
     leaseMillis: config['lease-millis'],

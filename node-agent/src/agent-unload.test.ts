@@ -72,7 +72,8 @@ describe('the model of a slot', { concurrency: true }, () => {
     const unloaded = 'the model is unloaded (the agent got SIGUSR2); the next lease loads it';
     await until(() => reason(coordinator, 'slot-2') === unloaded, 'the idle slot is unloaded');
     await until(
-      () => agent.lines('"slots_unloading":["slot-2"],"slots_left_as_they_are":["slot-1: it has a lease"]').length === 1,
+      () =>
+        agent.lines('"slots_unloading":["slot-2"],"slots_left_as_they_are":["slot-1: it has a lease"]').length === 1,
       'the log says which was left alone, and why',
     );
     assert.equal(reason(coordinator, 'slot-1'), '');

@@ -44,7 +44,7 @@ test('a second coordinator on the same directory is refused, and let in once the
   await once(child.stdout, 'data');
   await assert.rejects(openSqliteJournal({ path }), {
     code: 'failed_precondition',
-    field: 'data-dir',
+    field: '--data-dir',
     message: `data directory ${dir} is in use by another coordinator`,
   });
   child.kill('SIGKILL');
