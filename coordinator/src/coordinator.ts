@@ -120,7 +120,12 @@ export async function startCoordinator(
     inputMillis: millisOf(config['retain-inputs-hours']),
   };
   const problem = () => wordsOf(troubles());
-  const office = new Office(() => election.current(), problem);
+  // Until it has taken office, or once it has left it, this one is nobody to send others to.
+  const otherLeader = () => {
+    const leader = election.current();
+    return leader?.id === id ? null : leader;
+  };
+  const office = new Office(otherLeader, problem);
   const snapshots = new SnapshotKeeper(log);
   const kept = { journal, clock, office, snapshots };
   const jobs = await Jobs.load(kept);

@@ -166,7 +166,10 @@ export class Jobs {
     // An earlier leader was about to accept it, and the place is taken so that it can't.
     if (entry.state === null && event.type === 'TermOpened') return;
     entry.state = evolve(entry.state, event, at);
-    if (event.type === 'JobSubmitted') this.#noteKey(event.definition);
+    if (event.type === 'JobSubmitted') {
+      this.#noteKey(event.definition);
+      this.#doubtful.settle(event);
+    }
     for (const listener of this.#listeners) listener(entry.state, event, at);
     if (!this.#office.leads) return;
     // A job that is over has become small, and will be read at every start for as long as it is kept.
