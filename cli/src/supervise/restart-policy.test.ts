@@ -23,7 +23,7 @@ test('wrong options never get better, so there is no second start', () => {
   assert.equal(afterEnd({ ...crash, code: 2 }, 0).kind, 'give-up');
 });
 
-test('a drained agent leaves in order and never counts as failed', () => {
+test('a process that leaves in order never counts as failed', () => {
   assert.deepEqual(afterEnd({ ...crash, code: 0 }, 7), { kind: 'restart', delayMillis: 5000, failures: 0 });
 });
 

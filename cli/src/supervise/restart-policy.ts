@@ -20,10 +20,7 @@ const backoff: Backoff = { firstMillis: 500, maxMillis: 15_000 };
 /** Milliseconds after which a process counts as having worked, so that its next end is a first failure again. */
 const HEALTHY_MS = 30_000;
 
-/**
- * Milliseconds until a process is started again that left in order, as a drained agent does: the next start finds out
- * whether it may work again.
- */
+/** Milliseconds until a process is started again that left in order, because somebody told it to. */
 const LEFT_MS = 5000;
 
 /** Failures in a row after which a process is not started again. */

@@ -82,7 +82,7 @@ export class Supervised {
     }
     this.#failures = decision.failures;
     const text = `${name} ${endText(end)}; starting it again in ${(decision.delayMillis / 1000).toFixed(1)} s`;
-    // A drained agent leaves again and again until it is taken back; once is enough to say so.
+    // What ends in the same way again and again is told once.
     if (text !== this.#told) onEnd(text);
     this.#told = text;
     this.#state = { kind: 'waiting', timer: clock.setTimeout(() => this.#start(), decision.delayMillis) };
