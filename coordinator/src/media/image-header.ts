@@ -1,6 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import { FarmError } from '@clipfarm/shared/errors';
 import { imageSize } from 'image-size';
+import { badImage } from './bad-image.ts';
 import { exifOrientation, pngChunks, webpExif } from './image-metadata.ts';
 
 /** What a picture's header says, before anything is decoded. */
@@ -69,15 +69,9 @@ export async function readImageHeader(path: string): Promise<ImageHeader> {
   return { format, width, height, orientation: orientation >= 1 && orientation <= 8 ? orientation : 1 };
 }
 
-/** The error for a picture that can't be used. */
-export function badImage(why: string, cause?: unknown): FarmError {
-  const hint = 'Give a still PNG, JPEG or WebP picture.';
-  return new FarmError('invalid_argument', `image: ${why}`, { field: 'image', hint, cause });
-}
-
 /** EXIF of a PNG stands before its pixels, or is not used; that of a WebP after them. */
 async function orientationOf(format: 'png' | 'webp', head: Buffer, file: FileHandle): Promise<number> {
-  const exif = format === 'webp' ? await webpExif(file) : pngChunks(head).find(({ type }) => type === 'eXIf')?.data;
+  const exif = format === 'webp' ? await webpExif(file) : pngExif(head);
   return exif === undefined ? 1 : exifOrientation(exif);
 }
 
@@ -104,10 +98,16 @@ function isAnimated(format: ImageHeader['format'], head: Buffer): boolean {
 
 /** An animated PNG has the chunk `acTL` before its first `IDAT`. */
 function hasAnimationControl(head: Buffer): boolean {
-  const types = pngChunks(head).map(({ type }) => type);
-  const control = types.indexOf('acTL');
-  const pixels = types.indexOf('IDAT');
-  return control !== -1 && (pixels === -1 || control < pixels);
+  for (const { type } of pngChunks(head)) {
+    if (type === 'acTL') return true;
+    if (type === 'IDAT') return false;
+  }
+  return false;
+}
+
+function pngExif(head: Buffer): Buffer | undefined {
+  for (const { type, at, end } of pngChunks(head)) if (type === 'eXIf') return head.subarray(at + 8, end - 4);
+  return undefined;
 }
 
 function sizeOf(head: Buffer): ReturnType<typeof imageSize> {

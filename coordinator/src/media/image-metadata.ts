@@ -1,16 +1,25 @@
 import type { FileHandle } from 'node:fs/promises';
+import { badImage } from './bad-image.ts';
 
-/** A chunk of a PNG; `whole` includes its length, type and checksum. */
+/** Where a chunk of a PNG stands, as far as it is there. */
 export interface PngChunk {
   readonly type: string;
-  readonly data: Buffer;
-  readonly whole: Buffer;
+  /** Offset of its length, which its type and its data follow. */
+  readonly at: number;
+  /** Offset behind its checksum; behind the end of what was read, when it is cut off. */
+  readonly end: number;
 }
 
 const SIGNATURE_BYTES = 8;
 
 /** Length, type and checksum. */
 const CHUNK_OVERHEAD = 12;
+
+/**
+ * Chunks of a PNG that are looked at. An honest one of 50 MB has 6400, as its writers cut the pixels into pieces of 8 KiB;
+ * a crafted one has 4 million, each of which costs time.
+ */
+export const MAX_PNG_CHUNKS = 20_000;
 
 /** What a decoder needs of a PNG: size, palette, transparency, pixels and end. */
 const ESSENTIAL: ReadonlySet<string> = new Set(['IHDR', 'PLTE', 'tRNS', 'IDAT', 'IEND']);
@@ -24,26 +33,43 @@ const MAX_EXIF_BYTES = 64 * 1024;
 const TAG_ORIENTATION = 0x0112;
 const TYPE_SHORT = 3;
 
-/** The chunks of a PNG, as far as they are whole. Each step goes at least 12 bytes on. */
-export function pngChunks(png: Buffer): readonly PngChunk[] {
-  const chunks: PngChunk[] = [];
+/**
+ * The chunks of a PNG, one after the other. Each step goes at least 12 bytes on.
+ *
+ * @throws FarmError `invalid_argument` (field `image`) once there are more than {@link MAX_PNG_CHUNKS}
+ */
+export function* pngChunks(png: Buffer): Generator<PngChunk, void, undefined> {
+  let count = 0;
   for (let at = SIGNATURE_BYTES; at + CHUNK_OVERHEAD <= png.length; ) {
-    const bytes = png.readUInt32BE(at);
-    const end = at + CHUNK_OVERHEAD + bytes;
-    const type = png.toString('latin1', at + 4, at + 8);
-    chunks.push({ type, data: png.subarray(at + 8, at + 8 + bytes), whole: png.subarray(at, end) });
+    count += 1;
+    if (count > MAX_PNG_CHUNKS)
+      throw badImage(`it has more than ${MAX_PNG_CHUNKS} chunks; save it anew as a plain PNG`);
+    const end = at + CHUNK_OVERHEAD + png.readUInt32BE(at);
+    yield { type: png.toString('latin1', at + 4, at + 8), at, end };
     at = end;
   }
-  return chunks;
 }
 
 /**
  * A PNG without what its pixels don't need: text and colour profiles may unpack to a thousand times their size, and
  * gamma would be applied by one decoder and not by another.
+ *
+ * @throws FarmError as {@link pngChunks}
  */
 export function essentialPng(png: Buffer): Buffer {
-  const kept = pngChunks(png).filter(({ type }) => ESSENTIAL.has(type));
-  return Buffer.concat([png.subarray(0, SIGNATURE_BYTES), ...kept.map(({ whole }) => whole)]);
+  const kept: Buffer[] = [];
+  // What is kept stands in few pieces, because chunks of pixels follow each other.
+  let from = 0;
+  let to = SIGNATURE_BYTES;
+  for (const { type, at, end } of pngChunks(png)) {
+    if (!ESSENTIAL.has(type)) continue;
+    if (at !== to) {
+      kept.push(png.subarray(from, to));
+      from = at;
+    }
+    to = end;
+  }
+  return Buffer.concat([...kept, png.subarray(from, to)]);
 }
 
 /** The EXIF of a WebP file, which stands after its pixels; undefined without one. */

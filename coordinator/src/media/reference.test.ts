@@ -9,7 +9,7 @@ import { pictureSize, USABLE_SIZES } from '@clipfarm/shared/model/size';
 import { runTool } from '@clipfarm/shared/process';
 import fc from 'fast-check';
 import { CMYK_JPEG, GRAY_JPEG, TURNED_WEBP } from './image-fixtures.ts';
-import { essentialPng, exifOrientation, pngChunks } from './image-metadata.ts';
+import { essentialPng, exifOrientation, MAX_PNG_CHUNKS, pngChunks } from './image-metadata.ts';
 import { ffmpegOutput } from './media-fixtures.ts';
 import { cropOf, prepareReference, probeImage } from './reference.ts';
 
@@ -188,7 +188,7 @@ async function assertPrepared(path: string, width: number, height: number): Prom
   const png = await readFile(path);
   assert.deepEqual([png.readUInt32BE(16), png.readUInt32BE(20)], [width, height]);
   assert.deepEqual([png[24], png[25]], [8, 2], '8 bits, RGB without alpha');
-  const types = new Set(pngChunks(png).map(({ type }) => type));
+  const types = new Set([...pngChunks(png)].map(({ type }) => type));
   assert.deepEqual([...types].filter((type) => type !== 'pHYs').sort(), ['IDAT', 'IEND', 'IHDR'], 'nothing but pixels');
 }
 
@@ -303,10 +303,42 @@ test('what a PNG packs besides its pixels is never unpacked', async () => {
   const packed = deflateSync(Buffer.alloc(1000)).fill(7, 4);
   for (const type of ['zTXt', 'iCCP', 'iTXt']) {
     const bomb = withChunk(png, type, Buffer.concat([Buffer.from('k\0\0', 'latin1'), packed]));
-    assert.deepEqual(pngChunks(essentialPng(bomb)), pngChunks(essentialPng(png)));
+    assert.deepEqual(essentialPng(bomb), essentialPng(png));
     await writeFile(path, bomb);
     assert.deepEqual(await probeImage(ffmpeg, path), { format: 'png', width: 64, height: 64 });
   }
+});
+
+test('a PNG of pieces of 8 KiB with text between them keeps its pixels', () => {
+  const pieces = Array.from({ length: 6400 }, (_, i) => pngChunk('IDAT', Buffer.from([i & 255, i >> 8])));
+  const header = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1');
+  const text = pngChunk('tEXt', Buffer.from('k\0v'));
+  const mixed = pieces.flatMap((piece, i) => (i % 1000 === 0 ? [text, piece, text] : [piece]));
+  assert.deepEqual(essentialPng(Buffer.concat([header, ...mixed])), Buffer.concat([header, ...pieces]));
+});
+
+test('a PNG of very many chunks is refused, and no more of them are looked at than are allowed', async () => {
+  const path = join(dir, 'chunks.png');
+  await ffmpegOutput(ffmpeg, ['-f', 'lavfi', '-i', 'color=red:s=64x64', '-frames:v', '1', '-update', '1', path]);
+  const small = await readFile(path);
+  const png = withChunks(small, Buffer.alloc(12 * 200_000, pngChunk('tEXt', Buffer.alloc(0))));
+  let looked = 0;
+  const readUInt32BE = png.readUInt32BE.bind(png);
+  png.readUInt32BE = (at) => {
+    looked += 1;
+    return readUInt32BE(at);
+  };
+  assert.throws(() => essentialPng(png), {
+    code: 'invalid_argument',
+    field: 'image',
+    message: /more than 20000 chunks/,
+  });
+  assert.equal(looked, MAX_PNG_CHUNKS);
+  await writeFile(path, png);
+  await assert.rejects(probeImage(ffmpeg, path), { code: 'invalid_argument', message: /more than 20000 chunks/ });
+  // Behind its pixels they are not in the part that the header is read of.
+  await writeFile(path, Buffer.concat([small, png.subarray(33)]));
+  await assert.rejects(probeImage(ffmpeg, path), { code: 'invalid_argument', message: /more than 20000 chunks/ });
 });
 
 test('formats that can not be used are called by their names', async () => {
@@ -400,11 +432,19 @@ function tiff(orientation: number): Buffer {
 
 /** A PNG with a chunk more, after its header. */
 function withChunk(png: Buffer, type: string, data: Buffer): Buffer {
+  return withChunks(png, pngChunk(type, data));
+}
+
+function withChunks(png: Buffer, chunks: Buffer): Buffer {
+  const end = 8 + 12 + 13;
+  return Buffer.concat([png.subarray(0, end), chunks, png.subarray(end)]);
+}
+
+function pngChunk(type: string, data: Buffer): Buffer {
   const chunk = Buffer.alloc(12 + data.length);
   chunk.writeUInt32BE(data.length, 0);
   chunk.write(type, 4, 'latin1');
   data.copy(chunk, 8);
   chunk.writeUInt32BE(crc32(chunk.subarray(4, 8 + data.length)), 8 + data.length);
-  const end = 8 + 12 + 13;
-  return Buffer.concat([png.subarray(0, end), chunk, png.subarray(end)]);
+  return chunk;
 }

@@ -3,8 +3,9 @@ import { readFile } from 'node:fs/promises';
 import { LOCAL_ONLY, QUIET } from '@clipfarm/shared/media/encode';
 import type { Ffmpeg } from '@clipfarm/shared/media/ffmpeg';
 import { runTool } from '@clipfarm/shared/process';
+import { badImage } from './bad-image.ts';
 import { decodeOrBlame } from './decode-or-blame.ts';
-import { badImage, type ImageHeader, PIXEL_LIMIT, readImageHeader } from './image-header.ts';
+import { type ImageHeader, PIXEL_LIMIT, readImageHeader } from './image-header.ts';
 import { essentialPng } from './image-metadata.ts';
 
 /** A picture that can be used. */
