@@ -4,6 +4,7 @@ import type { Readable, Writable } from 'node:stream';
 import type { Clock } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import { clipEncoderArgs } from '@clipfarm/shared/media/encode';
+import { toolEnvironment } from '@clipfarm/shared/tool-environment';
 
 /** What to encode and where to. */
 export interface ClipEncoderOptions {
@@ -36,6 +37,7 @@ export class ClipEncoder {
     this.#options = options;
     this.#child = spawn(options.ffmpeg, clipEncoderArgs(options), {
       stdio: ['pipe', 'ignore', 'pipe'],
+      env: toolEnvironment(process.env),
       // ^C in the terminal must not cut off the clip that a graceful stop wants to finish.
       detached: true,
     });

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { FarmError } from './errors.ts';
+import { toolEnvironment } from './tool-environment.ts';
 
 /** How {@link runTool} runs a program. */
 export interface RunToolOptions {
@@ -13,6 +14,8 @@ export interface RunToolOptions {
   readonly maxOutputBytes?: number;
   /** Directory to run in. */
   readonly cwd?: string;
+  /** The whole environment; that of {@link toolEnvironment} unless given. */
+  readonly env?: NodeJS.ProcessEnv;
 }
 
 /** What a program left behind. */
@@ -40,6 +43,7 @@ export function runTool(file: string, argv: readonly string[], options: RunToolO
   return new Promise((resolve, reject) => {
     const child = spawn(file, argv, {
       stdio: [options.stdin === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+      env: options.env ?? toolEnvironment(process.env),
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     });
     const limit = options.maxOutputBytes ?? DEFAULT_OUTPUT_BYTES;

@@ -48,6 +48,8 @@ export async function checkJournal(context: Context, options: RawOptions): Promi
     const { stdout } = await runTool(process.execPath, [mainFile('coordinator'), '--check-journal', ...argv], {
       timeoutMs: TIMEOUT_MS,
       signal: context.shell.interrupted,
+      // The coordinator's own program, which may find its options there.
+      env: process.env,
     });
     return (JSON.parse(stdout.toString()) as readonly Finding[]).map(checkOf);
   } catch (error) {

@@ -60,6 +60,8 @@ export async function probePython(python: string): Promise<Probed> {
   const { stdout } = await runTool(python, ['-c', PROBE, ...MODULES], {
     timeoutMs: TIMEOUT_MILLIS,
     maxOutputBytes: 2 ** 20,
+    // The user's own program, with the devices and folders that the user gave it.
+    env: process.env,
   });
   // Packages print what they like while they are imported.
   const last = stdout.toString('utf8').trimEnd().split('\n').at(-1) ?? '';

@@ -3,6 +3,7 @@ import { FarmError } from '@clipfarm/shared/errors';
 import { LOCAL_ONLY, QUIET } from '@clipfarm/shared/media/encode';
 import { FPS } from '@clipfarm/shared/model/clip';
 import { runTool } from '@clipfarm/shared/process';
+import { toolEnvironment } from '@clipfarm/shared/tool-environment';
 import { z } from 'zod';
 import { RunnerFailure } from '../common/runner-failure.ts';
 
@@ -87,7 +88,7 @@ export async function* decodeVideo(
     ...[...QUIET, ...STRICT, ...LOCAL_ONLY, '-i', path, '-map', '0:v:0', '-vf', `${scale},format=rgb24`],
     ...['-f', 'rawvideo', 'pipe:1'],
   ];
-  const child = spawn(ffmpeg, argv, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(ffmpeg, argv, { stdio: ['ignore', 'pipe', 'pipe'], env: toolEnvironment(process.env) });
   const closed = new Promise<number | null>((resolve) => {
     child.once('error', () => resolve(null));
     child.once('close', resolve);

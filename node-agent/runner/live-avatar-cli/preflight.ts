@@ -37,7 +37,7 @@ print(json.dumps(found))`;
 export async function checkHost(options: CliOptions, devices: string | undefined): Promise<void> {
   const { checkout, ckptDir, lora, python, trainingConfig, ffmpeg, ffprobe } = options;
   // Starts without importing anything; a name is looked up on the PATH.
-  await runTool(python, ['-c', 'pass'], { timeoutMs: PYTHON_TIMEOUT_MS }).catch((cause: unknown) => {
+  await runTool(python, ['-c', 'pass'], { timeoutMs: PYTHON_TIMEOUT_MS, env: process.env }).catch((cause: unknown) => {
     throw missing('--python', FarmError.from(cause).message, "a Python with the checkout's requirements", cause);
   });
   await expectFile('--checkout', join(checkout, SCRIPT), 'a checkout of Live Avatar');
@@ -65,7 +65,7 @@ export async function versionsOf(options: CliOptions): Promise<Readonly<Record<s
 
 async function pythonVersions(python: string): Promise<Readonly<Record<string, string>>> {
   try {
-    const { stdout } = await runTool(python, ['-c', VERSIONS], { timeoutMs: PYTHON_TIMEOUT_MS });
+    const { stdout } = await runTool(python, ['-c', VERSIONS], { timeoutMs: PYTHON_TIMEOUT_MS, env: process.env });
     const found: unknown = JSON.parse(stdout.toString('utf8'));
     if (typeof found !== 'object' || found === null) return {};
     return Object.fromEntries(Object.entries(found).map(([name, version]) => [name, String(version).slice(0, 200)]));

@@ -1,3 +1,5 @@
+import { pickEnvironment } from '@clipfarm/shared/tool-environment';
+
 /**
  * Names that a runner may inherit from the agent's environment. Everything else stays out: the agent's environment may
  * hold tokens, and a runner executes code that the farm does not own.
@@ -38,9 +40,5 @@ export function runnerEnvironment(
   host: Readonly<Record<string, string | undefined>>,
   own: Readonly<Record<string, string>>,
 ): Readonly<Record<string, string>> {
-  const inherited: [string, string][] = [];
-  for (const [name, value] of Object.entries(host)) {
-    if (value !== undefined && INHERITED.has(name)) inherited.push([name, value]);
-  }
-  return { ...Object.fromEntries(inherited), ...own };
+  return { ...pickEnvironment(host, (name) => INHERITED.has(name)), ...own };
 }
