@@ -187,9 +187,9 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
     }),
     undrainNode: rpc.unary(async ({ nodeId, knowsLeft }, { peer }) => {
       await office.whenTaken();
-      const found = nodes.find(nodeId);
+      const found = nodes.findKept(nodeId);
       const before = { was: nodes.status(found), drained_for: found.drainReason };
-      const node = await nodes.undrain(nodeId);
+      const node = await nodes.undrain(found.nodeId);
       parts.log.info({ ...nodes.fieldsOf(node.nodeId), ...before, peer }, 'node undrained');
       return nodeAnswer(parts, node, knowsLeft);
     }),

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ManualClock } from '@clipfarm/shared/clock';
+import { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { attach, memoryFarm, quietSnapshots } from './farm-fixture.ts';
 import { Nodes } from './nodes.ts';
 import { Office } from './office.ts';
@@ -85,4 +86,45 @@ test('nodes that left are forgotten after the same time as lost ones', async () 
   const forgotten = await nodes.forgetAway(WEEK_MILLIS);
   assert.deepEqual(forgotten.map(({ nodeId }) => nodeId).sort(), ['a', 'b']);
   assert.deepEqual(nodes.all(), []);
+});
+
+/** Two hosts of one name: `old` is silent for long, `new` is what the host became, and is there unless it is said otherwise. */
+async function twins() {
+  const farm = await memoryFarm(new ManualClock());
+  const join = (nodeId: string) => farm.nodes.register(Hello.fromPartial({ nodeId, name: 'gpu-1', protocol: 1 }));
+  await join('old');
+  farm.nodes.disconnected('old');
+  farm.clock.advance(LEASE_MILLIS + 1);
+  farm.nodes.expire(LEASE_MILLIS);
+  await join('new');
+  const drained = () => farm.nodes.all().map(({ nodeId, drainReason }) => `${nodeId} ${drainReason ?? 'works'}`);
+  return { ...farm, join, drained };
+}
+
+test('a name means the node that is there, and not the one that the host was before', async () => {
+  const { nodes, drained } = await twins();
+  await nodes.drain('gpu-1', 'a new card');
+  assert.deepEqual(drained(), ['new a new card', 'old works']);
+  await nodes.undrain('gpu-1');
+  assert.deepEqual(drained(), ['new works', 'old works']);
+  assert.equal(nodes.find('old').nodeId, 'old', 'an identity means its node, wherever it is');
+});
+
+test('a name that several nodes have which are there is refused with their identities', async () => {
+  const { nodes, drained, join } = await twins();
+  await join('third');
+  const refusal = { code: 'invalid_argument', message: /"gpu-1" is the name of 2 nodes; .* new or third$/ };
+  await assert.rejects(nodes.drain('gpu-1', 'a new card'), refusal);
+  await assert.rejects(nodes.undrain('gpu-1'), refusal);
+  assert.deepEqual(drained(), ['new works', 'old works', 'third works']);
+});
+
+test('to work again is meant for the node of the name that is drained, also if it is away', async () => {
+  const { nodes, drained } = await twins();
+  await nodes.drain('old', 'a new card');
+  await nodes.undrain('gpu-1');
+  assert.deepEqual(drained(), ['new works', 'old works']);
+  for (const nodeId of ['old', 'new']) await nodes.drain(nodeId, 'a new card');
+  await nodes.undrain('gpu-1');
+  assert.deepEqual(drained(), ['new works', 'old a new card'], 'of two that are drained the one that is there');
 });

@@ -5,6 +5,7 @@ import type { Hello, SlotStatus } from '@clipfarm/shared/gen/clipfarm/v1/agent_s
 import type { Gpu, SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { type NodeFailure, quarantineUntil } from '../core/failure-policy.ts';
 import type { Journal, StoredEvent } from '../journal/journal.ts';
+import { findKeptNode, findNode } from './find-node.ts';
 import { Mutex } from './mutex.ts';
 import { isAway, type NodeFields, type NodeRecord, type NodeStatus, newRecord } from './node-record.ts';
 import type { Office } from './office.ts';
@@ -61,6 +62,10 @@ const MAX_REASON = 2000;
 /** What an agent said of a slot, no longer than the protocol allows. */
 function bounded(status: SlotStatus): SlotStatus {
   return { ...status, stateReason: status.stateReason.slice(0, MAX_REASON) };
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
 }
 
 /** All nodes that attached, save those that stayed away for long. Presence is in memory; identity and decisions are in the journal. */
@@ -326,7 +331,7 @@ export class Nodes {
     record.clipsCommitted += 1;
   }
 
-  /** Lets a node take nothing new, until {@link undrain}. */
+  /** Lets a node take nothing new, until {@link undrain}. @throws FarmError as {@link find} does */
   async drain(idOrName: string, reason: string): Promise<NodeRecord> {
     const record = this.find(idOrName);
     if (record.drainReason !== null) return record;
@@ -334,20 +339,25 @@ export class Nodes {
     return record;
   }
 
-  /** Lets a drained or quarantined node work again. */
+  /** Lets a drained or quarantined node work again. @throws FarmError as {@link find} does */
   async undrain(idOrName: string): Promise<NodeRecord> {
-    const record = this.find(idOrName);
+    const record = this.findKept(idOrName);
     await this.#append(() => [{ type: 'NodeUndrained', nodeId: record.nodeId }]);
     return record;
   }
 
-  /** A node by identity or name. @throws FarmError `not_found` */
+  /**
+   * A node by identity or name: of several of the name the one that is there.
+   *
+   * @throws FarmError `not_found`; `invalid_argument` with their identities when several may be meant
+   */
   find(idOrName: string): NodeRecord {
-    const found = this.#records.get(idOrName) ?? this.all().find((node) => node.name === idOrName);
-    if (!found) {
-      throw new FarmError('not_found', `there is no node "${idOrName}"`, { field: 'node_id', hint: 'clipfarm nodes' });
-    }
-    return found;
+    return findNode(this.all(), idOrName);
+  }
+
+  /** A node as {@link find} has it, but of several of the name one that is drained or quarantined. */
+  findKept(idOrName: string): NodeRecord {
+    return findKeptNode(this.all(), idOrName, (node) => node.drainReason !== null || this.#isQuarantined(node));
   }
 
   /** What a log line about a node names it by: operators know its name. */
@@ -361,9 +371,9 @@ export class Nodes {
     return this.#records.get(nodeId);
   }
 
-  /** All nodes by name. */
+  /** All nodes by name, those of the same name by identity. */
   all(): NodeRecord[] {
-    return [...this.#records.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    return [...this.#records.values()].sort((a, b) => compare(a.name, b.name) || compare(a.nodeId, b.nodeId));
   }
 
   /** Where a node stands now. */
