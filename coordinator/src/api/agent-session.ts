@@ -285,7 +285,8 @@ export class AgentSession {
         const held = this.#held(leaseId);
         if (!held) return;
         const { jobId } = held;
-        const said = message === '' ? 'the agent is done with it, and not every clip of it is committed' : message;
+        const said =
+          message === '' ? 'the agent is done with it, and not every clip of it is committed' : bounded(message);
         await this.#parts.jobs.execute(jobId, { type: 'endLease', leaseId, cause: 'returned', reason: said });
       }
     }
@@ -331,7 +332,12 @@ export class AgentSession {
   }
 }
 
+/** A text of an agent's, no longer than the protocol allows. */
+function bounded(text: string): string {
+  return text.slice(0, MAX_LOG_TEXT).toWellFormed();
+}
+
 /** Why an agent left, no longer than the protocol allows. */
 function farewellOf({ reason }: Goodbye): string {
-  return reason.slice(0, MAX_LOG_TEXT) || 'it did not say why';
+  return bounded(reason) || 'it did not say why';
 }

@@ -1,12 +1,49 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ManualClock } from '@clipfarm/shared/clock';
+import { type ListJobEventsResponse, ListJobsResponse } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
 import { createLogger } from '@clipfarm/shared/log';
 import type { RpcHandlers } from '@clipfarm/shared/rpc/handlers';
-import { attach, memoryFarm } from '../farm/farm-fixture.ts';
+import { attach, type MemoryFarm, memoryFarm, submit } from '../farm/farm-fixture.ts';
+import { HistoryReader } from '../farm/job-history.ts';
+import { Speedometer } from '../farm/speedometer.ts';
+import { StorageHealth } from '../farm/storage-health.ts';
 import { type FarmServiceParts, farmService } from './farm-service.ts';
+import { MAX_PAGE_BYTES } from './page-bytes.ts';
+import { Views } from './views.ts';
 
 type Command = (request: object, context: { readonly peer: string }) => Promise<unknown>;
+
+const rpc = { unary: (handler: Command) => handler, clientStream: () => {}, serverStream: () => {} };
+
+/** The service of a farm, with what it really shows. */
+function serviceOf(farm: MemoryFarm) {
+  const log = createLogger({ name: 'test', level: 'silent' });
+  const speed = new Speedometer(() => farm.clock.monotonic());
+  const views = new Views(farm.fleet, farm.nodes, speed, new StorageHealth(log), null, () => true);
+  const parts = {
+    ...farm,
+    views,
+    history: new HistoryReader(farm),
+    wake: () => {},
+    log,
+  } as unknown as FarmServiceParts;
+  const service = farmService(rpc as unknown as RpcHandlers, parts);
+  return <T>(name: keyof typeof service, request: object) =>
+    (service[name] as unknown as Command)(request, { peer: 'ipv4:1' }) as Promise<T>;
+}
+
+/** Every page of the list of jobs, encoded as it is sent. */
+async function pagesOfJobs(call: ReturnType<typeof serviceOf>) {
+  const pages: { ids: readonly string[]; bytes: number }[] = [];
+  for (let pageToken = '', more = true; more; more = pageToken !== '') {
+    const page = await call<ListJobsResponse>('listJobs', { pageSize: 500, pageToken, states: [] });
+    const bytes = ListJobsResponse.encode(page).finish().length;
+    pages.push({ ids: page.jobs.map(({ jobId }) => jobId), bytes });
+    pageToken = page.nextPageToken;
+  }
+  return pages;
+}
 
 /** The commands on nodes of a farm with the node `n`, and what is logged of them. */
 async function operated() {
@@ -15,7 +52,6 @@ async function operated() {
   await attach(farm, 'n');
   const lines: string[] = [];
   const log = createLogger({ name: 'test', level: 'info', destination: { write: (line) => lines.push(line) } });
-  const rpc = { unary: (handler: Command) => handler, clientStream: () => {}, serverStream: () => {} };
   const views = { node: () => ({}) };
   const parts = { ...farm, views, wake: () => {}, log } as unknown as FarmServiceParts;
   const service = farmService(rpc as unknown as RpcHandlers, parts);
@@ -42,4 +78,52 @@ test('draining a drained node changes nothing, and is not logged as if it did', 
   await run('drainNode', { nodeId: 'n', reason: 'a new card' });
   assert.deepEqual(await run('drainNode', { nodeId: 'n', reason: 'another one' }), []);
   assert.equal(farm.nodes.get('n')?.drainReason, 'a new card');
+});
+
+test('a reason is one line of at most 500 characters, for jobs and for nodes', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  await attach(farm, 'n');
+  const job = await submit(farm);
+  const call = serviceOf(farm);
+  const tooMuch = [
+    ['x'.repeat(501), 'reason: must have at most 500 characters'],
+    ...['two\nlines', 'bell\u0007', 'csi\u009b31m', 'turned \u202eround', 'split\u2028'].map((reason) => [
+      reason,
+      'reason: must not hold control characters, nor ones that turn the direction of writing',
+    ]),
+  ];
+  for (const [reason, message] of tooMuch) {
+    const refused = { code: 'invalid_argument', field: 'reason', message };
+    await assert.rejects(async () => call('cancelJob', { jobId: 'job-1', reason }), refused);
+    await assert.rejects(async () => call('drainNode', { nodeId: 'n', reason, knowsLeft: true }), refused);
+  }
+  assert.equal(job.status, 'active');
+  assert.equal(farm.nodes.get('n')?.drainReason, null);
+  await call('cancelJob', { jobId: 'job-1', reason: 'ü'.repeat(500) });
+  assert.equal(job.reason, 'ü'.repeat(500));
+});
+
+test('lists stay within what a message may have, whatever reasons a journal holds and however long prompts are', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const ids: string[] = [];
+  for (let n = 0; n < 320; n += 1) {
+    const jobId = `job-${String(n).padStart(3, '0')}`;
+    ids.push(jobId);
+    await submit(farm, { jobId, prompt: '👩'.repeat(4000) });
+  }
+  const reason = 'x'.repeat(9 * 1024 * 1024);
+  await farm.jobs.execute('job-000', { type: 'cancel', reason });
+  const call = serviceOf(farm);
+  const pages = await pagesOfJobs(call);
+  assert.ok(pages.length > 1, 'a page ends by its bytes');
+  for (const { bytes } of pages) assert.ok(bytes <= MAX_PAGE_BYTES + 65_536, `${bytes} bytes`);
+  assert.deepEqual(
+    pages.flatMap((page) => page.ids),
+    ids.toReversed(),
+  );
+  const history = await call<ListJobEventsResponse>('listJobEvents', { jobId: 'job-000', pageSize: 0, pageToken: '' });
+  assert.deepEqual(
+    history.events.map((event) => event.reason.length),
+    [4003, 0],
+  );
 });

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { FarmServiceServer } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
-import type { JobSpec, JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { Job, JobEvent, type JobSpec, type JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import type { Logger } from '@clipfarm/shared/log';
 import type { RpcHandlers } from '@clipfarm/shared/rpc/handlers';
 import { checkPromise, pipeFileToCall, readUpload, receiveToFile } from '@clipfarm/shared/rpc/stream';
@@ -23,6 +23,8 @@ import type { UploadRoom } from '../farm/upload-room.ts';
 import type { PrefixVideo } from '../media/prefix-video.ts';
 import type { Changes } from './changes.ts';
 import { historyEntry } from './history-entry.ts';
+import { withinPage } from './page-bytes.ts';
+import { givenReason } from './reason.ts';
 import { type PlanForecast, stateOf, type Views } from './views.ts';
 
 /** Largest uploads in bytes. */
@@ -98,17 +100,22 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
     }),
     getJob: rpc.unary(({ jobId }) => ({ job: views.job(jobs.find(jobId)), staleReason: staleReason() })),
     listJobs: rpc.unary(({ pageSize, pageToken, states }) => {
-      const { page, next } = pageOf(jobs.all().reverse(), pageSize, pageToken, states);
-      return { jobs: views.jobs(page), nextPageToken: next, staleReason: staleReason() };
+      const wanted = wantedOf(jobs.all().reverse(), pageToken, states);
+      checkPageSize(pageSize);
+      const page = withinPage(views.jobs(wanted.slice(0, pageSize || DEFAULT_PAGE)), Job);
+      const nextPageToken = page.length < wanted.length ? (page.at(-1)?.jobId ?? '') : '';
+      return { jobs: [...page], nextPageToken, staleReason: staleReason() };
     }),
     listJobEvents: rpc.unary(async ({ jobId, pageSize, pageToken }) => {
       checkPageSize(pageSize);
       const job = jobs.find(jobId);
       const page = await parts.history.page(job, pageSize || DEFAULT_EVENTS, positionIn(pageToken));
-      const oldest = page.events.at(-1)?.position ?? 1;
+      const entries = page.events.map((past) => historyEntry(past, page.holders));
+      const events = withinPage(entries, JobEvent);
+      const oldest = events.at(-1)?.position ?? 1;
       return {
         jobId: job.definition.jobId,
-        events: page.events.map((past) => historyEntry(past, page.holders)),
+        events: [...events],
         nextPageToken: oldest > 1 ? `${oldest}` : '',
         staleReason: staleReason(),
       };
@@ -121,7 +128,7 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       }
     }),
     cancelJob: rpc.unary(({ jobId, reason }) =>
-      command(parts, jobId, { type: 'cancel', reason: reason || 'by the user' }),
+      command(parts, jobId, { type: 'cancel', reason: givenReason(reason, 'by the user') }),
     ),
     pauseJob: rpc.unary(({ jobId }) => {
       const job = jobs.find(jobId);
@@ -176,9 +183,10 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       return { nodes: nodes.all().map((node) => views.node(node, knowsLeft)) };
     }),
     drainNode: rpc.unary(async ({ nodeId, reason, knowsLeft }, { peer }) => {
+      const why = givenReason(reason, 'by the operator');
       await office.whenTaken();
       const isDrained = nodes.find(nodeId).drainReason !== null;
-      const node = await nodes.drain(nodeId, reason || 'by the operator');
+      const node = await nodes.drain(nodeId, why);
       // The first reason stays.
       if (!isDrained)
         parts.log.info({ ...nodes.fieldsOf(node.nodeId), reason: node.drainReason, peer }, 'node drained');
@@ -285,15 +293,12 @@ function checkPageSize(size: number): void {
   throw new FarmError('invalid_argument', `page_size: ${size}; accepted is 1 to ${MAX_PAGE}`, { field: 'page_size' });
 }
 
-function pageOf(all: readonly JobState[], size: number, token: string, states: readonly JobStateMessage[]) {
-  checkPageSize(size);
+/** The jobs after the page before that are in one of the states. */
+function wantedOf(all: readonly JobState[], token: string, states: readonly JobStateMessage[]): readonly JobState[] {
   // Looked up among all jobs: the one it names may have changed its state since.
   const after = token === '' ? 0 : all.findIndex((job) => job.definition.jobId === token) + 1;
   if (token !== '' && after === 0) {
     throw new FarmError('invalid_argument', `page_token: "${token}" is not one of mine`, { field: 'page_token' });
   }
-  const wanted = all.slice(after).filter((job) => states.length === 0 || states.includes(stateOf(job)));
-  const page = wanted.slice(0, size || DEFAULT_PAGE);
-  const more = page.length < wanted.length;
-  return { page, next: more ? (page.at(-1)?.definition.jobId ?? '') : '' };
+  return all.slice(after).filter((job) => states.length === 0 || states.includes(stateOf(job)));
 }

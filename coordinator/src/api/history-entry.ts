@@ -1,6 +1,7 @@
 import { JobEvent as JobEventMessage, type JobEventType } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import type { JobEvent } from '../core/job-events.ts';
 import type { LeaseHolder, PastEvent } from '../farm/job-history.ts';
+import { shownReason } from './reason.ts';
 import { timestamp } from './views.ts';
 
 /** Event types of the core as the API names them; that a job expired nobody can ask for. */
@@ -39,7 +40,7 @@ export function historyEntry(
     at: timestamp(at),
     // A newer version may have written others.
     type: types[event.type] ?? 'JOB_EVENT_TYPE_UNSPECIFIED',
-    reason: 'reason' in event ? event.reason : '',
+    reason: 'reason' in event ? shownReason(event.reason) : '',
     priority: 'priority' in event ? event.priority : 0,
   };
   return JobEventMessage.fromPartial({ ...common, ...subjectOf(event, holders) });

@@ -19,6 +19,7 @@ import type { NodeRecord, NodeStatus } from '../farm/node-record.ts';
 import type { Nodes } from '../farm/nodes.ts';
 import type { Speedometer } from '../farm/speedometer.ts';
 import type { StorageHealth } from '../farm/storage-health.ts';
+import { shownReason } from './reason.ts';
 import { type Standing, standingWords, whyNoNode } from './standing.ts';
 
 /** What the API shows of the farm. */
@@ -77,7 +78,7 @@ export class Views {
       spec: specOf(job),
       plan: planOf(definition),
       state: stateOf(job),
-      stateReason: this.#reasonOf(job, slots),
+      stateReason: shownReason(this.#reasonOf(job, slots)),
       submittedAt: timestamp(job.submittedAt),
       startedAt: timestamp(job.startedAt),
       finishedAt: timestamp(job.finishedAt),
@@ -109,7 +110,11 @@ export class Views {
         : undefined,
       revision: job.revision,
       spans,
-      failures: job.failures.map((failure) => ({ ...failure, at: timestamp(failure.at) })),
+      failures: job.failures.map((failure) => ({
+        ...failure,
+        message: shownReason(failure.message),
+        at: timestamp(failure.at),
+      })),
     });
   }
 
@@ -177,7 +182,7 @@ export class Views {
     const reason = this.#stateReason(node);
     // What a drained node that is away has to be told once it is back.
     const isDrainedToo = node.drainReason !== null && this.#nodes.status(node) !== 'draining';
-    return isDrainedToo ? `${reason}; drained: ${node.drainReason}` : reason;
+    return shownReason(isDrainedToo ? `${reason}; drained: ${node.drainReason}` : reason);
   }
 
   #stateReason(node: NodeRecord): string {

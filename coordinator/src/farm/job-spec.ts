@@ -1,17 +1,11 @@
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Anchor, JobSpec, RenderSettings } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { label } from '@clipfarm/shared/label';
 import { checkPrompt } from '@clipfarm/shared/model/prompt';
 import type { SettingsInput } from '@clipfarm/shared/model/settings';
 import { z } from 'zod';
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'must be the SHA-256 of an upload, 64 hexadecimal digits');
-
-/** Labels are shown and logged, so control characters have no place in them. */
-const label = (max: number) =>
-  z
-    .string()
-    .max(max, `must have at most ${max} characters`)
-    .regex(/^\P{Cc}*$/u, 'must not hold control characters');
 
 const PRIORITY = 'must be a whole number of -100 to 100';
 

@@ -189,7 +189,7 @@ export interface GetJobResponse {
 
 /** Which page of which jobs. */
 export interface ListJobsRequest {
-  /** Jobs a page, 1 to 500; 0 means 50. */
+  /** Jobs a page, 1 to 500; 0 means 50. A page of large jobs has fewer. */
   pageSize: number;
   /** Token of the page before; empty for the first. */
   pageToken: string;
@@ -211,7 +211,7 @@ export interface ListJobsResponse {
 export interface ListJobEventsRequest {
   /** Job identity, or a prefix that only one job has. */
   jobId: string;
-  /** Events a page, 1 to 500; 0 means 100. */
+  /** Events a page, 1 to 500; 0 means 100. A page of large events has fewer. */
   pageSize: number;
   /** Token of the page before; empty for the first. */
   pageToken: string;
@@ -249,7 +249,7 @@ export interface WatchJobResponse {
 export interface CancelJobRequest {
   /** Job identity, or a prefix that only one job has. */
   jobId: string;
-  /** Recorded with the job. */
+  /** Recorded with the job; one line of at most 500 characters. */
   reason: string;
 }
 
@@ -371,7 +371,7 @@ export interface ListNodesResponse {
 export interface DrainNodeRequest {
   /** Node identity or name. */
   nodeId: string;
-  /** Recorded with the node. */
+  /** Recorded with the node; one line of at most 500 characters. */
   reason: string;
   /** True when the caller knows NODE_STATE_LEFT. */
   knowsLeft: boolean;
