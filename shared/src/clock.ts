@@ -35,7 +35,7 @@ export const systemClock: Clock = {
 export class ManualClock implements Clock {
   #elapsed = 0;
   #sequence = 0;
-  readonly #start: number;
+  #start: number;
   readonly #timers = new Map<number, { readonly due: number; readonly fn: () => void }>();
 
   /** @param start wall clock at the beginning, milliseconds since 1970. */
@@ -55,6 +55,11 @@ export class ManualClock implements Clock {
     const id = this.#sequence++;
     this.#timers.set(id, { due: this.#elapsed + Math.max(0, ms), fn });
     return timerOf(() => this.#timers.delete(id));
+  }
+
+  /** Sets the wall clock forward by `ms` milliseconds, or back; no time passes. */
+  setWall(ms: number): void {
+    this.#start += ms;
   }
 
   /** Number of timers that have not run yet. */

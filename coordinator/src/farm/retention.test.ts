@@ -352,3 +352,27 @@ test('what is kept for ever stays', async (t) => {
   assert.equal(leader.jobs.all().length, 1);
   assert.equal((await farm.keys()).length, 6);
 });
+
+test('a clock that is far ahead for one look removes nothing, nor one with which a coordinator starts', async (t) => {
+  const farm = await place(t);
+  const leader = await farm.coordinator(1, day);
+  await job(farm, leader, inputsOf('done'), 'completed');
+  await farm.put(artifactKeys.input(sha('upload')));
+  farm.clock.advance(HOUR - 1);
+  farm.clock.setWall(40 * 24 * HOUR);
+  const started = await farm.coordinator(2, day);
+  for (const { retention } of [leader, started]) await retention.sweep();
+  assert.equal((await farm.keys()).length, 6);
+  farm.clock.setWall(-40 * 24 * HOUR);
+  for (const hours of [1, 22]) {
+    farm.clock.advance(hours * HOUR);
+    await started.retention.sweep();
+    assert.deepEqual(
+      started.jobs.all().map(({ definition }) => definition.jobId),
+      ['done'],
+    );
+  }
+  farm.clock.advance(HOUR);
+  await started.retention.sweep();
+  assert.deepEqual(started.jobs.all(), []);
+});

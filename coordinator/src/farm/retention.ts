@@ -6,6 +6,7 @@ import type { ArtifactStore } from '../artifacts/artifact-store.ts';
 import { isOver } from '../core/decide.ts';
 import type { JobState } from '../core/job-model.ts';
 import type { AudioLibrary } from './audio-library.ts';
+import { type BelievedTime, DOUBT_MILLIS, firstBelief, nextBelief } from './believed-time.ts';
 import type { InputKeeper } from './input-keeper.ts';
 import type { Jobs } from './jobs.ts';
 import type { Nodes } from './nodes.ts';
@@ -54,10 +55,13 @@ export class Retention {
   #running: Promise<void> = Promise.resolve();
   #stopped = false;
   #remainsRemoved = false;
+  #time: BelievedTime;
 
   constructor(parts: RetentionParts) {
+    const { clock, jobs } = parts;
     this.#parts = parts;
-    this.#since = parts.clock.monotonic();
+    this.#since = clock.monotonic();
+    this.#time = firstBelief(clock.now(), this.#since, newestTime(jobs.all()));
   }
 
   /** Looks now, and then again and again. */
@@ -81,8 +85,9 @@ export class Retention {
   async sweep(): Promise<void> {
     const { jobs, inputs, clock, retention } = this.#parts;
     const { jobMillis, inputMillis } = retention;
+    const now = this.#believedNow();
     if (jobMillis !== null) {
-      for (const job of jobs.all().filter((one) => isDue(one, clock.now() - jobMillis))) {
+      for (const job of jobs.all().filter((one) => isDue(one, now - jobMillis))) {
         if (this.#stopped) return;
         await jobs.execute(job.definition.jobId, { type: 'expire', keepMillis: jobMillis });
       }
@@ -101,7 +106,22 @@ export class Retention {
     this.#remainsRemoved = true;
     // Another leader's clients may be in the middle of submitting, and only it knew of what they asked for.
     const knowsUses = clock.monotonic() - this.#since >= inputs.inUseMillis;
-    if (inputMillis !== null && knowsUses) await this.#removeInputs(clock.now() - inputMillis);
+    if (inputMillis !== null && knowsUses) await this.#removeInputs(now - inputMillis);
+  }
+
+  /** The time by which things expire: what is removed is gone, so a clock that was set wrongly must not decide it. */
+  #believedNow(): number {
+    const { clock, log } = this.#parts;
+    const before = this.#time;
+    this.#time = nextBelief(before, clock.now(), clock.monotonic());
+    if (this.#time.steadySince !== before.steadySince) {
+      const fields = { believed: new Date(this.#time.at).toISOString(), doubt_hours: DOUBT_MILLIS / 3_600_000 };
+      log.warn(
+        fields,
+        'the clock was set: until it has gone steadily for a while, nothing expires by time that did not pass',
+      );
+    }
+    return this.#time.at;
   }
 
   async #forgetNodes(): Promise<void> {
@@ -148,6 +168,12 @@ export class Retention {
     const shortest = Math.min(jobMillis ?? Number.POSITIVE_INFINITY, inputMillis ?? Number.POSITIVE_INFINITY);
     return Math.max(MIN_INTERVAL_MILLIS, Math.min(MAX_INTERVAL_MILLIS, shortest / 4));
   }
+}
+
+/** The newest time that is recorded of any job, in wall-clock milliseconds; null where there is none. */
+function newestTime(jobs: readonly JobState[]): number | null {
+  const times = jobs.map((job) => Math.max(job.submittedAt, job.lastCommitAt ?? 0, job.finishedAt ?? 0));
+  return times.length === 0 ? null : times.reduce((a, b) => Math.max(a, b));
 }
 
 function isDue(job: JobState, finishedBefore: number): boolean {
