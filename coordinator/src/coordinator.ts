@@ -6,6 +6,7 @@ import { AgentServiceService } from '@clipfarm/shared/gen/clipfarm/v1/agent_serv
 import { FarmServiceService } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
 import type { Logger } from '@clipfarm/shared/log';
 import { findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
+import { NO_LIMITS_HINT, withLimits } from '@clipfarm/shared/media/limited';
 import { MAX_BASE_SEED } from '@clipfarm/shared/model/clip';
 import { makeOwnDirectory } from '@clipfarm/shared/own-directory';
 import { serverCredentials } from '@clipfarm/shared/rpc/credentials';
@@ -77,10 +78,12 @@ export async function startCoordinator(
   clock: Clock = systemClock,
 ): Promise<RunningCoordinator> {
   const access = serverCredentials(accessOf(config));
-  const ffmpeg = await findFfmpeg({
+  const found = await findFfmpeg({
     ...(config.ffmpeg === undefined ? {} : { ffmpegPath: config.ffmpeg }),
     ...(config.ffprobe === undefined ? {} : { ffprobePath: config.ffprobe }),
   });
+  const ffmpeg = await withLimits(found);
+  if (ffmpeg.prlimit === undefined) log.warn({ hint: NO_LIMITS_HINT }, 'FFmpeg reads uploads without limits');
   const dataDir = config['data-dir'];
   await makeOwnDirectory(dataDir, '--data-dir');
   const metrics = createMetrics();

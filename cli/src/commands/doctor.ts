@@ -4,8 +4,9 @@ import { FarmError } from '@clipfarm/shared/errors';
 import { builtInModelProfile, type HostPaths, type ModelProfile } from '@clipfarm/shared/live-avatar/model-profile';
 import { readProfileFile } from '@clipfarm/shared/live-avatar/profile-file';
 import { findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
+import { NO_LIMITS_HINT, withLimits } from '@clipfarm/shared/media/limited';
 import { PROFILES, type Profile, RUNNABLE_PROFILES } from '@clipfarm/shared/model/profiles';
-import { broken, type Check } from '../doctor/check.ts';
+import { broken, type Check, passed } from '../doctor/check.ts';
 import { checkFarm } from '../doctor/farm-checks.ts';
 import { checkGpuHost } from '../doctor/gpu-checks.ts';
 import { checkJournal, journalFlags, journalOptions, optionKey } from '../doctor/journal-checks.ts';
@@ -128,8 +129,10 @@ function checkNode(version: string): Check {
 
 async function checkFfmpeg(): Promise<Check> {
   try {
-    const { version } = await findFfmpeg();
-    return { name: 'ffmpeg', ok: true, detail: version };
+    const { version, prlimit } = await withLimits(await findFfmpeg());
+    if (prlimit !== undefined) return passed('ffmpeg', version);
+    const detail = `${version}; a coordinator here reads uploads without limits of memory and computing`;
+    return { name: 'ffmpeg', ok: true, unsafe: true, detail, fix: NO_LIMITS_HINT };
   } catch (error) {
     return broken('ffmpeg', error, 'Install FFmpeg: sudo apt-get install ffmpeg');
   }

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { type Ffmpeg, findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
+import { withLimits } from '@clipfarm/shared/media/limited';
 import { ingestAudio, modelWav } from './ingest.ts';
 import { ffmpegOutput, makeSound } from './media-fixtures.ts';
 import { readWavInfo } from './wav.ts';
@@ -129,6 +130,120 @@ test('a playlist in disguise opens nothing', async () => {
   const tag = Buffer.from([0x49, 0x44, 0x33, 4, 0, 0, 0, 0, 0, 0]);
   await writeFile(path, Buffer.concat([tag, Buffer.from('#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n')]));
   await assert.rejects(ingestAudio(ffmpeg, path, dir), { code: 'invalid_argument', field: 'audio' });
+});
+
+/** A box of an MP4. */
+function box(type: string, ...parts: readonly Buffer[]): Buffer {
+  const data = Buffer.concat(parts);
+  const head = Buffer.alloc(8);
+  head.writeUInt32BE(8 + data.length);
+  head.write(type, 4, 'latin1');
+  return Buffer.concat([head, data]);
+}
+
+/** Numbers of 32 bits; a text is taken as it is. */
+function words(...values: readonly (number | string)[]): Buffer {
+  return Buffer.concat(
+    values.map((value) => (typeof value === 'string' ? Buffer.from(value, 'latin1') : uint32(value))),
+  );
+}
+
+function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
+
+/** A track whose tables claim so many samples of two bytes, all in one piece. */
+function claimingTrack(id: number, count: number): Buffer {
+  const entry = box('ulaw', words(0, 1, 0, 0), Buffer.from([0, 1, 0, 16]), words(0, 48_000 * 65_536));
+  const tables = box(
+    'stbl',
+    box('stsd', words(0, 1), entry),
+    box('stts', words(0, 1, count, 1024)),
+    box('stsc', words(0, 1, 1, count, 1)),
+    box('stsz', words(0, 2, count)),
+    box('stco', words(0, 1, 40)),
+  );
+  const media = box(
+    'mdia',
+    box('mdhd', words(0, 0, 0, 48_000, count, 0x55c40000)),
+    box('hdlr', words(0, 0, 'soun'), Buffer.alloc(13)),
+    box('minf', box('smhd', words(0, 0)), tables),
+  );
+  return box('trak', box('tkhd', words(3, 0, 0, id, 0, count), Buffer.alloc(60)), media);
+}
+
+test('a small file whose tables claim very many packets is refused', async () => {
+  const path = join(dir, 'tables.m4a');
+  const movie = box('moov', box('mvhd', words(0, 0, 0, 48_000, 1), Buffer.alloc(80)), claimingTrack(1, 1_000_000));
+  const file = Buffer.concat([box('ftyp', words('M4A ', 0, 'M4A ')), box('mdat', Buffer.alloc(4000)), movie]);
+  await writeFile(path, file);
+  await assert.rejects(ingestAudio(ffmpeg, path, dir), {
+    code: 'invalid_argument',
+    field: 'audio',
+    message: `audio: its tables tell of 1000000 packets of sound, and it has ${file.length} bytes in all`,
+  });
+});
+
+/** A BMP of one colour, packed: its header and one run of pixels, which the decoder need not even see to make room. */
+function hugeBmp(side: number): Buffer {
+  const head = Buffer.alloc(54 + 1024);
+  head.write('BM', 'latin1');
+  head.writeUInt32LE(head.length + 4, 2);
+  for (const [at, value] of [
+    [10, head.length],
+    [14, 40],
+    [18, side],
+    [22, side],
+    [26, 0x00080001],
+    [30, 1],
+    [34, 4],
+    [46, 256],
+  ] as const) {
+    head.writeUInt32LE(value, at);
+  }
+  return Buffer.concat([head, Buffer.from([255, 1, 0, 1])]);
+}
+
+/** A frame or a tag of ID3, with its length in digits of seven bits. */
+function id3(begin: string, data: Buffer, end = ''): Buffer {
+  const digits = [21, 14, 7, 0].map((shift) => (data.length >> shift) & 127);
+  return Buffer.concat([Buffer.from(begin, 'latin1'), Buffer.from(digits), Buffer.from(end, 'latin1'), data]);
+}
+
+test('an album whose covers are small files of huge pictures is refused before they are unpacked', async () => {
+  const path = await makeSound(ffmpeg, join(dir, 'covers.mp3'), { seconds: 1, sampleRate: 44_100, channels: 1 }, [
+    '-write_xing',
+    '0',
+    '-id3v2_version',
+    '0',
+  ]);
+  const covers = Array.from({ length: 8 }, (_, i) => {
+    const about = Buffer.concat([Buffer.from('\0image/bmp\0'), Buffer.from([3 + i]), Buffer.from(`${i}\0`)]);
+    return id3('APIC', Buffer.concat([about, hugeBmp(16_000)]), '\0\0');
+  });
+  await writeFile(path, Buffer.concat([id3('ID3\x04\0\0', Buffer.concat(covers)), await readFile(path)]));
+  await assert.rejects(ingestAudio(ffmpeg, path, dir), {
+    code: 'invalid_argument',
+    field: 'audio',
+    message: /16000x16000 exceeds/,
+  });
+});
+
+test('an upload is read under limits', async (t) => {
+  const limited = await withLimits(ffmpeg);
+  if (limited.prlimit === undefined) return t.skip('prlimit is not here');
+  const log = join(dir, 'limits.log');
+  const stub = async (program: string) => {
+    const path = join(dir, `limited-${basename(program)}`);
+    await writeFile(path, `#!/bin/sh\n(ulimit -v; ulimit -t) >>${log}\nexec ${program} "$@"\n`, { mode: 0o755 });
+    return path;
+  };
+  const tools = { ...limited, ffmpeg: await stub(ffmpeg.ffmpeg), ffprobe: await stub(ffmpeg.ffprobe) };
+  const path = await makeSound(ffmpeg, join(dir, 'limited.wav'), { seconds: 1, sampleRate: 48_000, channels: 1 });
+  assert.equal((await ingestAudio(tools, path, dir)).samples, 48_000);
+  assert.equal(await readFile(log, 'utf8'), '1048576\n1800\n'.repeat(2));
 });
 
 test('audio without samples is refused', async () => {

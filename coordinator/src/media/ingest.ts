@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { LOCAL_ONLY, QUIET } from '@clipfarm/shared/media/encode';
 import type { Ffmpeg } from '@clipfarm/shared/media/ffmpeg';
+import { AUDIO_LIMITS, runLimited } from '@clipfarm/shared/media/limited';
 import { DELIVERY_SAMPLE_RATE, MODEL_SAMPLE_RATE } from '@clipfarm/shared/model/clip';
 import { runTool } from '@clipfarm/shared/process';
 import { decodeOrBlame } from './decode-or-blame.ts';
@@ -54,7 +55,7 @@ export async function ingestAudio(
     ...['-c:a', 'pcm_s16le', '-f', 'wav', deliveryWav],
   ];
   const options = { timeoutMs: DECODE_TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) };
-  await decodeOrBlame(runTool(ffmpeg.ffmpeg, argv, options), path, (why) =>
+  await decodeOrBlame(runLimited(ffmpeg, 'ffmpeg', argv, AUDIO_LIMITS, options), path, (why) =>
     badAudio(`it can't be decoded to the end: ${why}`, 'If it plays well, convert it to WAV and submit that.'),
   );
   const { samples } = await readWavInfo(deliveryWav);

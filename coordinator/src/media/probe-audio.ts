@@ -1,11 +1,10 @@
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { FarmError } from '@clipfarm/shared/errors';
 import { LOCAL_ONLY } from '@clipfarm/shared/media/encode';
 import type { Ffmpeg } from '@clipfarm/shared/media/ffmpeg';
-import { runTool } from '@clipfarm/shared/process';
+import { AUDIO_LIMITS, runLimited } from '@clipfarm/shared/media/limited';
 import { z } from 'zod';
 import { ACCEPTED_AUDIO, type AudioFormat, id3TagBytes, SNIFF_BYTES, sniffAudio } from './audio-format.ts';
-import { PIXEL_LIMIT } from './image-header.ts';
 import { findRiffChunk } from './wav.ts';
 
 /** What an upload turned out to be. */
@@ -18,11 +17,28 @@ export interface AudioSource {
 
 const TIMEOUT_MS = 60_000;
 
+/**
+ * Options of FFmpeg's readers and decoders. It decodes all covers of an album before anything else, whether they are wanted
+ * or not: eight of 16000x16000 pixels, which pack into half a megabyte, take 2 GB. Without a limit of one allocation,
+ * compressed text in a cover takes as much.
+ */
+const COVER_LIMIT = [
+  '-max_streams',
+  '16',
+  '-max_pixels',
+  String(32 * 1024 ** 2),
+  '-max_alloc',
+  String(384 * 1024 ** 2),
+];
+
 /** Bytes of a WAV in which its `data` chunk must begin for a streamed size to be noticed. */
 const WAV_HEADER_BYTES = 64 * 1024;
 
 /** Programs that write a WAV into a pipe can't know its size and put one from here to 2^32 - 1 in its place. */
 const STREAMED_WAV_BYTES = 0x7ffff000;
+
+/** Packets of sound in a byte: the oldest codecs of QuickTime count every sample, of which a byte holds up to six. */
+const MAX_PACKETS_PER_BYTE = 16;
 
 /** At most this much of a tool's complaint is shown. */
 const COMPLAINT_CHARACTERS = 500;
@@ -35,6 +51,7 @@ const probeResult = z.object({
       width: z.number().optional(),
       height: z.number().optional(),
       channels: z.number().optional(),
+      nb_frames: z.string().optional(),
       disposition: z.object({ attached_pic: z.number() }).optional(),
     }),
   ),
@@ -48,17 +65,23 @@ const probeResult = z.object({
  */
 export async function probeAudio(ffmpeg: Ffmpeg, path: string): Promise<AudioSource> {
   const { format, streamed } = await recognise(path);
-  const input = ['-f', format.demuxer, '-i', path];
+  const input = [...COVER_LIMIT, '-f', format.demuxer, '-i', path];
   const argv = [
-    ...['-v', 'error', ...LOCAL_ONLY, ...PIXEL_LIMIT, '-of', 'json', '-show_entries'],
-    ...['stream=codec_type,codec_name,width,height,channels:stream_disposition=attached_pic', ...input],
+    ...['-v', 'error', ...LOCAL_ONLY, '-of', 'json', '-show_entries'],
+    ...['stream=codec_type,codec_name,width,height,channels,nb_frames:stream_disposition=attached_pic', ...input],
   ];
-  const { stdout } = await runTool(ffmpeg.ffprobe, argv, { timeoutMs: TIMEOUT_MS }).catch((error: unknown) => {
+  const run = runLimited(ffmpeg, 'ffprobe', argv, AUDIO_LIMITS, { timeoutMs: TIMEOUT_MS });
+  const { stdout } = await run.catch((error: unknown) => {
     const failure = FarmError.from(error);
     if (failure.code !== 'internal') throw failure;
     throw badAudio(`it is no readable ${format.name} file: ${shortComplaint(failure.message, path)}`);
   });
   const { streams } = probeResult.parse(JSON.parse(stdout.toString('utf8')));
+  const claimed = streams.reduce((sum, stream) => sum + Number(stream.nb_frames ?? 0), 0);
+  const { size } = await stat(path);
+  // FFmpeg keeps them in a table of 24 bytes each.
+  if (claimed > size * MAX_PACKETS_PER_BYTE)
+    throw badAudio(`its tables tell of ${claimed} packets of sound, and it has ${size} bytes in all`);
   // A cover picture of an album is a video stream of one attached frame.
   const video = streams.find((stream) => stream.codec_type === 'video' && stream.disposition?.attached_pic !== 1);
   if (video !== undefined) {

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { LOCAL_ONLY, QUIET } from '@clipfarm/shared/media/encode';
 import type { Ffmpeg } from '@clipfarm/shared/media/ffmpeg';
-import { runTool } from '@clipfarm/shared/process';
+import { PICTURE_LIMITS, runLimited } from '@clipfarm/shared/media/limited';
 import { badImage } from './bad-image.ts';
 import { decodeOrBlame } from './decode-or-blame.ts';
 import { type ImageHeader, PIXEL_LIMIT, readImageHeader } from './image-header.ts';
@@ -111,7 +111,7 @@ function uprightSize({ width, height, orientation }: ImageHeader): Size {
 
 /** The reader is forced: FFmpeg would take a percent sign in the path for a pattern, or believe a crafted file. */
 async function decodePicture(
-  { ffmpeg }: Ffmpeg,
+  ffmpeg: Ffmpeg,
   { format }: ImageHeader,
   path: string,
   output: readonly string[],
@@ -119,6 +119,7 @@ async function decodePicture(
   const stdin = format === 'png' ? essentialPng(await readFile(path)) : undefined;
   const input = ['-f', `${format}_pipe`, ...PIXEL_LIMIT, '-noautorotate', '-i', stdin === undefined ? path : 'pipe:0'];
   const argv = [...QUIET, '-xerror', ...LOCAL_ONLY, ...input, ...output];
-  const run = runTool(ffmpeg, argv, { timeoutMs: PICTURE_TIMEOUT_MS, ...(stdin === undefined ? {} : { stdin }) });
+  const options = { timeoutMs: PICTURE_TIMEOUT_MS, ...(stdin === undefined ? {} : { stdin }) };
+  const run = runLimited(ffmpeg, 'ffmpeg', argv, PICTURE_LIMITS, options);
   await decodeOrBlame(run, stdin === undefined ? path : 'pipe:0', (why) => badImage(`it can't be decoded: ${why}`));
 }

@@ -7,6 +7,8 @@ export interface Ffmpeg {
   readonly ffmpeg: string;
   /** Path or name of `ffprobe`. */
   readonly ffprobe: string;
+  /** Path or name of `prlimit`, where FFmpeg can be limited by it; see `withLimits`. */
+  readonly prlimit?: string;
   /** What `ffmpeg -version` calls itself, for example `5.1.9-0+deb12u1`. */
   readonly version: string;
 }
