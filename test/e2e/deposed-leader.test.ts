@@ -23,7 +23,7 @@ async function startFreezable(args: readonly string[]) {
   const running = await startCoordinator(config, createLogger({ name: 'test', level: 'silent' }), clock);
   const { address, credentials, options } = clientChannel({ address: running.listen });
   const client = new FarmServiceClient(address, credentials, options);
-  const leads = () => callUnary(client, client.listNodes, { knowsLeft: true }).catch(() => null);
+  const leads = () => callUnary(client, client.listNodes, { knowsLeft: true, pageToken: '' }).catch(() => null);
   const close = async () => {
     client.close();
     clock.thaw();

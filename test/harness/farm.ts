@@ -164,10 +164,12 @@ export class Farm implements AsyncDisposable {
     // Each by itself: one that is frozen does not answer, and must not keep the news of the others waiting.
     const ask = async ({ client }: Coordinator, index: number) => {
       for (const deadline = performance.now() + seconds * 1000; performance.now() < deadline; await sleep(50)) {
-        const leads = await callUnary(client, client.listNodes, { knowsLeft: true }, { timeoutMs: 5000 }).then(
-          Boolean,
-          () => false,
-        );
+        const leads = await callUnary(
+          client,
+          client.listNodes,
+          { knowsLeft: true, pageToken: '' },
+          { timeoutMs: 5000 },
+        ).then(Boolean, () => false);
         if (leads) leader ??= index;
         if (leader !== null) return;
       }
@@ -246,7 +248,7 @@ export class Farm implements AsyncDisposable {
   }
 
   async nodes(): Promise<Node[]> {
-    return (await this.call(this.client.listNodes, { knowsLeft: true })).nodes;
+    return (await this.call(this.client.listNodes, { knowsLeft: true, pageToken: '' })).nodes;
   }
 
   /** Uploads a file as an input. @returns its SHA-256 */

@@ -4,6 +4,7 @@ import type { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { CLIP_SECONDS, FPS } from '@clipfarm/shared/model/clip';
 import { createLogUpdate } from 'log-update';
 import type { Context } from '../context.ts';
+import { allNodes } from '../farm/all-nodes.ts';
 import type { Connection } from '../farm/connection.ts';
 import { type DownloadOptions, downloadPrefix, downloadResult, type SavedPrefix } from '../farm/download.ts';
 import { isFinal, jobStateWords } from '../farm/job-state.ts';
@@ -135,7 +136,7 @@ export async function printEnd(
 /** The nodes, for their names; none where the coordinator does not tell. */
 export async function nodesOf(farm: Connection): Promise<readonly Node[]> {
   try {
-    return (await farm.call(farm.client.listNodes, { knowsLeft: true })).nodes;
+    return await allNodes((request) => farm.call(farm.client.listNodes, request));
   } catch {
     return [];
   }

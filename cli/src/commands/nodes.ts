@@ -6,6 +6,7 @@ import {
 import { type Node, NodeState, type Slot, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import type { Context } from '../context.ts';
 import { exitCode } from '../exit-code.ts';
+import { allNodes } from '../farm/all-nodes.ts';
 import { nodeStateWords, slotStateWords } from '../farm/job-state.ts';
 import { flagValue } from '../job-options.ts';
 import { slotLabel } from '../render/progress-view.ts';
@@ -45,11 +46,11 @@ export const registerNodes: Register = (program, run) => {
 };
 
 const listNodes: Handler = async (context) => {
-  const response = await context.withFarm((farm) => farm.call(farm.client.listNodes, { knowsLeft: true }));
-  if (context.json) context.printJson(ListNodesResponse.toJSON(response));
-  else if (response.nodes.length === 0)
+  const nodes = await context.withFarm((farm) => allNodes((request) => farm.call(farm.client.listNodes, request)));
+  if (context.json) context.printJson(ListNodesResponse.toJSON({ nodes, nextPageToken: '' }));
+  else if (nodes.length === 0)
     context.note(`no nodes; start an agent with: clipfarm agent --coordinator ${context.coordinator}`);
-  else context.print(nodeTables(context, response.nodes));
+  else context.print(nodeTables(context, nodes));
   return exitCode.ok;
 };
 

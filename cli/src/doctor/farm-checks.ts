@@ -2,6 +2,7 @@ import { FarmError } from '@clipfarm/shared/errors';
 import { type Node, NodeState, SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { callUnary } from '@clipfarm/shared/rpc/client-call';
 import type { Context } from '../context.ts';
+import { allNodes } from '../farm/all-nodes.ts';
 import { isSilence, NOBODY } from '../farm/connection.ts';
 import { onlineNodes } from '../farm/wait-for-nodes.ts';
 import { listed, waysToWork, whyAway } from '../farm/ways-to-work.ts';
@@ -41,7 +42,7 @@ async function ask(context: Context, address: string): Promise<Answer> {
   const answer = context.withFarm(async (farm) => {
     const limits = { timeoutMs: ANSWER_MILLIS, signal: farm.signal };
     try {
-      const { nodes } = await callUnary(farm.client, farm.client.listNodes, { knowsLeft: true }, limits);
+      const nodes = await allNodes((request) => callUnary(farm.client, farm.client.listNodes, request, limits));
       return { address, nodes, error: null, wasAsked: true };
     } catch (error) {
       return { address, nodes: null, error: withSilence(farm.explain(error), address), wasAsked: true };

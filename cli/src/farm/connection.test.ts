@@ -12,15 +12,19 @@ async function ask(t: TestContext, address: string, caPath?: string): Promise<un
   const none = { tokenPath: undefined, certPath: undefined, keyPath: undefined };
   const farm = connect({ ...none, address, caPath, insecure: true, signal });
   t.after(farm.close);
-  return farm.call(farm.client.listNodes, { knowsLeft: true });
+  return farm.call(farm.client.listNodes, { knowsLeft: true, pageToken: '' });
 }
 
 test('a certificate that is not trusted is told as such, with the flag that helps', async (t) => {
   const pem = makeCertificates(temporaryDirectory(t));
   const other = makeCertificates(temporaryDirectory(t));
   const access = { certPath: pem.serverCert, keyPath: pem.serverKey };
-  const { port } = await startServer(t, (wrap) => ({ listNodes: wrap.unary(() => ({ nodes: [] })) }), access);
-  assert.deepEqual(await ask(t, `127.0.0.1:${port}`, pem.ca), { nodes: [] });
+  const { port } = await startServer(
+    t,
+    (wrap) => ({ listNodes: wrap.unary(() => ({ nodes: [], nextPageToken: '' })) }),
+    access,
+  );
+  assert.deepEqual(await ask(t, `127.0.0.1:${port}`, pem.ca), { nodes: [], nextPageToken: '' });
   const untrusted = { code: 'unauthenticated', message: /^no trust between .*certificate/, hint: /--tls-ca/ };
   await assert.rejects(ask(t, `127.0.0.1:${port}`, other.ca), untrusted);
   await assert.rejects(ask(t, `127.0.0.1:${port}`), { code: 'unavailable', hint: /with TLS needs --tls-ca/ });
@@ -59,6 +63,8 @@ test('where nobody answers, every address is told with what happened there', asy
 });
 
 test('a coordinator is found behind an address where something else answers', async (t) => {
-  const { port } = await startServer(t, (wrap) => ({ listNodes: wrap.unary(() => ({ nodes: [] })) }));
-  assert.deepEqual(await ask(t, `${await webServer(t)},127.0.0.1:${port}`), { nodes: [] });
+  const { port } = await startServer(t, (wrap) => ({
+    listNodes: wrap.unary(() => ({ nodes: [], nextPageToken: '' })),
+  }));
+  assert.deepEqual(await ask(t, `${await webServer(t)},127.0.0.1:${port}`), { nodes: [], nextPageToken: '' });
 });

@@ -7,6 +7,7 @@ import type {
   DownloadResultResponse,
   ListJobEventsRequest,
   ListJobsRequest,
+  ListNodesRequest,
   PlanJobRequest,
   SubmitJobRequest,
   UploadInputRequest,
@@ -103,7 +104,12 @@ export async function startFakeFarm(t: TestContext, tokenPath?: string): Promise
         (request: DownloadResultRequest, responses: MessageSink<DownloadResultResponse>) =>
           sendVideo(state, calls.download++, request, responses),
       ),
-      listNodes: wrap.unary(() => ({ nodes: state.nodes })),
+      // One node a page.
+      listNodes: wrap.unary(({ pageToken }: ListNodesRequest) => {
+        const start = Number(pageToken || '0');
+        const isLast = start + 1 >= state.nodes.length;
+        return { nodes: state.nodes.slice(start, start + 1), nextPageToken: isLast ? '' : `${start + 1}` };
+      }),
       ...Object.fromEntries(
         (['cancelJob', 'pauseJob', 'resumeJob', 'retryJob', 'setJobPriority'] as const).map((call) => [
           call,

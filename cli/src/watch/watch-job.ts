@@ -1,10 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FarmError } from '@clipfarm/shared/errors';
-import { type ListNodesResponse, WatchJobResponse } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
+import {
+  type ListNodesRequest,
+  type ListNodesResponse,
+  WatchJobResponse,
+} from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
 import { type Job, JobState } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { callUnary } from '@clipfarm/shared/rpc/client-call';
 import type { Context } from '../context.ts';
 import { exitCode } from '../exit-code.ts';
+import { allNodes } from '../farm/all-nodes.ts';
 import type { Connection } from '../farm/connection.ts';
 import { followJob, type JobFollower } from '../farm/follow-job.ts';
 import { shellWord } from '../render/shell-word.ts';
@@ -65,7 +70,7 @@ async function follow(context: Context, farm: Connection, jobId: string, reached
   const display = createDisplay(shell.stderr, noteStyle, shell.clock);
   const stop = new AbortController();
   // First of all, so that even the first line names nodes, not identities.
-  await showNodes(display, () => farm.call(farm.client.listNodes, { knowsLeft: true }));
+  await showNodes(display, (request) => farm.call(farm.client.listNodes, request));
   const lookingAtNodes = keepShowingNodes(farm, display, AbortSignal.any([farm.signal, stop.signal]));
   let shown = false;
   try {
@@ -87,9 +92,12 @@ async function follow(context: Context, farm: Connection, jobId: string, reached
 }
 
 /** Looks at the nodes once. It is an extra: where it fails, the job is shown without it. */
-async function showNodes(display: Display, list: () => Promise<ListNodesResponse>): Promise<void> {
+async function showNodes(
+  display: Display,
+  list: (request: ListNodesRequest) => Promise<ListNodesResponse>,
+): Promise<void> {
   try {
-    display.nodes((await list()).nodes);
+    display.nodes(await allNodes(list));
   } catch {
     // The follower reports an outage; here there is nothing to add.
   }
@@ -97,7 +105,8 @@ async function showNodes(display: Display, list: () => Promise<ListNodesResponse
 
 async function keepShowingNodes(farm: Connection, display: Display, signal: AbortSignal): Promise<void> {
   // Of the coordinator that is followed; which one that is, the follower decides.
-  const list = () => callUnary(farm.client, farm.client.listNodes, { knowsLeft: true }, { signal: farm.signal });
+  const list = (request: ListNodesRequest) =>
+    callUnary(farm.client, farm.client.listNodes, request, { signal: farm.signal });
   while (!signal.aborted) {
     await sleep(NODES_MS, undefined, { signal }).catch(() => undefined);
     if (!signal.aborted) await showNodes(display, list);

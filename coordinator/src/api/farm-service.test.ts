@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ManualClock } from '@clipfarm/shared/clock';
-import { type ListJobEventsResponse, ListJobsResponse } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
+import {
+  type ListJobEventsResponse,
+  ListJobsResponse,
+  ListNodesResponse,
+} from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
 import { createLogger } from '@clipfarm/shared/log';
 import type { RpcHandlers } from '@clipfarm/shared/rpc/handlers';
 import { attach, type MemoryFarm, memoryFarm, submit } from '../farm/farm-fixture.ts';
@@ -126,4 +130,29 @@ test('lists stay within what a message may have, whatever reasons a journal hold
     history.events.map((event) => event.reason.length),
     [4003, 0],
   );
+});
+
+test('the list of nodes comes in pages that a message can hold, every node on one of them', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const versions = Object.fromEntries(Array.from({ length: 32 }, (_, n) => [`part-${n}`, 'x'.repeat(200)]));
+  const slots = Array.from({ length: 8 }, () => ({ runnerVersions: versions }));
+  const ids = Array.from({ length: 180 }, (_, n) => `node-${String(n).padStart(3, '0')}`);
+  for (const id of ids.toReversed()) await attach(farm, id, slots);
+  const call = serviceOf(farm);
+  const told: string[] = [];
+  let pages = 0;
+  for (let pageToken = '', more = true; more; more = pageToken !== '') {
+    const page = await call<ListNodesResponse>('listNodes', { knowsLeft: true, pageToken });
+    const bytes = ListNodesResponse.encode(page).finish().length;
+    assert.ok(bytes <= MAX_PAGE_BYTES + 65_536, `${bytes} bytes`);
+    told.push(...page.nodes.map(({ nodeId }) => nodeId));
+    pageToken = page.nextPageToken;
+    pages += 1;
+  }
+  assert.ok(pages > 1, `${pages} pages`);
+  assert.deepEqual(told, ids);
+  await assert.rejects(async () => call('listNodes', { knowsLeft: true, pageToken: 'x' }), {
+    code: 'invalid_argument',
+    field: 'page_token',
+  });
 });

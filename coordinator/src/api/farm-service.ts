@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { FarmServiceServer } from '@clipfarm/shared/gen/clipfarm/v1/farm_service';
 import { Job, JobEvent, type JobSpec, type JobState as JobStateMessage } from '@clipfarm/shared/gen/clipfarm/v1/job';
+import { Node } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import type { Logger } from '@clipfarm/shared/log';
 import type { RpcHandlers } from '@clipfarm/shared/rpc/handlers';
 import { checkPromise, pipeFileToCall, readUpload, receiveToFile } from '@clipfarm/shared/rpc/stream';
@@ -177,10 +178,16 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       }
       await responses.send({ part: { $case: 'sha256', value: hash.digest('hex') } });
     }),
-    listNodes: rpc.unary(({ knowsLeft }) => {
+    listNodes: rpc.unary(({ knowsLeft, pageToken }) => {
       // Only the leader hears agents, so only it knows how they are.
       office.requireLead();
-      return { nodes: nodes.all().map((node) => views.node(node, knowsLeft)) };
+      const wanted = nodesAfter(nodes.all(), pageToken);
+      const page = withinPage(
+        wanted.map((node) => views.node(node, knowsLeft)),
+        Node,
+      );
+      const last = page.length < wanted.length ? page.at(-1) : undefined;
+      return { nodes: [...page], nextPageToken: last ? nodeToken(last) : '' };
     }),
     drainNode: rpc.unary(async ({ nodeId, reason, knowsLeft }, { peer }) => {
       const why = givenReason(reason, 'by the operator');
@@ -291,6 +298,27 @@ function positionIn(token: string): number | undefined {
 function checkPageSize(size: number): void {
   if (size <= MAX_PAGE) return;
   throw new FarmError('invalid_argument', `page_size: ${size}; accepted is 1 to ${MAX_PAGE}`, { field: 'page_size' });
+}
+
+/** What a page of nodes that ends with this one is followed up with. */
+function nodeToken({ nodeId, name }: Pick<NodeRecord, 'nodeId' | 'name'>): string {
+  return `${nodeId} ${name}`;
+}
+
+/** The nodes after the page before, by name; that its last one may be gone since doesn't matter. */
+function nodesAfter(all: readonly NodeRecord[], token: string): readonly NodeRecord[] {
+  const sorted = all.toSorted(byName);
+  if (token === '') return sorted;
+  const [, nodeId, name] = /^(\S+) (.*)$/s.exec(token) ?? [];
+  if (nodeId === undefined || name === undefined) {
+    throw new FarmError('invalid_argument', `page_token: "${token}" is not one of mine`, { field: 'page_token' });
+  }
+  return sorted.filter((node) => byName(node, { nodeId, name }) > 0);
+}
+
+function byName(a: Pick<NodeRecord, 'nodeId' | 'name'>, b: Pick<NodeRecord, 'nodeId' | 'name'>): number {
+  if (a.name !== b.name) return a.name < b.name ? -1 : 1;
+  return a.nodeId < b.nodeId ? -1 : Number(a.nodeId > b.nodeId);
 }
 
 /** The jobs after the page before that are in one of the states. */

@@ -1,7 +1,7 @@
 import { FarmError } from '@clipfarm/shared/errors';
 import { fieldProblem } from '@clipfarm/shared/field-problem';
-import type { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
-import type { Gpu, SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
+import { Gpu, SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { z } from 'zod';
 import type { AgentRefusal } from '../admin/metrics.ts';
 
@@ -18,6 +18,12 @@ const name = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, '1 to 100 letters, digits and . _ -, the first a letter or digit');
 
+/**
+ * Most bytes of a Hello, of the description of a slot, and of those of all GPUs. The limits of the fields are each what a
+ * host may need; a host that needs all of them at once is none.
+ */
+const MAX_BYTES = { hello: 64 * 1024, slot: 8 * 1024, gpus: 64 * 1024 } as const;
+
 const seconds = z.number().min(0).max(86_400);
 
 const slotSchema = z.object({
@@ -28,6 +34,8 @@ const slotSchema = z.object({
   memoryBytes: z.number().int().nonnegative(),
   maxUnits: z.number().int().nonnegative(),
   runnerKind: z.string().max(40),
+  dtype: z.string().max(40),
+  gpus: z.array(z.number().int().nonnegative()).max(64),
   runnerVersions: z
     .record(z.string().max(40), z.string().max(200))
     .refine((versions) => Object.keys(versions).length <= 32, 'at most 32 entries'),
@@ -45,6 +53,7 @@ const gpusSchema = z.array(gpuSchema).max(64);
 const schema = z.object({
   nodeId: name,
   name: z.string().min(1).max(100),
+  version: z.string().max(100),
   pool: z.string().max(100),
   slots: z
     .array(slotSchema)
@@ -69,17 +78,30 @@ export function checkHello(hello: Hello): void {
       hint: 'Run agent and coordinator from the same release.',
     });
   }
+  refuseLong('hello', Hello.encode(hello).finish().length);
   refuse(schema.safeParse(hello).error?.issues[0], hello, 'hello');
 }
 
 /** Checks what an agent says of a slot. @throws FarmError `invalid_argument` naming the field */
 export function checkSlot(slot: SlotInfo): void {
+  refuseLong('slot', SlotInfo.encode(slot).finish().length);
   refuse(slotSchema.safeParse(slot).error?.issues[0], slot, 'slot');
 }
 
 /** Checks what an agent says of its GPUs. @throws FarmError `invalid_argument` naming the field */
 export function checkGpus(gpus: readonly Gpu[]): void {
   refuse(gpusSchema.safeParse(gpus).error?.issues[0], gpus, 'gpus');
+  const bytes = gpus.reduce((sum, gpu) => sum + Gpu.encode(gpu).finish().length, 0);
+  refuseLong('gpus', bytes);
+}
+
+function refuseLong(field: keyof typeof MAX_BYTES, bytes: number): void {
+  if (bytes <= MAX_BYTES[field]) return;
+  const message = `${field} has ${bytes} bytes; accepted: at most ${MAX_BYTES[field]} bytes`;
+  throw new FarmError('invalid_argument', message, {
+    field,
+    hint: 'Shorten what the node says of its slots and GPUs.',
+  });
 }
 
 function refuse(issue: z.core.$ZodIssue | undefined, given: unknown, where: string): void {

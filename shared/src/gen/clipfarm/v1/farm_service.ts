@@ -359,12 +359,16 @@ export interface PrefixHeader {
 export interface ListNodesRequest {
   /** True when the caller knows NODE_STATE_LEFT. */
   knowsLeft: boolean;
+  /** Token of the page before; empty for the first. */
+  pageToken: string;
 }
 
-/** All nodes known. */
+/** A page. */
 export interface ListNodesResponse {
   /** The nodes. */
   nodes: Node[];
+  /** Empty on the last page. A page has as many nodes as a message can hold: thousands, unless they have much to say. */
+  nextPageToken: string;
 }
 
 /** Which node, and why. */
@@ -3095,13 +3099,16 @@ export const PrefixHeader: MessageFns<PrefixHeader> = {
 };
 
 function createBaseListNodesRequest(): ListNodesRequest {
-  return { knowsLeft: false };
+  return { knowsLeft: false, pageToken: "" };
 }
 
 export const ListNodesRequest: MessageFns<ListNodesRequest> = {
   encode(message: ListNodesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.knowsLeft !== false) {
       writer.uint32(8).bool(message.knowsLeft);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(18).string(message.pageToken);
     }
     return writer;
   },
@@ -3127,6 +3134,14 @@ export const ListNodesRequest: MessageFns<ListNodesRequest> = {
             message.knowsLeft = reader.bool();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3146,6 +3161,11 @@ export const ListNodesRequest: MessageFns<ListNodesRequest> = {
         : isSet(object.knows_left)
         ? globalThis.Boolean(object.knows_left)
         : false,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
     };
   },
 
@@ -3153,6 +3173,9 @@ export const ListNodesRequest: MessageFns<ListNodesRequest> = {
     const obj: any = {};
     if (message.knowsLeft !== false) {
       obj.knowsLeft = message.knowsLeft;
+    }
+    if (message.pageToken !== "") {
+      obj.pageToken = message.pageToken;
     }
     return obj;
   },
@@ -3163,18 +3186,22 @@ export const ListNodesRequest: MessageFns<ListNodesRequest> = {
   fromPartial(object: DeepPartial<ListNodesRequest>): ListNodesRequest {
     const message = createBaseListNodesRequest();
     message.knowsLeft = object.knowsLeft ?? false;
+    message.pageToken = object.pageToken ?? "";
     return message;
   },
 };
 
 function createBaseListNodesResponse(): ListNodesResponse {
-  return { nodes: [] };
+  return { nodes: [], nextPageToken: "" };
 }
 
 export const ListNodesResponse: MessageFns<ListNodesResponse> = {
   encode(message: ListNodesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.nodes) {
       Node.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
     }
     return writer;
   },
@@ -3200,6 +3227,14 @@ export const ListNodesResponse: MessageFns<ListNodesResponse> = {
             message.nodes.push(Node.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3213,13 +3248,23 @@ export const ListNodesResponse: MessageFns<ListNodesResponse> = {
   },
 
   fromJSON(object: any): ListNodesResponse {
-    return { nodes: globalThis.Array.isArray(object?.nodes) ? object.nodes.map((e: any) => Node.fromJSON(e)) : [] };
+    return {
+      nodes: globalThis.Array.isArray(object?.nodes) ? object.nodes.map((e: any) => Node.fromJSON(e)) : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+    };
   },
 
   toJSON(message: ListNodesResponse): unknown {
     const obj: any = {};
     if (message.nodes?.length) {
       obj.nodes = message.nodes.map((e) => Node.toJSON(e));
+    }
+    if (message.nextPageToken !== "") {
+      obj.nextPageToken = message.nextPageToken;
     }
     return obj;
   },
@@ -3230,6 +3275,7 @@ export const ListNodesResponse: MessageFns<ListNodesResponse> = {
   fromPartial(object: DeepPartial<ListNodesResponse>): ListNodesResponse {
     const message = createBaseListNodesResponse();
     message.nodes = object.nodes?.map((e) => Node.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
     return message;
   },
 };
@@ -3740,7 +3786,7 @@ export const FarmServiceService = {
       Buffer.from(DownloadPrefixResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): DownloadPrefixResponse => DownloadPrefixResponse.decode(value),
   },
-  /** Lists nodes with their slots. */
+  /** Lists nodes with their slots, by name, in pages. */
   listNodes: {
     path: "/clipfarm.v1.FarmService/ListNodes" as const,
     requestStream: false as const,
@@ -3813,7 +3859,7 @@ export interface FarmServiceServer extends UntypedServiceImplementation {
    * still being rendered, or after the job failed or was cancelled. Each call makes one of what is there then.
    */
   downloadPrefix: handleServerStreamingCall<DownloadPrefixRequest, DownloadPrefixResponse>;
-  /** Lists nodes with their slots. */
+  /** Lists nodes with their slots, by name, in pages. */
   listNodes: handleUnaryCall<ListNodesRequest, ListNodesResponse>;
   /** Lets a node finish its clip and take nothing new. */
   drainNode: handleUnaryCall<DrainNodeRequest, DrainNodeResponse>;
@@ -4052,7 +4098,7 @@ export interface FarmServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<DownloadPrefixResponse>;
-  /** Lists nodes with their slots. */
+  /** Lists nodes with their slots, by name, in pages. */
   listNodes(
     request: ListNodesRequest,
     callback: (error: ServiceError | null, response: ListNodesResponse) => void,
