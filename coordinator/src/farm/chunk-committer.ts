@@ -9,7 +9,7 @@ import { type Decision, isOver } from '../core/decide.ts';
 import type { JobState } from '../core/job-model.ts';
 import type { AnchorKeeper } from './anchor-keeper.ts';
 import { artifactKeys } from './artifact-keys.ts';
-import type { Fleet } from './fleet.ts';
+import { type Fleet, isRenderTime } from './fleet.ts';
 import type { Jobs } from './jobs.ts';
 import type { Nodes } from './nodes.ts';
 import type { StorageHealth } from './storage-health.ts';
@@ -145,8 +145,9 @@ export class ChunkCommitter {
   async #answer(job: JobState, manifest: ChunkManifest, decision: Decision): Promise<ChunkAnswer> {
     switch (decision.outcome) {
       case 'done':
-        this.#noteSuccess(job, manifest);
+        // Before anything is counted: the other spans wait for it.
         if (manifest.clip === 0) await this.#anchors.ensure(job);
+        this.#noteSuccess(job, manifest);
         return COMMITTED;
       case 'unchanged':
         return COMMITTED;
@@ -175,6 +176,7 @@ export class ChunkCommitter {
     const { renderSeconds, peakMemoryBytes, reservedMemoryBytes } = manifest;
     this.#fleet.noteClip(slot, job.definition, renderSeconds, peakMemoryBytes, reservedMemoryBytes);
     this.#metrics.clipsCommitted.inc({ profile: slot.profile });
-    this.#metrics.clipRenderSeconds.observe({ profile: slot.profile }, manifest.renderSeconds);
+    // The clip is committed by now; a number that none can be is unknown.
+    if (isRenderTime(renderSeconds)) this.#metrics.clipRenderSeconds.observe({ profile: slot.profile }, renderSeconds);
   }
 }

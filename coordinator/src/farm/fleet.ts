@@ -117,7 +117,7 @@ export class Fleet {
    * by these figures, for as long as the coordinator runs.
    */
   noteClip(slot: FleetSlot, geometry: Geometry, seconds: number, peakBytes: number, reservedBytes = 0): void {
-    if (seconds > 0 && seconds <= MAX_CLIP_SECONDS) noteMeasured(this.#forecast, slot, geometry, seconds);
+    if (isRenderTime(seconds)) noteMeasured(this.#forecast, slot, geometry, seconds);
     const card = slot.info.memoryBytes || Math.max(0, ...slot.node.gpus.map((gpu) => gpu.memoryBytes));
     // It has rendered the clip, so more than that was not needed, whatever else used the card.
     const peak = Math.min(peakBytes, card);
@@ -249,4 +249,9 @@ export class Fleet {
   tickUsage(): void {
     this.#usage.advance(this.#jobs.live(), this.#clock.monotonic());
   }
+}
+
+/** Whether so many seconds can be what rendering a clip took. */
+export function isRenderTime(seconds: number): boolean {
+  return seconds > 0 && seconds <= MAX_CLIP_SECONDS;
 }
