@@ -30,6 +30,11 @@ export interface SimNode {
   spoolLeft: number;
 }
 
+/** How far a lease is, and when it moved there, in milliseconds. */
+interface SimProgress extends LeaseProgress {
+  readonly movedAt: number;
+}
+
 const LEASE_MILLIS = 5000;
 const USAGE_HALF_LIFE_MILLIS = 600_000;
 const HANG_FLOOR_SECONDS = 15;
@@ -38,7 +43,7 @@ const PRIOR_SECONDS_PER_CLIP = 2;
 /** What a coordinator knows of nodes, speeds, progress and use: in memory only, and gone when it dies. */
 export class SimFleet {
   readonly #nodes = new Map<string, SimNode>();
-  readonly #progress = new Map<string, LeaseProgress>();
+  readonly #progress = new Map<string, SimProgress>();
   readonly #usage = new Map<string, number>();
   readonly #forecast = newForecast();
   readonly #openCalls = new Map<string, OpenCall>();
@@ -64,7 +69,7 @@ export class SimFleet {
   }
 
   /** How far a lease is, if it said so. */
-  progressOf(leaseId: string): LeaseProgress | undefined {
+  progressOf(leaseId: string): SimProgress | undefined {
     return this.#progress.get(leaseId);
   }
 
@@ -130,6 +135,7 @@ export class SimFleet {
       jobs,
       slots: this.#slots(jobs, now),
       progress: this.#progress,
+      stillSeconds: ({ leaseId, grantedAt }) => (now - (this.#progress.get(leaseId)?.movedAt ?? grantedAt)) / 1000,
       usage: this.#usage,
       secondsPerClip: (slot, geometry) => this.#secondsPerClip(slot.nodeId, slot.slotId, geometry),
       fits: ({ nodeId, slotId }, job) => (this.#slotFacts(nodeId, slotId)?.maxHeight ?? 0) >= job.definition.height,

@@ -201,10 +201,8 @@ export function assist(
  * again: whatever holds it up is not over yet.
  */
 function secondsOverdue(round: Round, lease: LeaseState, victim: Victim): number {
-  const at = round.progress.get(lease.leaseId);
-  const warmUp = slotOf(round, lease)?.warmUpSeconds ?? 0;
-  const since = at?.movedAt ?? lease.grantedAt + warmUp * 1000;
-  return Math.max(0, (round.now - since) / 1000 - victim.secondsPerClip);
+  const warmUp = round.progress.has(lease.leaseId) ? 0 : (slotOf(round, lease)?.warmUpSeconds ?? 0);
+  return Math.max(0, round.stillSeconds(lease) - warmUp - victim.secondsPerClip);
 }
 
 /** Whether free slots may join in on clips of the job that are leased already. */

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import {
+  backsOff,
   blamesClip,
+  isQuarantined,
   judgeFailure,
   MAX_ATTEMPTS,
   MAX_LOSSES,
@@ -165,4 +167,24 @@ test('failures that the node is not to blame for, and old ones, do not count', (
   const innocent = nodeFailures(['out_of_memory', 0], ['bad_input', 1], ['node_lost', 2], ['out_of_memory', 3]);
   assert.equal(quarantineUntil(innocent, 1000), null);
   assert.equal(quarantineUntil(nodeFailures(['device', 0], ['device', 700_000]), 700_001), null);
+});
+
+test('a clip waits for its pause, and no longer where a clock that is behind would have it wait', () => {
+  const now = 1_000_000;
+  assert.ok(backsOff(now + 1, now));
+  assert.ok(backsOff(now + 60_000, now), 'the longest pause');
+  assert.ok(!backsOff(now, now));
+  assert.ok(!backsOff(now + 600_000, now), 'its clock was 10 minutes ahead');
+  assert.ok(backsOff(now - 999, now, 1000));
+  assert.ok(!backsOff(now - 1000, now, 1000));
+  assert.ok(!backsOff(now + 600_000, now, 1000));
+});
+
+test('a node is taken out for the time of a quarantine, and no longer where a clock that is behind would have it so', () => {
+  const device = (clip: number) => ({ at: 0, failureClass: 'device', jobId: 'j', clip }) as const;
+  const until = quarantineUntil([device(1), device(2)], 0) ?? assert.fail();
+  assert.ok(isQuarantined(until, 0));
+  assert.ok(isQuarantined(until, until - 1));
+  assert.ok(!isQuarantined(until, until));
+  assert.ok(!isQuarantined(until, -600_000), 'its clock was 10 minutes ahead');
 });

@@ -79,6 +79,17 @@ function backoffOf(attempts: number): number {
   return Math.min(MAX_BACKOFF_MILLIS, FIRST_BACKOFF_MILLIS * 2 ** (attempts - 1));
 }
 
+/**
+ * Whether a clip is still to wait. One that is to wait for longer than any pause was told so by another clock, and waits no more.
+ *
+ * @param notBefore wall-clock milliseconds of whoever led when it failed
+ * @param now wall-clock milliseconds
+ * @param patience milliseconds of waiting on top of the pause
+ */
+export function backsOff(notBefore: number, now: number, patience = 0): boolean {
+  return now < notBefore + patience && notBefore <= now + MAX_BACKOFF_MILLIS;
+}
+
 /** A node's failure, for {@link quarantineUntil}. */
 export interface NodeFailure {
   readonly at: number;
@@ -93,6 +104,16 @@ const FAILURES_TO_QUARANTINE = 4;
 
 /** Classes that speak against the node; out of memory speaks against a slot and a picture, the others against the job. */
 const nodeClasses: ReadonlySet<FailureClass> = new Set(['hang', 'device', 'crash', 'environment', 'bad_chunk']);
+
+/**
+ * Whether a node is still taken out. For longer than any quarantine lasts only another clock would have it so, and then it is not.
+ *
+ * @param until wall-clock milliseconds of whoever led when it was decided
+ * @param now wall-clock milliseconds
+ */
+export function isQuarantined(until: number, now: number): boolean {
+  return until > now && until <= now + QUARANTINE_MILLIS;
+}
 
 /**
  * Until when a node is to be quarantined, in wall-clock milliseconds, or null. Two device errors, or four failures of

@@ -1,5 +1,6 @@
 import { type Capacity, carveBeside, guidedCount, type Participant, secondsLeft } from './carve.ts';
 import { type ClipRange, type ClipSet, countClips, withoutRange } from './clip-ranges.ts';
+import { backsOff } from './failure-policy.ts';
 import type { JobState } from './job-model.ts';
 import { pendingClips } from './job-progress.ts';
 import { ParticipantSet } from './participant-set.ts';
@@ -180,7 +181,7 @@ function gapsFor(round: Round, job: JobState, slot: ScheduledSlot, pending: Clip
   for (const clip of failedOn(round, job, slot.nodeId)) {
     const trouble = job.troubles.get(clip);
     if (!trouble) continue;
-    const waits = round.now < trouble.notBefore + ELSEWHERE_PATIENCE_MILLIS;
+    const waits = backsOff(trouble.notBefore, round.now, ELSEWHERE_PATIENCE_MILLIS);
     const couldTry = (s: ScheduledSlot) =>
       s.available && !trouble.nodes.includes(s.nodeId) && (waits || s.leaseId === null) && isFit(round, job, s);
     if (once(round.answers.canGoElsewhere, trouble, () => round.slots.some(couldTry)))

@@ -1,5 +1,5 @@
 import type { Geometry } from './forecast.ts';
-import type { JobState } from './job-model.ts';
+import type { JobState, LeaseState } from './job-model.ts';
 
 /** A slot of an online node, as the scheduler sees it. */
 export interface ScheduledSlot {
@@ -37,8 +37,6 @@ export interface LeaseProgress {
   readonly clip: number;
   /** Share of it that is done, 0 to 1. */
   readonly fraction: number;
-  /** Wall-clock milliseconds at which it last moved. */
-  readonly movedAt: number;
 }
 
 /** Everything that a scheduling decision depends on. */
@@ -49,6 +47,8 @@ export interface ScheduleInput {
   readonly jobs: readonly JobState[];
   readonly slots: readonly ScheduledSlot[];
   readonly progress: ReadonlyMap<string, LeaseProgress>;
+  /** Seconds since a lease last moved, or was granted where it has not said how far it is; never below 0. No wall clock moves them. */
+  readonly stillSeconds: (lease: LeaseState) => number;
   /** Recent slot-seconds by owner, decayed. */
   readonly usage: ReadonlyMap<string, number>;
   /** Forecast of seconds per clip. */

@@ -1,5 +1,6 @@
 import type { Participant, Victim } from './carve.ts';
 import { type ClipRange, type ClipSet, withoutRange } from './clip-ranges.ts';
+import { backsOff } from './failure-policy.ts';
 import { type ClipTrouble, type JobState, type LeaseState, slotKey } from './job-model.ts';
 import { begunClip, pendingClips, reachedClip } from './job-progress.ts';
 import type { ScheduleAction, ScheduledSlot, ScheduleInput } from './schedule-model.ts';
@@ -101,7 +102,7 @@ export function awaitsAnchor(job: JobState): boolean {
 export function leasable(round: Round, job: JobState): ClipSet {
   let set = pendingClips(job);
   for (const [clip, trouble] of job.troubles) {
-    if (trouble.notBefore > round.now) set = withoutRange(set, { start: clip, end: clip + 1 });
+    if (backsOff(trouble.notBefore, round.now)) set = withoutRange(set, { start: clip, end: clip + 1 });
   }
   if (!awaitsAnchor(job)) return set;
   const first = set[0];
@@ -138,7 +139,7 @@ export function victimOf(round: Round, job: JobState, lease: LeaseState): Victim
   const begun = begunClip(job, lease);
   const current = reachedClip(job, lease, at?.clip);
   const renders = at !== undefined || begun >= lease.start;
-  const warmUp = (slot?.warmUpSeconds ?? 0) - (round.now - lease.grantedAt) / 1000;
+  const warmUp = (slot?.warmUpSeconds ?? 0) - round.stillSeconds(lease);
   return {
     current,
     fraction: at?.clip === current ? at.fraction : 0,

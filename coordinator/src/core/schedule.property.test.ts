@@ -10,8 +10,8 @@ import { failureClasses, type JobState, type LeaseState } from './job-model.ts';
 import { pendingClips } from './job-progress.ts';
 import { noteOpenCall } from './open-calls.ts';
 import { schedule } from './schedule.ts';
-import type { LeaseProgress, OpenCall, ScheduleAction, ScheduledSlot, ScheduleInput } from './schedule-model.ts';
-import { carryOut, type Farm, freeSlot, inWords, scheduleInput } from './test-farm.ts';
+import type { OpenCall, ScheduleAction, ScheduledSlot, ScheduleInput } from './schedule-model.ts';
+import { carryOut, type Farm, type FarmProgress, freeSlot, inWords, scheduleInput } from './test-farm.ts';
 import { contentRef, execute, type LoggedJob, submitJob } from './test-jobs.ts';
 
 /** What happens to a farm, in numbers that are fitted to the state it is in. */
@@ -60,7 +60,7 @@ type World = typeof world extends fc.Arbitrary<infer T> ? T : never;
 class SmallFarm {
   readonly jobs: LoggedJob[];
   readonly paces: Record<string, number> = {};
-  readonly progress: Record<string, LeaseProgress> = {};
+  readonly progress: Record<string, FarmProgress> = {};
   readonly preRoll: number;
   readonly maxLeaseClips: number;
   readonly #openCalls = new Map<string, OpenCall>();

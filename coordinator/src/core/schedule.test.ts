@@ -443,3 +443,11 @@ test('the forecast of a job counts slots at work and slots that are free', () =>
   assert.equal(lease && forecastLease(input, job.state, lease), 119);
   assert.equal(forecastFinish(input, job.state), 119);
 });
+
+test('a clip that failed by a clock far ahead is granted at once by the next leader', () => {
+  const job = jobOn('a/0', { clips: 10 });
+  const failure = { failureClass: 'crash', message: '', clip: 0 } as const;
+  execute(job, { type: 'failLease', leaseId: 'job-1-lease', ...failure }, 600_000);
+  assert.deepEqual(plan({ jobs: [job], paces: { 'b/0': 1 }, now: 600_001 }), ['b/0: 1-10'], 'it waits');
+  assert.deepEqual(plan({ jobs: [job], paces: { 'b/0': 1 }, now: 0 }), ['b/0: 0-10']);
+});

@@ -28,6 +28,11 @@ export function freeSlot(key: string, given: Partial<ScheduledSlot> = {}): Sched
   };
 }
 
+/** How far a lease is, and the milliseconds at which it moved there. */
+export interface FarmProgress extends LeaseProgress {
+  readonly movedAt?: number;
+}
+
 /** What a test says about a farm. */
 export interface Farm {
   readonly jobs: readonly LoggedJob[];
@@ -35,7 +40,7 @@ export interface Farm {
   readonly paces: Readonly<Record<string, number>>;
   readonly slots?: readonly ScheduledSlot[];
   /** By lease; where nothing else is said it has just moved. */
-  readonly progress?: Readonly<Record<string, Omit<LeaseProgress, 'movedAt'> & Partial<LeaseProgress>>>;
+  readonly progress?: Readonly<Record<string, FarmProgress>>;
   readonly usage?: Readonly<Record<string, number>>;
   readonly fits?: (slot: ScheduledSlot, job: JobState) => boolean;
   /** Wall-clock milliseconds. */
@@ -57,7 +62,11 @@ export function scheduleInput(farm: Farm): ScheduleInput {
     now,
     jobs: farm.jobs.map((job) => job.state),
     slots: slots.map((slot) => ({ ...slot, leaseId: held.get(slot.key) ?? null })),
-    progress: new Map(Object.entries(farm.progress ?? {}).map(([leaseId, at]) => [leaseId, { movedAt: now, ...at }])),
+    progress: new Map(Object.entries(farm.progress ?? {})),
+    stillSeconds: ({ leaseId, grantedAt }) => {
+      const at = farm.progress?.[leaseId];
+      return (now - (at ? (at.movedAt ?? now) : grantedAt)) / 1000;
+    },
     usage: new Map(Object.entries(farm.usage ?? {})),
     secondsPerClip: (slot) => farm.paces[slot.key] ?? 1,
     fits: farm.fits ?? (() => true),

@@ -4,6 +4,7 @@ import { ManualClock } from '@clipfarm/shared/clock';
 import { SlotInfo, type SlotState } from '@clipfarm/shared/gen/clipfarm/v1/node';
 import { GIB } from '@clipfarm/shared/model/gpu-cost';
 import { PEAK_MILLIS } from '../core/forecast.ts';
+import { schedule } from '../core/schedule.ts';
 import { DEFAULT_POLICY } from '../core/schedule-model.ts';
 import { attach, commit, grant, memoryFarm, submit } from './farm-fixture.ts';
 import { Fleet } from './fleet.ts';
@@ -62,15 +63,41 @@ test('progress stays within the lease, pre-roll included, and never goes back', 
   assert.deepEqual(at(), [20, 0]);
 });
 
-test('progress carries when it last moved, by both clocks; a repetition is no movement', async () => {
+test('progress carries when it last moved; a repetition is no movement', async () => {
   const { fleet, clock, leaseId, note } = await farmWithLease();
   clock.advance(1000);
   note(12, 0.5);
-  const [movedAt, at] = [clock.now(), clock.monotonic()];
+  const at = clock.monotonic();
   clock.advance(1000);
   note(12, 0.5);
-  assert.deepEqual(fleet.progressOf(leaseId), { clip: 12, fraction: 0.5, movedAt, at });
-  assert.equal(fleet.scheduleInput().progress.get(leaseId)?.movedAt, movedAt);
+  assert.deepEqual(fleet.progressOf(leaseId), { clip: 12, fraction: 0.5, at });
+});
+
+test('healthy leases are left alone when the wall clock is set, or another coordinator takes over', async () => {
+  for (const hours of [1, -1]) {
+    const { clock, fleet, job, note } = await farmWithLease();
+    const actions = () => schedule(fleet.scheduleInput([job])).filter((action) => action.type === 'grant');
+    const later = (given = fleet) => {
+      const [lease = assert.fail()] = job.leases.values();
+      return given.scheduleInput().stillSeconds(lease);
+    };
+    const before = actions();
+    assert.deepEqual([before.filter(({ speculative }) => speculative), later()], [[], 0]);
+    clock.setWall(hours * 3_600_000);
+    assert.deepEqual([actions(), later()], [before, 0], 'nobody has said yet how far it is');
+    clock.advance(4000);
+    assert.equal(later(), 4);
+    note(12, 0.5);
+    const moved = actions();
+    clock.setWall(hours * 3_600_000);
+    assert.deepEqual([actions(), later()], [moved, 0]);
+    clock.advance(9000);
+    assert.equal(later(), 9);
+    fleet.takeOver();
+    assert.equal(later(), 0, 'what it did before nobody here has seen');
+    clock.advance(2000);
+    assert.equal(later(), 2);
+  }
 });
 
 test('a slot is found by its name and is the same as in the list, with the lease that it holds', async () => {

@@ -65,6 +65,8 @@ export class Fleet {
   readonly #facts = new SlotFactsCache();
   readonly #forecast = newForecast();
   readonly #progress = new Map<string, TimedProgress>();
+  /** When each lease in force was granted, or first seen in this term, in monotonic milliseconds. */
+  readonly #granted = new Map<string, number>();
   readonly #usage: UsageMeter;
   readonly #openCalls = new Map<string, OpenCall>();
 
@@ -77,8 +79,10 @@ export class Fleet {
     this.#leases = new LeaseIndex(jobs);
     jobs.onEvent((job, event) => {
       noteOpenCall(this.#openCalls, job, event);
+      if (event.type === 'LeaseGranted') this.#granted.set(event.lease.leaseId, this.#clock.monotonic());
       if (event.type !== 'LeaseEnded') return;
       this.#progress.delete(event.leaseId);
+      this.#granted.delete(event.leaseId);
       if (event.failure?.failureClass === 'out_of_memory') this.#ranOutOfMemory(job, event.failure);
     });
   }
@@ -87,6 +91,9 @@ export class Fleet {
   takeOver(): void {
     this.#progress.clear();
     this.#openCalls.clear();
+    this.#granted.clear();
+    const leases = this.#jobs.live().flatMap((job) => [...job.leases.keys()]);
+    for (const leaseId of leases) this.#granted.set(leaseId, this.#clock.monotonic());
     this.#usage.advance([], this.#clock.monotonic());
   }
 
@@ -103,12 +110,17 @@ export class Fleet {
     const fraction = Math.min(Math.max(given.fraction, 0), 1);
     const before = this.#progress.get(leaseId);
     if (before && before.clip + before.fraction >= clip + fraction) return;
-    this.#progress.set(leaseId, { clip, fraction, movedAt: this.#clock.now(), at: this.#clock.monotonic() });
+    this.#progress.set(leaseId, { clip, fraction, at: this.#clock.monotonic() });
   }
 
   /** How far a lease in force is, if its node said so in this term. */
   progressOf(leaseId: string): TimedProgress | undefined {
     return this.#progress.get(leaseId);
+  }
+
+  #stillSeconds(leaseId: string): number {
+    const now = this.#clock.monotonic();
+    return Math.max(0, now - (this.#progress.get(leaseId)?.at ?? this.#granted.get(leaseId) ?? now)) / 1000;
   }
 
   /**
@@ -228,6 +240,7 @@ export class Fleet {
       jobs,
       slots,
       progress: this.#progress,
+      stillSeconds: ({ leaseId }) => this.#stillSeconds(leaseId),
       usage: this.#usage.byOwner,
       secondsPerClip: ({ key }, geometry) => {
         const slot = byKey.get(key);

@@ -3,7 +3,7 @@ import type { Clock } from '@clipfarm/shared/clock';
 import { FarmError } from '@clipfarm/shared/errors';
 import type { Hello, SlotStatus } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import type { Gpu, SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
-import { type NodeFailure, quarantineUntil } from '../core/failure-policy.ts';
+import { isQuarantined, type NodeFailure, quarantineUntil } from '../core/failure-policy.ts';
 import type { Journal, StoredEvent } from '../journal/journal.ts';
 import { findKeptNode, findNode } from './find-node.ts';
 import { Mutex } from './mutex.ts';
@@ -385,7 +385,7 @@ export class Nodes {
   }
 
   #isQuarantined(node: NodeRecord): boolean {
-    return node.quarantinedUntil > this.#clock.now();
+    return isQuarantined(node.quarantinedUntil, this.#clock.now());
   }
 
   #require(nodeId: string): NodeRecord {
