@@ -57,3 +57,33 @@ test('pretty lines read as time, level, component, message and fields', () => {
     /^\d\d:\d\d:\d\d\.\d{3} INFO {2}coordinator: accepted job=j1 reason="two words" count=3\n$/,
   );
 });
+
+/** What a terminal obeys: a colour, its one-byte form, a line of one's own, and what turns the rest of a line round. */
+const HOSTILE = 'a\u001b[31mb\u009b2Jc\u007f\n12:00:00.000 INFO  coordinator: forged\u2028d\u202ee';
+
+test('what others have said reaches a terminal as text, whichever way it is logged', () => {
+  for (const pretty of [false, true]) {
+    const { lines, logger } = capture({ pretty });
+    const error = new FarmError('internal', HOSTILE, { hint: HOSTILE });
+    logger.info({ [HOSTILE]: HOSTILE, text: { deep: [HOSTILE] }, name_of: HOSTILE.replaceAll(/\s/g, '') }, HOSTILE);
+    logger.child({ node: HOSTILE }).error({ err: error }, 'failed');
+    logger.error(error);
+    assert.doesNotMatch(lines.join('').replaceAll('\n', ''), /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u);
+    assert.doesNotMatch(lines.join(''), /^12:00:00/m, 'a forged line');
+    if (!pretty) for (const line of lines) JSON.parse(line);
+  }
+  const { lines, logger } = capture();
+  logger.info({ text: HOSTILE }, HOSTILE);
+  const line = JSON.parse(lines[0] ?? '');
+  assert.deepEqual([line.msg, line.text], [HOSTILE, HOSTILE], 'nothing is lost');
+});
+
+test('pretty lines show what they escape, and the stack further in', () => {
+  const { lines, logger } = capture({ pretty: true });
+  const err = Object.assign(new Error('x'), { stack: 'Error: x\nfirst\u001b[2J\n    at there' });
+  logger.error({ err, id: 'a\u001b[31m' }, 'two\nlines');
+  assert.match(
+    lines[0] ?? '',
+    /ERROR coordinator: two\\nlines id=a\\u001b\[31m\n {2}Error: x\n {2}first\\u001b\[2J\n {6}at there\n$/,
+  );
+});

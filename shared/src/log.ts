@@ -1,4 +1,5 @@
 import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from 'pino';
+import { escapeJsonLine } from './escape-text.ts';
 import { prettyStream } from './log-pretty.ts';
 
 export type { Logger } from 'pino';
@@ -37,7 +38,7 @@ export function createLogger(options: LoggerOptions): Logger {
       timestamp: stdTimeFunctions.isoTime,
       redact: { paths: redactedPaths, censor: '[redacted]' },
       // On the finished line, so that texts, errors and their causes are covered alike.
-      hooks: { streamWrite: (line) => line.replace(/:\/\/[^\s/@"]+@/g, '://[redacted]@') },
+      hooks: { streamWrite: (line) => escapeJsonLine(line.replace(/:\/\/[^\s/@"]+@/g, '://[redacted]@')) },
     },
     options.pretty === true ? prettyStream(raw) : raw,
   );

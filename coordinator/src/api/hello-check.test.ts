@@ -70,3 +70,21 @@ test('an agent that knows a later leader of the same farm is refused, whoever el
   checkTerm({ farmId: 'b', term: 8 }, 'a', 7);
   checkTerm({ farmId: '', term: 0 }, 'a', 1);
 });
+
+test('what an agent calls itself is one line that can be shown and logged', () => {
+  const good = { ...hello([slot('0', 1, 1)], []), name: 'Rechner 7 – Süd', pool: 'אולפן' };
+  checkHello(good);
+  for (const field of ['name', 'version', 'pool']) {
+    for (const bad of [
+      'two\nlines',
+      'c\u001b[31m',
+      'c\u009b31m',
+      'turned \u202eround',
+      '\u2066isolated',
+      'x'.repeat(101),
+    ]) {
+      assert.throws(() => checkHello({ ...good, [field]: bad }), { code: 'invalid_argument', field: `hello.${field}` });
+    }
+  }
+  assert.throws(() => checkHello({ ...good, name: '' }), { field: 'hello.name' });
+});

@@ -2,6 +2,7 @@ import { FarmError } from '@clipfarm/shared/errors';
 import { fieldProblem } from '@clipfarm/shared/field-problem';
 import { Hello } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { Gpu, SlotInfo } from '@clipfarm/shared/gen/clipfarm/v1/node';
+import { label } from '@clipfarm/shared/label';
 import { z } from 'zod';
 import type { AgentRefusal } from '../admin/metrics.ts';
 
@@ -52,9 +53,9 @@ const gpusSchema = z.array(gpuSchema).max(64);
 
 const schema = z.object({
   nodeId: name,
-  name: z.string().min(1).max(100),
-  version: z.string().max(100),
-  pool: z.string().max(100),
+  name: label(100).min(1),
+  version: label(100),
+  pool: label(100),
   slots: z
     .array(slotSchema)
     .min(1)
