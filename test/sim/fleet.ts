@@ -104,7 +104,7 @@ export class SimFleet {
   /** Notes a failed attempt, and quarantines its node when the policy says so. */
   noteFailure(jobId: string, failure: AttemptFailure, now: number): void {
     const node = this.node(failure.nodeId, now);
-    node.failures = [...node.failures, { ...failure, jobId }].slice(-20);
+    node.failures = [...node.failures, { ...failure, jobId }].slice(-200);
     const until = quarantineUntil(node.failures, now);
     if (until === null) return;
     node.quarantinedUntil = until;

@@ -212,7 +212,8 @@ function mayBeAssisted(job: JobState): boolean {
 
 /** Whether the range has a clip that failed on the slot's node and not on the node that has it now. */
 function isWorseFor(round: Round, job: JobState, slot: ScheduledSlot, lease: LeaseState, range: ClipRange): boolean {
+  const holders = failedOn(round, job, lease.nodeId);
   return failedOn(round, job, slot.nodeId).some((clip) => {
-    return range.start <= clip && clip < range.end && !job.troubles.get(clip)?.nodes.includes(lease.nodeId);
+    return range.start <= clip && clip < range.end && !holders.includes(clip);
   });
 }

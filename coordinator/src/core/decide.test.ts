@@ -349,7 +349,7 @@ test('a failed attempt ends its lease, is held against the clip and puts off onl
   fail(job, 'l1', 'crash', 3, 9000);
   assert.deepEqual(
     [...job.state.troubles],
-    [[3, { nodes: ['n1'], attempts: 1, losses: 0, shortages: 0, notBefore: 9500 }]],
+    [[3, { nodes: ['n1'], attempts: 1, lostOn: [], shortages: 0, notBefore: 9500 }]],
   );
   assert.deepEqual(pendingClips(job.state), [{ start: 1, end: 10 }]);
   assert.equal(job.state.failures[0]?.failureClass, 'crash');
@@ -374,7 +374,13 @@ test('a lost node is not held against the clip as one of three nodes', () => {
     grant(job, `l${n}`, 0, 10, { node: `n${n}`, preRoll: 0 });
     fail(job, `l${n}`, 'node_lost', 0);
   }
-  assert.deepEqual(job.state.troubles.get(0), { nodes: [], attempts: 0, losses: 4, shortages: 0, notBefore: 1000 });
+  assert.deepEqual(job.state.troubles.get(0), {
+    nodes: [],
+    attempts: 0,
+    lostOn: ['n1', 'n2', 'n3', 'n4'],
+    shortages: 0,
+    notBefore: 1000,
+  });
   assert.equal(job.state.status, 'active');
 });
 

@@ -73,7 +73,7 @@ test('several attempts at a clip add up, a node counts once', () => {
   assert.deepEqual(state.troubles.get(3), {
     nodes: ['n1', 'n2'],
     attempts: 3,
-    losses: 0,
+    lostOn: [],
     shortages: 0,
     notBefore: 200,
   });

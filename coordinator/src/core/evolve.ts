@@ -5,7 +5,7 @@ import { type AttemptFailure, type ClipTrouble, type JobState, slotKey } from '.
 import { committedSpans } from './job-progress.ts';
 import { noticeTypeOf } from './notice-type.ts';
 
-const NO_TROUBLE: ClipTrouble = { nodes: [], attempts: 0, losses: 0, shortages: 0, notBefore: 0 };
+const NO_TROUBLE: ClipTrouble = { nodes: [], attempts: 0, lostOn: [], shortages: 0, notBefore: 0 };
 
 /** Failures kept with a job. */
 const KEPT_FAILURES = 20;
@@ -168,7 +168,7 @@ function noteFailure(state: JobState, failure: AttemptFailure, retryAt: number):
   state.troubles.set(failure.clip, {
     nodes: counts && !before.nodes.includes(failure.nodeId) ? [...before.nodes, failure.nodeId] : before.nodes,
     attempts: before.attempts + (counts ? 1 : 0),
-    losses: before.losses + (failureClass === 'node_lost' ? 1 : 0),
+    lostOn: failureClass === 'node_lost' ? [...before.lostOn, failure.nodeId] : before.lostOn,
     shortages: before.shortages + (failureClass === 'environment' ? 1 : 0),
     notBefore: retryAt,
   });

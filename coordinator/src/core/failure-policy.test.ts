@@ -8,6 +8,7 @@ import {
   judgeFailure,
   MAX_ATTEMPTS,
   MAX_LOSSES,
+  MAX_LOSSES_OF_FEW,
   type NodeFailure,
   POISON_NODES,
   quarantineUntil,
@@ -19,7 +20,7 @@ function failure(given: Partial<AttemptFailure> = {}): AttemptFailure {
 }
 
 function trouble(given: Partial<ClipTrouble> = {}): ClipTrouble {
-  return { nodes: [], attempts: 0, losses: 0, shortages: 0, notBefore: 0, ...given };
+  return { nodes: [], attempts: 0, lostOn: [], shortages: 0, notBefore: 0, ...given };
 }
 
 /** Folds failures as `evolve` does, until the job is given up; how many it took. */
@@ -31,9 +32,9 @@ function attemptsUntilGivenUp(classOf: (attempt: number) => FailureClass, nodeOf
     const blamed = blamesClip(f.failureClass);
     const nodes = blamed ? [...new Set([...known.nodes, f.nodeId])] : known.nodes;
     const attempts = known.attempts + (blamed ? 1 : 0);
-    const losses = known.losses + (f.failureClass === 'node_lost' ? 1 : 0);
+    const lostOn = f.failureClass === 'node_lost' ? [...known.lostOn, f.nodeId] : known.lostOn;
     const shortages = known.shortages + (f.failureClass === 'environment' ? 1 : 0);
-    known = { nodes, attempts, losses, shortages, notBefore: 0 };
+    known = { nodes, attempts, lostOn, shortages, notBefore: 0 };
   }
   return Number.POSITIVE_INFINITY;
 }
@@ -46,6 +47,34 @@ test('bad input fails the job at once and says where and why', () => {
 test('a lost node is retried at once', () => {
   const verdict = judgeFailure(failure({ failureClass: 'node_lost' }), trouble({ attempts: 5 }), false);
   assert.deepEqual(verdict, { action: 'retry', retryAt: 1000 });
+});
+
+/** Folds losses as `evolve` does, one after the other; what becomes of each. */
+function judgeLosses(nodes: readonly string[]) {
+  return nodes.map((nodeId, n) => {
+    const lostOn = nodes.slice(0, n);
+    return judgeFailure(failure({ failureClass: 'node_lost', nodeId }), trouble({ lostOn }), false);
+  });
+}
+
+test('a node that is lost at one clip again and again backs off, while different nodes that are lost once do not', () => {
+  const waits = (nodes: readonly string[]) =>
+    judgeLosses(nodes).map((verdict) => (verdict.action === 'retry' ? verdict.retryAt - 1000 : null));
+  assert.deepEqual(waits(['n1', 'n1', 'n1', 'n1']), [0, 500, 1000, 2000]);
+  assert.deepEqual(waits(['n1', 'n2', 'n3', 'n4']), [0, 0, 0, 0]);
+  assert.equal(waits(Array.from({ length: 20 }, () => 'n1')).at(-1), 60_000);
+});
+
+test('only losses of several different nodes end a job soon; those of one node end it at last, and say so', () => {
+  const lostBy = (nodes: number) =>
+    attemptsUntilGivenUp(
+      () => 'node_lost',
+      (n) => `n${n % nodes}`,
+    );
+  assert.deepEqual([3, 2, 1].map(lostBy), [MAX_LOSSES, MAX_LOSSES_OF_FEW, MAX_LOSSES_OF_FEW]);
+  const last = judgeLosses(Array.from({ length: MAX_LOSSES_OF_FEW }, () => 'n1')).at(-1);
+  const reason = 'clip 7 lost its node 60 times; last: node_lost at clip 7 on node n1: gone';
+  assert.deepEqual(last, { action: 'fail_job', reason });
 });
 
 test('other failures back off, longer each time, up to a minute', () => {
@@ -70,7 +99,7 @@ test('a clip that fails on three different nodes fails the job with the evidence
 });
 
 test('a host that lacks something is not held against the nodes that are lost later', () => {
-  const many = trouble({ shortages: 100, losses: 1 });
+  const many = trouble({ shortages: 100, lostOn: ['n1'] });
   assert.equal(judgeFailure(failure({ failureClass: 'node_lost' }), many, false).action, 'retry');
 });
 
@@ -119,7 +148,7 @@ test('whatever happens to a clip, the job is given up after a bounded number of 
           (n) => classes[n % classes.length] ?? 'crash',
           (n) => `n${n % nodes}`,
         );
-        assert.ok(attempts <= MAX_LOSSES + MAX_ATTEMPTS, `${attempts} attempts`);
+        assert.ok(attempts <= MAX_LOSSES_OF_FEW + MAX_ATTEMPTS, `${attempts} attempts`);
       },
     ),
   );
@@ -138,7 +167,7 @@ test('a retry never lies in the past', () => {
 });
 
 function nodeFailures(...entries: readonly (readonly [FailureClass, number])[]): NodeFailure[] {
-  return entries.map(([failureClass, at]) => ({ failureClass, at, jobId: 'job-1', clip: at }));
+  return entries.map(([failureClass, at]) => ({ failureClass, at, jobId: 'job-1', clip: at, slotId: '0' }));
 }
 
 test('two device errors quarantine a node for two minutes, one does not', () => {
@@ -163,8 +192,21 @@ test('one clip that fails again and again on a node does not quarantine it', () 
   );
 });
 
+test('a node that is lost four times is quarantined; one that is lost once is not, however many slots it has', () => {
+  const lost = (times: number, slots: number) =>
+    Array.from({ length: times * slots }, (_, n) => ({
+      ...failure({ failureClass: 'node_lost', at: n, slotId: `${n % slots}` }),
+      jobId: 'job-1',
+    }));
+  assert.equal(quarantineUntil(lost(1, 8), 1000), null);
+  assert.equal(quarantineUntil(lost(3, 8), 1000), null);
+  assert.equal(quarantineUntil(lost(4, 1), 1000), 121_000, 'at one and the same clip too');
+  assert.equal(quarantineUntil(lost(4, 8), 1000), 121_000);
+  assert.equal(quarantineUntil(lost(4, 8), 700_000), null);
+});
+
 test('failures that the node is not to blame for, and old ones, do not count', () => {
-  const innocent = nodeFailures(['out_of_memory', 0], ['bad_input', 1], ['node_lost', 2], ['out_of_memory', 3]);
+  const innocent = nodeFailures(['out_of_memory', 0], ['bad_input', 1], ['out_of_memory', 3], ['out_of_memory', 4]);
   assert.equal(quarantineUntil(innocent, 1000), null);
   assert.equal(quarantineUntil(nodeFailures(['device', 0], ['device', 700_000]), 700_001), null);
 });

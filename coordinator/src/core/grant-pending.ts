@@ -1,6 +1,6 @@
 import { type Capacity, carveBeside, guidedCount, type Participant, secondsLeft } from './carve.ts';
 import { type ClipRange, type ClipSet, countClips, withoutRange } from './clip-ranges.ts';
-import { backsOff } from './failure-policy.ts';
+import { avoidedNodes, waitsElsewhere } from './failure-policy.ts';
 import type { JobState } from './job-model.ts';
 import { pendingClips } from './job-progress.ts';
 import { ParticipantSet } from './participant-set.ts';
@@ -22,9 +22,6 @@ import {
   slotOf,
   victimOf,
 } from './schedule-round.ts';
-
-/** How long a clip that failed on a node waits for another node that is busy. */
-const ELSEWHERE_PATIENCE_MILLIS = 60_000;
 
 /** Grants a job's pending clips to free slots, the fastest first, sized so that all who work on the job finish together. */
 export function grantPending(round: Round, job: JobState, free: readonly ScheduledSlot[]): Granted {
@@ -181,9 +178,10 @@ function gapsFor(round: Round, job: JobState, slot: ScheduledSlot, pending: Clip
   for (const clip of failedOn(round, job, slot.nodeId)) {
     const trouble = job.troubles.get(clip);
     if (!trouble) continue;
-    const waits = backsOff(trouble.notBefore, round.now, ELSEWHERE_PATIENCE_MILLIS);
+    const waits = waitsElsewhere(trouble, round.now);
+    const avoided = avoidedNodes(trouble);
     const couldTry = (s: ScheduledSlot) =>
-      s.available && !trouble.nodes.includes(s.nodeId) && (waits || s.leaseId === null) && isFit(round, job, s);
+      s.available && !avoided.has(s.nodeId) && (waits || s.leaseId === null) && isFit(round, job, s);
     if (once(round.answers.canGoElsewhere, trouble, () => round.slots.some(couldTry)))
       set = withoutRange(set, { start: clip, end: clip + 1 });
   }

@@ -102,8 +102,8 @@ export interface ClipTrouble {
   readonly nodes: readonly string[];
   /** Attempts that ended here for such a reason. */
   readonly attempts: number;
-  /** Attempts that ended here because the node was lost. */
-  readonly losses: number;
+  /** The node of each attempt that ended here because its node was lost, oldest first: one lost twice is there twice. */
+  readonly lostOn: readonly string[];
   /** Attempts that ended here because the host lacked something. */
   readonly shortages: number;
   /** Wall-clock milliseconds before which the clip is not leased again. */

@@ -1,6 +1,6 @@
 import type { Participant, Victim } from './carve.ts';
 import { type ClipRange, type ClipSet, withoutRange } from './clip-ranges.ts';
-import { backsOff } from './failure-policy.ts';
+import { avoidedNodes, backsOff } from './failure-policy.ts';
 import { type ClipTrouble, type JobState, type LeaseState, slotKey } from './job-model.ts';
 import { begunClip, pendingClips, reachedClip } from './job-progress.ts';
 import type { ScheduleAction, ScheduledSlot, ScheduleInput } from './schedule-model.ts';
@@ -40,13 +40,13 @@ export function once<K, V>(answers: Map<K, V>, key: K, find: () => V): V {
 
 const NONE: readonly number[] = [];
 
-/** Clips of a job that failed on a node: few on any, though there may be many on all nodes together. */
+/** Clips of a job that failed on a node, or at which it was lost again and again: few on any, though there may be many on all nodes together. */
 export function failedOn(round: Round, job: JobState, nodeId: string): readonly number[] {
   if (job.troubles.size === 0) return NONE;
   const byNode = once(round.answers.failedOn, job, () => {
     const found = new Map<string, number[]>();
-    for (const [clip, { nodes }] of job.troubles) {
-      for (const node of nodes) {
+    for (const [clip, trouble] of job.troubles) {
+      for (const node of avoidedNodes(trouble)) {
         const clips = found.get(node);
         if (clips) clips.push(clip);
         else found.set(node, [clip]);

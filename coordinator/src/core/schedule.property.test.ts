@@ -6,6 +6,7 @@ import { carveCount, type Participant } from './carve.ts';
 import { countClips, hasClip, withoutRange } from './clip-ranges.ts';
 import { decide } from './decide.ts';
 import { evolve } from './evolve.ts';
+import { avoidedNodes } from './failure-policy.ts';
 import { failureClasses, type JobState, type LeaseState } from './job-model.ts';
 import { pendingClips } from './job-progress.ts';
 import { noteOpenCall } from './open-calls.ts';
@@ -243,7 +244,7 @@ function assertNobodyIdlesInVain(input: ScheduleInput, actions: readonly Schedul
     const mine = grants.filter((g) => g.jobId === job.definition.jobId);
     const left = mine.reduce(withoutRange, pendingClips(job));
     const ready = [...job.troubles]
-      .filter(([, trouble]) => trouble.notBefore > input.now || trouble.nodes.length > 0)
+      .filter(([, trouble]) => trouble.notBefore > input.now || avoidedNodes(trouble).size > 0)
       .reduce((set, [clip]) => withoutRange(set, { start: clip, end: clip + 1 }), left);
     if (ready.length === 0 || (job.definition.anchorMode === 'first_frame' && job.anchor === null && mine.length > 0))
       continue;

@@ -394,6 +394,35 @@ test('a slow node that is the only one left to try a clip is not put off for fas
   assert.deepEqual(plan({ jobs: [job], paces: { 'a/0': 1, 'b/0': 0.9 }, slots, now: 9000 }), ['b/0: 0-1']);
 });
 
+/** A job at whose first clip node `a` was lost so many times. */
+function lostOn(times: number): LoggedJob {
+  const job = submitJob({ clips: 1 });
+  for (let n = 0; n < times; n++) {
+    grantTo(job, `l${n}`, 'a/0', 0, 1);
+    fail(job, `l${n}`, 'node_lost', 0, 0);
+  }
+  return job;
+}
+
+test('a node that was lost once gets its clip again at once; one that was lost at it again leaves it to others', () => {
+  const busy = jobOn('b/0', { jobId: 'other' });
+  const paces = { 'a/0': 1, 'b/0': 1 };
+  assert.equal(plan({ jobs: [lostOn(1), busy], paces })[0], 'a/0: 0-1');
+  const again = (now: number) => plan({ jobs: [lostOn(2), busy], paces, now }).includes('a/0: 0-1');
+  assert.equal(again(10_000), false);
+  assert.equal(again(60_500), true, 'the other has been busy for long');
+  assert.deepEqual(plan({ jobs: [lostOn(2)], paces, now: 10_000 }), ['b/0: 0-1']);
+  assert.deepEqual(plan({ jobs: [lostOn(2)], paces: { 'a/0': 1 }, now: 10_000 }), ['a/0: 0-1'], 'there is no other');
+});
+
+test('the more often a node was lost at a clip, the longer the clip waits for another', () => {
+  const busy = jobOn('b/0', { jobId: 'other' });
+  const again = (times: number, now: number) =>
+    plan({ jobs: [lostOn(times), busy], paces: { 'a/0': 1, 'b/0': 1 }, now }).includes('a/0: 0-1');
+  assert.deepEqual([again(5, 480_000), again(5, 490_000)], [false, true]);
+  assert.equal(again(20, 24 * 3_600_000), false);
+});
+
 test('a clip does not wait for ever for another node that is busy', () => {
   const job = jobOn('a/0', { clips: 1 });
   fail(job, 'job-1-lease', 'crash', 0, 0);

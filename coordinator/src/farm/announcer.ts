@@ -57,9 +57,9 @@ function noteFailure(
   job: JobState,
   failure: NonNullable<Extract<JobEvent, { type: 'LeaseEnded' }>['failure']>,
 ): void {
-  const { failureClass, nodeId, at, clip } = failure;
+  const { failureClass, nodeId, slotId, at, clip } = failure;
   parts.metrics.attemptFailures.inc({ class: failureClass });
-  parts.nodes.noteFailure(nodeId, { at, failureClass, jobId: job.definition.jobId, clip }).then(
+  parts.nodes.noteFailure(nodeId, { at, failureClass, jobId: job.definition.jobId, clip, slotId }).then(
     (reason) => reason !== null && parts.log.warn({ ...parts.nodes.fieldsOf(nodeId), reason }, 'node quarantined'),
     (error: unknown) =>
       parts.log.error({ err: error, ...parts.nodes.fieldsOf(nodeId) }, 'a quarantine could not be recorded'),

@@ -56,6 +56,9 @@ const SNAPSHOT_VERSION = 1;
 /** Agents wait up to three seconds between attempts to attach; a new leader gives them this much on top of a lease. */
 const REATTACH_MILLIS = 5000;
 
+/** Failures of a node that are kept: all of its slots fail together when it is lost, and several times have to be told apart. */
+const KEPT_FAILURES = 200;
+
 /** Most characters of a reason that an agent gives. */
 const MAX_REASON = 2000;
 
@@ -313,7 +316,7 @@ export class Nodes {
   async noteFailure(nodeId: string, failure: NodeFailure): Promise<string | null> {
     const record = this.#records.get(nodeId);
     if (!record) return null;
-    record.failures = [...record.failures, failure].slice(-20);
+    record.failures = [...record.failures, failure].slice(-KEPT_FAILURES);
     const until = quarantineUntil(record.failures, this.#clock.now());
     if (until === null) return null;
     const reason = `${record.failures.length} failed attempts, the last one ${failure.failureClass}`;
