@@ -415,6 +415,23 @@ test('a node that was lost once gets its clip again at once; one that was lost a
   assert.deepEqual(plan({ jobs: [lostOn(2)], paces: { 'a/0': 1 }, now: 10_000 }), ['a/0: 0-1'], 'there is no other');
 });
 
+test('a node that dies at every lease does not end a job that a busy one renders in the end', () => {
+  const busy = jobOn('b/0', { jobId: 'other', clips: 100 });
+  const job = submitJob({ clips: 1 });
+  const paces = { 'a/0': 1, 'b/0': 10 };
+  for (let now = 0; job.state.status === 'active' && now < 3_600_000; now += 250) {
+    carryOut([job, busy], schedule(scheduleInput({ jobs: [job, busy], paces, now })), now);
+    for (const one of [job, busy]) {
+      for (const { leaseId, nodeId, start, grantedAt } of [...one.state.leases.values()]) {
+        if (nodeId === 'a') fail(one, leaseId, 'node_lost', start, now);
+        else if (one === job) commit(one, leaseId, start);
+        else if (now - grantedAt >= 1_000_000) commit(one, leaseId, ...Array.from({ length: 100 }, (_, n) => n));
+      }
+    }
+  }
+  assert.equal(job.state.status, 'stitching', job.state.reason);
+});
+
 test('the more often a node was lost at a clip, the longer the clip waits for another', () => {
   const busy = jobOn('b/0', { jobId: 'other' });
   const again = (times: number, now: number) =>
