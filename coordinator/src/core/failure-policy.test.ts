@@ -223,7 +223,7 @@ test('a clip waits for its pause, and no longer where a clock that is behind wou
 });
 
 test('a node is taken out for the time of a quarantine, and no longer where a clock that is behind would have it so', () => {
-  const device = (clip: number) => ({ at: 0, failureClass: 'device', jobId: 'j', clip }) as const;
+  const device = (clip: number) => ({ at: 0, failureClass: 'device', jobId: 'j', slotId: '0', clip }) as const;
   const until = quarantineUntil([device(1), device(2)], 0) ?? assert.fail();
   assert.ok(isQuarantined(until, 0));
   assert.ok(isQuarantined(until, until - 1));
