@@ -70,9 +70,23 @@ test('the mark of a job that is done goes after two days, and it is not told aga
     assert.equal(state.done.size, 1);
     assert.equal(toldUpTo(state, ended), null);
   }
-  const state = after(marked, [60 * HOUR, { other: 60 }, {}]);
+  const busy = Array.from({ length: 49 * 60 }, (_, n) => [11 * HOUR + (n + 1) * 60_000, { other: n }, {}] as const);
+  const state = after(marked, ...busy);
   assert.equal(state.done.size, 0);
   assert.equal(toldUpTo(state, ended), null);
+});
+
+test('an event whose clock was a year ahead has no job count as told that was not, and no mark dropped', () => {
+  const [told, down] = [job('told', 10 * HOUR), job('down', 12 * HOUR)];
+  const ahead = 365 * 24 * HOUR;
+  const state = after([11 * HOUR, {}, { told: told.revision }], [ahead, { other: 1 }, {}]);
+  for (const hours of [11, 12, 13]) {
+    assert.equal(toldUpTo(state, down), 0);
+    assert.equal(toldUpTo(state, told), null);
+    moveCursors(state, { type: 'CursorsMoved', open: { other: hours }, done: {} }, hours * HOUR);
+  }
+  const first = after([ahead, { other: 1 }, {}], [11 * HOUR, { other: 2 }, {}]);
+  assert.equal(toldUpTo(first, down), 0, 'the next event sets it right, whatever is recorded');
 });
 
 test('a job that ended just before everything stopped is told, however long that lasted', () => {

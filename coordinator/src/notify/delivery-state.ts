@@ -16,9 +16,9 @@ export interface CursorsMoved {
 export interface DeliveryState {
   /** Job to the position up to which everything is delivered. */
   readonly open: Map<string, number>;
-  /** The same of jobs whose last notice is delivered; oldest first, and dropped after {@link MARK_KEPT_MILLIS}. */
+  /** The same of jobs whose last notice is delivered, with the time of the event; dropped after {@link MARK_KEPT_MILLIS}. */
   readonly done: Map<string, { readonly position: number; readonly at: number }>;
-  /** Wall-clock milliseconds of the last event. */
+  /** Wall-clock milliseconds of the last event, as far as they are believed: see {@link STEP_MILLIS}. */
   at: number;
 }
 
@@ -38,6 +38,12 @@ export const SETTLED_AFTER_MILLIS = 24 * 3_600_000;
 
 const MARK_KEPT_MILLIS = 2 * SETTLED_AFTER_MILLIS;
 
+/**
+ * The time goes on by at most this much with each event, and back at once. An event whose clock was far ahead can't have
+ * what is not told yet count as told. A time that lags behind only keeps marks for longer: those of some thousand events.
+ */
+const STEP_MILLIS = 60_000;
+
 /** Jobs in one event, so that it stays well below the journal's limit. */
 const MAX_JOBS_PER_EVENT = 1000;
 
@@ -53,7 +59,7 @@ export function emptyDeliveryState(): DeliveryState {
  * @param at wall-clock milliseconds of the event
  */
 export function moveCursors(state: DeliveryState, event: CursorsMoved, at: number): void {
-  state.at = Math.max(state.at, at);
+  state.at = state.at === 0 ? at : Math.min(at, state.at + STEP_MILLIS);
   for (const [jobId, position] of Object.entries(event.open)) {
     if (position <= reached(state, jobId)) continue;
     state.done.delete(jobId);
@@ -62,14 +68,9 @@ export function moveCursors(state: DeliveryState, event: CursorsMoved, at: numbe
   for (const [jobId, position] of Object.entries(event.done)) {
     if (position < reached(state, jobId)) continue;
     state.open.delete(jobId);
-    // Anew, so that the oldest stays first.
-    state.done.delete(jobId);
     state.done.set(jobId, { position, at });
   }
-  for (const [jobId, mark] of state.done) {
-    if (mark.at >= state.at - MARK_KEPT_MILLIS) break;
-    state.done.delete(jobId);
-  }
+  for (const [jobId, mark] of state.done) if (mark.at < state.at - MARK_KEPT_MILLIS) state.done.delete(jobId);
 }
 
 /**
