@@ -136,13 +136,14 @@ export async function startCoordinator(
   const fleet = new Fleet(jobs, nodes, clock, DEFAULT_POLICY);
   const links = new Links();
   const storage = new StorageHealth(log);
-  const audio = new AudioLibrary(join(dataDir, 'decoded'), store, ffmpeg);
   const anchors = new AnchorKeeper({ jobs, store, ffmpeg, office, clock, log });
   const committer = new ChunkCommitter({ jobs, nodes, fleet, store, anchors, metrics, storage, log });
   const drawSeed = () => randomInt(Math.min(MAX_BASE_SEED, 2 ** 47));
   const inputs = new InputKeeper({ store, clock, keepMillis: retention.inputMillis });
   const room = new UploadRoom({ store, clock, metrics, log });
-  const submissions = new Submissions({ jobs, fleet, store, inputs, audio, ffmpeg, drawSeed });
+  const needed = () => new Set(jobs.live().map(({ definition }) => definition.audioSha256));
+  const audio = new AudioLibrary({ dir: join(dataDir, 'decoded'), store, ffmpeg, room, needed });
+  const submissions = new Submissions({ jobs, fleet, store, inputs, audio, ffmpeg, room, drawSeed });
   const speed = new Speedometer(() => clock.monotonic());
   const views = new Views(fleet, nodes, speed, storage, retention.jobMillis, () => office.leads);
   const changes = new Changes(clock);

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { FarmError } from '@clipfarm/shared/errors';
 import { findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { putBytes } from '../artifacts/artifact-store-contract.ts';
@@ -24,8 +25,66 @@ async function makeLibraryIn(t: TestContext) {
   const sound = await makeSound(ffmpeg, join(dir, 'a.wav'), { seconds: 1, sampleRate: 16_000, channels: 1 });
   await putBytes(store, artifactKeys.input(SHA256), await readFile(sound));
   const decoded = join(dir, 'decoded');
-  return { library: new AudioLibrary(decoded, store, ffmpeg), decoded };
+  const needed = new Set<string>();
+  const disk = { free: Number.POSITIVE_INFINITY, asked: [] as number[] };
+  const hold = async <T>({ bytes }: { readonly bytes: number }, work: () => Promise<T>): Promise<T> => {
+    disk.asked.push(bytes);
+    if (bytes > disk.free) throw new FarmError('resource_exhausted', 'no room');
+    return work();
+  };
+  const library = new AudioLibrary({
+    dir: decoded,
+    store,
+    ffmpeg,
+    room: { hold },
+    needed: () => needed,
+    // Two of the sounds, a second each in mono.
+    maxIdleBytes: 200_000,
+  });
+  /** Stores the sound as another upload. */
+  const another = async (letter: string) => {
+    const sha256 = letter.repeat(64);
+    await putBytes(store, artifactKeys.input(sha256), await readFile(sound));
+    return sha256;
+  };
+  return { library, decoded, needed, disk, another };
 }
+
+test('of what no job needs decoded, only so much is kept as has room, and what was asked for last', async (t) => {
+  const { library, decoded, needed, another } = await makeLibraryIn(t);
+  const [first, second, third] = [await another('1'), await another('2'), await another('3')];
+  needed.add(SHA256);
+  for (const sha256 of [SHA256, first, second, first, third]) await library.get(sha256);
+  assert.deepEqual((await readdir(decoded)).sort(), [first, third, SHA256]);
+  needed.add(first);
+  await library.get(second);
+  assert.deepEqual((await readdir(decoded)).sort(), [first, second, third, SHA256]);
+});
+
+test('room is asked for before anything is decoded; without it nothing stays behind', async (t) => {
+  const { library, decoded, disk } = await makeLibraryIn(t);
+  disk.free = 100;
+  await assert.rejects(library.get(SHA256), { code: 'resource_exhausted' });
+  assert.deepEqual(await readdir(decoded), []);
+  disk.free = 400_000;
+  await library.get(SHA256);
+  const bytes = 48_000 * 2 * 4;
+  assert.deepEqual(disk.asked, [bytes, bytes], 'a second, with a margin, and one to tell whether there is more');
+});
+
+test('what is only kept makes room for what is asked for', async (t) => {
+  const { library, decoded, disk, another } = await makeLibraryIn(t);
+  const first = await another('1');
+  await library.get(first);
+  disk.free = 100;
+  const drop = library.drop.bind(library);
+  library.drop = async (sha256) => {
+    await drop(sha256);
+    disk.free = Number.POSITIVE_INFINITY;
+  };
+  await library.get(SHA256);
+  assert.deepEqual(await readdir(decoded), [SHA256]);
+});
 
 test('what no job needs, and what a killed process left half decoded, is removed; what is being decoded stays', async (t) => {
   const { library, decoded } = await makeLibraryIn(t);

@@ -14,6 +14,8 @@ import { AudioLibrary } from './audio-library.ts';
 import { grant, memoryFarm, submit } from './farm-fixture.ts';
 import { KeptPrefixes } from './kept-prefix.ts';
 
+const anyRoom = { hold: <T>(_: unknown, work: () => Promise<T>) => work() };
+
 const AUDIO = 'a'.repeat(64);
 const size = { width: 64, height: 64, frames: 240 };
 
@@ -42,7 +44,7 @@ async function cancelledJob(t: TestContext) {
   await farm.jobs.execute(jobId, { type: 'cancel', reason: 'lunch' });
   const decoded = join(dir, 'decoded');
   const workDir = join(dir, 'work');
-  const audio = new AudioLibrary(decoded, store, ffmpeg);
+  const audio = new AudioLibrary({ dir: decoded, store, ffmpeg, room: anyRoom, needed: () => new Set() });
   const kept = new KeptPrefixes({ jobs: farm.jobs, store, audio, ffmpeg, workDir });
   const frames = async (count: number) =>
     (await Promise.all(chunks.slice(0, count).map((chunk) => frameHashes(ffmpeg, chunk)))).flat();

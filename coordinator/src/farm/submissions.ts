@@ -5,7 +5,13 @@ import { FarmError } from '@clipfarm/shared/errors';
 import type { JobSpec } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { hashFile } from '@clipfarm/shared/hash-file';
 import type { Ffmpeg } from '@clipfarm/shared/media/ffmpeg';
-import { CLIP_FRAMES, DELIVERY_SAMPLE_RATE, framesForSamples, modelAudioSamples } from '@clipfarm/shared/model/clip';
+import {
+  CLIP_FRAMES,
+  DELIVERY_SAMPLE_RATE,
+  framesForSamples,
+  MODEL_SAMPLE_RATE,
+  modelAudioSamples,
+} from '@clipfarm/shared/model/clip';
 import { promptNotes } from '@clipfarm/shared/model/prompt';
 import { resolveClips, resolveSettings } from '@clipfarm/shared/model/settings';
 import { checkImage, checkPicture, MAX_UNITS_TPP } from '@clipfarm/shared/model/size';
@@ -21,6 +27,7 @@ import { type CheckedSpec, checkSpec } from './job-spec.ts';
 import type { Jobs } from './jobs.ts';
 import { Mutex } from './mutex.ts';
 import { checkSameOrder } from './same-order.ts';
+import type { UploadRoom } from './upload-room.ts';
 
 /** A job that was checked and whose inputs are not prepared yet. */
 type Draft = Omit<JobDefinition, 'reference' | 'modelAudio'>;
@@ -32,6 +39,9 @@ export interface Planned {
   readonly fits: readonly Fit[];
 }
 
+/** Of the model's sound: 16 bits. */
+const BYTES_PER_SAMPLE = 2;
+
 const NOT_PREPARED: ContentRef = { sha256: '', bytes: 0 };
 
 /** Turns what a user asks for into a job: checks form, media, settings and fit, before anything is rendered. */
@@ -42,6 +52,7 @@ export class Submissions {
   readonly #inputs: InputKeeper;
   readonly #audio: AudioLibrary;
   readonly #ffmpeg: Ffmpeg;
+  readonly #room: Pick<UploadRoom, 'hold'>;
   /** One picture at a time, because the largest takes 1.4 GB while it is prepared. */
   readonly #pictures = new Mutex();
   readonly #drawSeed: () => number;
@@ -54,6 +65,7 @@ export class Submissions {
     inputs: InputKeeper;
     audio: AudioLibrary;
     ffmpeg: Ffmpeg;
+    room: Pick<UploadRoom, 'hold'>;
     drawSeed: () => number;
   }) {
     this.#jobs = parts.jobs;
@@ -62,6 +74,7 @@ export class Submissions {
     this.#inputs = parts.inputs;
     this.#audio = parts.audio;
     this.#ffmpeg = parts.ffmpeg;
+    this.#room = parts.room;
     this.#drawSeed = parts.drawSeed;
   }
 
@@ -169,9 +182,12 @@ export class Submissions {
 
   async #prepareModelAudio(draft: Draft): Promise<ContentRef> {
     const out = join(this.#store.tempDir(), `model-${randomUUID()}.wav`);
-    await this.#audio.use(draft.audioSha256, ({ deliveryWav }) =>
-      modelWav(this.#ffmpeg, deliveryWav, modelAudioSamples(draft.clips), out),
-    );
+    await this.#audio.use(draft.audioSha256, ({ deliveryWav, samples }) => {
+      const wanted = modelAudioSamples(draft.clips);
+      const longest = Math.max(wanted, Math.ceil((samples / DELIVERY_SAMPLE_RATE) * MODEL_SAMPLE_RATE));
+      const request = { bytes: longest * BYTES_PER_SAMPLE, field: 'audio', what: "bytes of the model's sound" };
+      return this.#room.hold(request, () => modelWav(this.#ffmpeg, deliveryWav, wanted, out));
+    });
     return this.#keep(out);
   }
 

@@ -74,6 +74,28 @@ test('room is given back however an upload ends', async () => {
   await room.during(upload(3 * GB), () => Promise.resolve());
 });
 
+test('what is made of an upload holds its room until it is made, on the disk that it is written to', async () => {
+  const { room, refusals } = roomOf(100);
+  const request = { bytes: 60, field: 'audio', what: 'bytes of decoded sound' };
+  const made = await room.hold(request, async () => {
+    await assert.rejects(held(room, 41).begun, { code: 'resource_exhausted' });
+    await assert.rejects(
+      room.hold(request, () => assert.fail('there is no room')),
+      { field: 'audio', message: /^audio: 60 bytes of decoded sound have no room .* 60 of them reserved/ },
+    );
+    return 'made';
+  });
+  assert.equal(made, 'made');
+  await assert.rejects(
+    room.hold({ ...request, freeBytes: async () => 59 + KEPT_FREE_BYTES }, () => assert.fail('there is no room')),
+    { code: 'resource_exhausted' },
+  );
+  const fails = room.hold(request, () => Promise.reject(new Error('damaged')));
+  await assert.rejects(fails, /damaged/);
+  await room.during(upload(100), () => Promise.resolve());
+  assert.deepEqual(await refusals(), { room: 3, stalled: 0, slow: 0 });
+});
+
 test('what is written is the disk’s to count, what is not yet written the room’s', async () => {
   const { room, disk } = roomOf(100);
   const wrote = Promise.withResolvers<void>();

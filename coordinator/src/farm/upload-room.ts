@@ -36,6 +36,20 @@ export interface RoomRequest {
   readonly abort: (reason: FarmError) => void;
 }
 
+/** Something that is made of an upload and asks for room. */
+export interface HoldRequest {
+  /** Most bytes that it may take. */
+  readonly bytes: number;
+  /** What it is made of, as the user names it. */
+  readonly field: string;
+  /** What takes the room, for people: `bytes of decoded sound`. */
+  readonly what: string;
+  /** Bytes that are free where it is written; in the store unless given. */
+  readonly freeBytes?: () => Promise<number>;
+}
+
+type ReserveRequest = Pick<RoomRequest, 'bytes' | 'field'> & Partial<HoldRequest>;
+
 /**
  * Gives uploads room on the disk. What an accepted one may still write counts as used, so that uploads that come at the
  * same time are not each promised the same bytes.
@@ -69,13 +83,28 @@ export class UploadRoom {
     }
   }
 
-  async #reserve({ bytes, field }: RoomRequest): Promise<void> {
+  /**
+   * Reserves room for what is made of an upload until `work` is over, however it ends. Meanwhile what it has written
+   * counts twice, which the others wait for.
+   *
+   * @throws FarmError `resource_exhausted` when there is not enough room; what `work` throws
+   */
+  async hold<T>(request: HoldRequest, work: () => Promise<T>): Promise<T> {
+    await this.#asking.run(() => this.#reserve(request));
+    try {
+      return await work();
+    } finally {
+      this.#reserved -= request.bytes;
+    }
+  }
+
+  async #reserve({ bytes, field, what = 'bytes', freeBytes }: ReserveRequest): Promise<void> {
     // Before the disk is asked: what is written meanwhile counts twice then, and not at all otherwise.
     const others = this.#reserved;
-    const free = await this.#parts.store.freeBytes();
+    const free = await (freeBytes?.() ?? this.#parts.store.freeBytes());
     if (free < bytes + others + KEPT_FREE_BYTES) {
       const message =
-        `${field}: ${bytes} bytes have no room in the coordinator's store: ${free} are free, ` +
+        `${field}: ${bytes} ${what} have no room in the coordinator's store: ${free} are free, ` +
         `${others} of them reserved by other uploads and ${KEPT_FREE_BYTES} kept for running jobs`;
       const hint = 'Free space in its data directory, or try again when the other uploads are over.';
       throw this.#refused('room', new FarmError('resource_exhausted', message, { field, hint }));

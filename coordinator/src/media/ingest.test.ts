@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { FarmError } from '@clipfarm/shared/errors';
 import { type Ffmpeg, findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
 import { withLimits } from '@clipfarm/shared/media/limited';
 import { ingestAudio, modelWav } from './ingest.ts';
@@ -244,6 +245,27 @@ test('an upload is read under limits', async (t) => {
   const path = await makeSound(ffmpeg, join(dir, 'limited.wav'), { seconds: 1, sampleRate: 48_000, channels: 1 });
   assert.equal((await ingestAudio(tools, path, dir)).samples, 48_000);
   assert.equal(await readFile(log, 'utf8'), '1048576\n1800\n'.repeat(2));
+});
+
+test('room is asked for by what a file says of its length, and once more when it has more', async () => {
+  const sound = { seconds: 5, sampleRate: 48_000, channels: 2 };
+  const path = await makeSound(ffmpeg, join(dir, 'length.flac'), sound);
+  const asked: number[] = [];
+  const room = (bytes: number, work: () => Promise<void>) => {
+    asked.push(bytes);
+    return work();
+  };
+  const second = 48_000 * 4;
+  assert.equal((await ingestAudio(ffmpeg, path, dir, { room, maxSeconds: 100 })).samples, 240_000);
+  assert.deepEqual(asked.splice(0), [8 * second]);
+  const data = await readFile(path);
+  // The last 32 bits of how many samples it has (RFC 9639, 8.2).
+  data.writeUInt32BE(4800, 22);
+  await writeFile(path, data);
+  assert.equal((await ingestAudio(ffmpeg, path, dir, { room, maxSeconds: 100 })).samples, 240_000);
+  assert.deepEqual(asked.splice(0), [3 * second, 101 * second]);
+  const refuse = () => Promise.reject(new FarmError('resource_exhausted', 'no room'));
+  await assert.rejects(ingestAudio(ffmpeg, path, dir, { room: refuse }), { code: 'resource_exhausted' });
 });
 
 test('audio without samples is refused', async () => {

@@ -23,9 +23,17 @@ export interface AudioLimits {
   /** Longest audio in seconds; 4 hours unless given. */
   readonly maxSeconds?: number;
   readonly signal?: AbortSignal;
+  /** Runs what may write so many bytes; refuses when they have no room. Unlimited unless given. */
+  readonly room?: (bytes: number, work: () => Promise<void>) => Promise<void>;
 }
 
 const MAX_AUDIO_SECONDS = 4 * 3600;
+
+/** 16 bits. */
+const BYTES_PER_SAMPLE = 2;
+
+/** What a file says of its length may be an estimate. */
+const ESTIMATE_MARGIN = 1.02;
 
 /** Four hours of MP3 take about a minute on an idle core. */
 const DECODE_TIMEOUT_MS = 60 * 60_000;
@@ -36,29 +44,38 @@ const DECODE_TIMEOUT_MS = 60 * 60_000;
  *
  * @param outDir existing folder; `delivery.wav` is written there.
  * @throws FarmError `invalid_argument` (field `audio`) when it is no audio, holds a video, is empty, too long or damaged;
- *   `unavailable` when aborted.
+ *   `unavailable` when aborted; what `room` throws.
  */
 export async function ingestAudio(
   ffmpeg: Ffmpeg,
   path: string,
   outDir: string,
-  { maxSeconds = MAX_AUDIO_SECONDS, signal }: AudioLimits = {},
+  { maxSeconds = MAX_AUDIO_SECONDS, signal, room = (_, work) => work() }: AudioLimits = {},
 ): Promise<IngestedAudio> {
-  const source = await probeAudio(ffmpeg, path);
+  const source = await probeAudio(ffmpeg, path, signal);
   const channels = source.channels === 1 ? 1 : 2;
   const deliveryWav = join(outDir, 'delivery.wav');
-  const argv = [
-    ...[...QUIET, ...LOCAL_ONLY, ...source.input, '-map', '0:a:0'],
-    ...['-map_metadata', '-1', '-fflags', '+bitexact', '-flags:a', '+bitexact'],
+  const decode = async (seconds: number): Promise<number> => {
     // One second more than allowed, to tell "too long" from "just right" without decoding days of audio.
-    ...['-t', String(maxSeconds + 1), '-ac', String(channels), '-ar', String(DELIVERY_SAMPLE_RATE)],
-    ...['-c:a', 'pcm_s16le', '-f', 'wav', deliveryWav],
-  ];
-  const options = { timeoutMs: DECODE_TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) };
-  await decodeOrBlame(runLimited(ffmpeg, 'ffmpeg', argv, AUDIO_LIMITS, options), path, (why) =>
-    badAudio(`it can't be decoded to the end: ${why}`, 'If it plays well, convert it to WAV and submit that.'),
-  );
-  const { samples } = await readWavInfo(deliveryWav);
+    const longest = Math.ceil(seconds) + 1;
+    const argv = [
+      ...[...QUIET, ...LOCAL_ONLY, ...source.input, '-map', '0:a:0'],
+      ...['-map_metadata', '-1', '-fflags', '+bitexact', '-flags:a', '+bitexact'],
+      ...['-t', String(longest), '-ac', String(channels), '-ar', String(DELIVERY_SAMPLE_RATE)],
+      ...['-c:a', 'pcm_s16le', '-f', 'wav', deliveryWav],
+    ];
+    const options = { timeoutMs: DECODE_TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) };
+    await room(longest * DELIVERY_SAMPLE_RATE * channels * BYTES_PER_SAMPLE, () =>
+      decodeOrBlame(runLimited(ffmpeg, 'ffmpeg', argv, AUDIO_LIMITS, options), path, (why) =>
+        badAudio(`it can't be decoded to the end: ${why}`, 'If it plays well, convert it to WAV and submit that.'),
+      ),
+    );
+    return (await readWavInfo(deliveryWav)).samples;
+  };
+  const expected = Math.min(maxSeconds, (source.claimedSeconds ?? maxSeconds) * ESTIMATE_MARGIN + 1);
+  let samples = await decode(expected);
+  // It says less than it has: an honest estimate of a variable bit rate, or a trick.
+  if (samples > expected * DELIVERY_SAMPLE_RATE && expected < maxSeconds) samples = await decode(maxSeconds);
   if (samples === 0) throw badAudio('it holds no sound at all');
   if (samples > maxSeconds * DELIVERY_SAMPLE_RATE) throw badAudio(`it is longer than ${maxSeconds / 3600} h`);
   return { channels, samples, deliveryWav };

@@ -11,6 +11,8 @@ import { findRiffChunk } from './wav.ts';
 export interface AudioSource {
   /** Channels of its first audio stream. */
   readonly channels: number;
+  /** How long it says that it plays, in seconds, which need not be true; undefined when it doesn't say. */
+  readonly claimedSeconds: number | undefined;
   /** FFmpeg's arguments that name it as input: how strict to be, the reader, the path. */
   readonly input: readonly string[];
 }
@@ -52,9 +54,11 @@ const probeResult = z.object({
       height: z.number().optional(),
       channels: z.number().optional(),
       nb_frames: z.string().optional(),
+      bit_rate: z.string().optional(),
       disposition: z.object({ attached_pic: z.number() }).optional(),
     }),
   ),
+  format: z.object({ duration: z.string().optional() }).optional(),
 });
 
 /**
@@ -63,20 +67,24 @@ const probeResult = z.object({
  * @throws FarmError `invalid_argument` (field `audio`) when it is no accepted file, has no audio stream, or has a video
  *   stream other than a cover picture; the system's error when the file can't be read.
  */
-export async function probeAudio(ffmpeg: Ffmpeg, path: string): Promise<AudioSource> {
+export async function probeAudio(ffmpeg: Ffmpeg, path: string, signal?: AbortSignal): Promise<AudioSource> {
   const { format, streamed } = await recognise(path);
   const input = [...COVER_LIMIT, '-f', format.demuxer, '-i', path];
   const argv = [
     ...['-v', 'error', ...LOCAL_ONLY, '-of', 'json', '-show_entries'],
-    ...['stream=codec_type,codec_name,width,height,channels,nb_frames:stream_disposition=attached_pic', ...input],
+    ...[
+      'stream=codec_type,codec_name,width,height,channels,nb_frames,bit_rate:stream_disposition=attached_pic:format=duration',
+      ...input,
+    ],
   ];
-  const run = runLimited(ffmpeg, 'ffprobe', argv, AUDIO_LIMITS, { timeoutMs: TIMEOUT_MS });
+  const options = { timeoutMs: TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) };
+  const run = runLimited(ffmpeg, 'ffprobe', argv, AUDIO_LIMITS, options);
   const { stdout } = await run.catch((error: unknown) => {
     const failure = FarmError.from(error);
     if (failure.code !== 'internal') throw failure;
     throw badAudio(`it is no readable ${format.name} file: ${shortComplaint(failure.message, path)}`);
   });
-  const { streams } = probeResult.parse(JSON.parse(stdout.toString('utf8')));
+  const { streams, format: whole } = probeResult.parse(JSON.parse(stdout.toString('utf8')));
   const claimed = streams.reduce((sum, stream) => sum + Number(stream.nb_frames ?? 0), 0);
   const { size } = await stat(path);
   // FFmpeg keeps them in a table of 24 bytes each.
@@ -91,7 +99,9 @@ export async function probeAudio(ffmpeg: Ffmpeg, path: string): Promise<AudioSou
   const audio = streams.find((stream) => stream.codec_type === 'audio');
   if (audio === undefined) throw badAudio(`it is a ${format.name} file without an audio stream`);
   // The last packet of a streamed WAV looks cut off to FFmpeg; PCM has no other faults that a decoder could find.
-  return { channels: audio.channels ?? 2, input: [...(streamed ? [] : ['-xerror']), ...input] };
+  const seconds = streamed ? (size * 8) / Number(audio.bit_rate) : Number(whole?.duration);
+  const claimedSeconds = Number.isFinite(seconds) && seconds > 0 ? seconds : undefined;
+  return { channels: audio.channels ?? 2, claimedSeconds, input: [...(streamed ? [] : ['-xerror']), ...input] };
 }
 
 /** The error for audio that can't be used. */
