@@ -145,7 +145,15 @@ export async function startCoordinator(
   const audio = new AudioLibrary({ dir: join(dataDir, 'decoded'), store, ffmpeg, room, needed });
   const submissions = new Submissions({ jobs, fleet, store, inputs, audio, ffmpeg, room, drawSeed });
   const speed = new Speedometer(() => clock.monotonic());
-  const views = new Views(fleet, nodes, speed, storage, retention.jobMillis, () => office.leads);
+  const views = new Views(
+    fleet,
+    nodes,
+    speed,
+    storage,
+    retention.jobMillis,
+    () => office.leads,
+    (jobId) => anchors.problemOf(jobId),
+  );
   const changes = new Changes(clock);
   collectFarmGauges(metrics, jobs, nodes, fleet, storage);
   collectOfficeGauges(metrics, office, troubles);

@@ -9,10 +9,21 @@ import { Speedometer } from '../farm/speedometer.ts';
 import { StorageHealth } from '../farm/storage-health.ts';
 import { Views } from './views.ts';
 
-function viewsOf(farm: MemoryFarm, leads = true) {
+function viewsOf(farm: MemoryFarm, leads = true, anchorProblem: string | null = null) {
   const storage = new StorageHealth(createLogger({ name: 'test', level: 'silent' }));
   const speed = new Speedometer(() => farm.clock.monotonic());
-  return { storage, views: new Views(farm.fleet, farm.nodes, speed, storage, 3_600_000, () => leads) };
+  return {
+    storage,
+    views: new Views(
+      farm.fleet,
+      farm.nodes,
+      speed,
+      storage,
+      3_600_000,
+      () => leads,
+      () => anchorProblem,
+    ),
+  };
 }
 
 test('a job shows its leases, where they are and when they will be done', async () => {
@@ -234,4 +245,14 @@ test('a job says how it stands to its deadline, and so does a plan', async () =>
   assert.equal(planned(4000).deadlineMarginSeconds, -1000);
   assert.equal(planned(2000).deadlineOutlook, 'DEADLINE_OUTLOOK_IN_TIME');
   assert.equal(planned(0).deadlineOutlook, 'DEADLINE_OUTLOOK_UNSPECIFIED', 'no slot fits');
+});
+
+test('a job whose anchor can not be taken says so and why, as long as it is live', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  const job = await submit(farm);
+  await attach(farm, 'n');
+  const { views } = viewsOf(farm, true, 'the bucket is gone');
+  assert.match(views.job(job).stateReason, /^its anchor can't be taken from its first clip.*: the bucket is gone$/);
+  await farm.jobs.execute('job-1', { type: 'cancel', reason: 'enough' });
+  assert.equal(views.job(job).stateReason, 'enough');
 });

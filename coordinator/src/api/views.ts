@@ -30,10 +30,12 @@ export class Views {
   readonly #storage: StorageHealth;
   readonly #keepMillis: number | null;
   readonly #leads: () => boolean;
+  readonly #anchorProblem: (jobId: string) => string | null;
 
   /**
    * @param keepMillis how long a job is kept after its end; null for ever
    * @param leads whether this coordinator leads, and so knows the nodes
+   * @param anchorProblem why a job's anchor can't be taken from its first clip just now, null where nothing is wrong
    */
   constructor(
     fleet: Fleet,
@@ -42,6 +44,7 @@ export class Views {
     storage: StorageHealth,
     keepMillis: number | null,
     leads: () => boolean,
+    anchorProblem: (jobId: string) => string | null = () => null,
   ) {
     this.#fleet = fleet;
     this.#nodes = nodes;
@@ -49,6 +52,7 @@ export class Views {
     this.#storage = storage;
     this.#keepMillis = keepMillis;
     this.#leads = leads;
+    this.#anchorProblem = anchorProblem;
   }
 
   /** A job as an observer sees it. */
@@ -223,6 +227,10 @@ export class Views {
   /** Why the job is in its state; for one that waits, what it waits for. */
   #reasonOf(job: JobState, slots: readonly FleetSlot[]): string {
     if (this.#storage.problem !== null && !isOver(job)) return this.#storage.problem;
+    const anchorProblem = job.status === 'active' && !job.paused ? this.#anchorProblem(job.definition.jobId) : null;
+    if (anchorProblem !== null) {
+      return `its anchor can't be taken from its first clip, and nothing else begins before; it is tried again: ${anchorProblem}`;
+    }
     if (job.reason !== '' || job.status !== 'active' || job.leases.size > 0) return job.reason;
     if (!this.#leads()) return 'waits; what for, only the coordinator that leads knows';
     const online = slots.filter((slot) => this.#nodes.status(slot.node) === 'online');

@@ -36,6 +36,11 @@ async function place(t: TestContext) {
   return { ...farm, store, key, job, anchors };
 }
 
+/** Waits until it is so; the test runner's own limit ends what never comes true. */
+async function until(isSo: () => boolean): Promise<void> {
+  while (!isSo()) await nextTurn();
+}
+
 test('an anchor that no agent handed in is taken from the first clip', async (t) => {
   const { job, anchors, store } = await place(t);
   await anchors.ensure(job);
@@ -62,5 +67,22 @@ test('trouble of the host keeps nobody from leading, and the anchor is taken onc
   await anchors.ensure(job);
   assert.equal(job.anchor, null);
   clock.advance(5000);
-  while (job.anchor === null) await nextTurn();
+  await until(() => job.anchor !== null);
+});
+
+test('a job that was cancelled while its anchor could not be taken gets it when it is retried', async (t) => {
+  const { job, jobs, anchors, store, clock } = await place(t);
+  const trouble = async () => {
+    throw new FarmError('resource_exhausted', 'the disk is full');
+  };
+  t.mock.method(store, 'putFile', trouble, { times: 1 });
+  await anchors.ensure(job);
+  assert.match(anchors.problemOf('job-1') ?? '', /the disk is full/);
+  await jobs.execute('job-1', { type: 'cancel', reason: 'enough' });
+  clock.advance(5000);
+  await until(() => anchors.problemOf('job-1') === null);
+  assert.equal(job.anchor, null);
+  await jobs.execute('job-1', { type: 'retry' });
+  await until(() => job.anchor !== null);
+  assert.equal(anchors.problemOf('job-1'), null);
 });

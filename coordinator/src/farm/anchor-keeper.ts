@@ -39,9 +39,20 @@ export class AnchorKeeper {
   readonly #parts: AnchorParts;
   /** By job. */
   readonly #retries = new Map<string, Timer>();
+  /** By job: why its anchor could not be taken last. */
+  readonly #problems = new Map<string, string>();
 
   constructor(parts: AnchorParts) {
     this.#parts = parts;
+    parts.jobs.onEvent((job, event) => {
+      // While it was over nothing was tried, and without its anchor nothing would be scheduled.
+      if (event.type === 'JobRetried' && parts.office.leads) void this.ensure(job);
+    });
+  }
+
+  /** Why a job still waits for an anchor that could be taken from its first clip; null where it does not. */
+  problemOf(jobId: string): string | null {
+    return this.#problems.get(jobId) ?? null;
   }
 
   /**
@@ -62,6 +73,7 @@ export class AnchorKeeper {
       return message;
     }
     const decision = await this.#parts.jobs.execute(jobId, { type: 'commitAnchor', leaseId, anchor });
+    this.#problems.delete(jobId);
     return decision.outcome === 'refused' ? decision.reason : null;
   }
 
@@ -88,9 +100,11 @@ export class AnchorKeeper {
     this.#retries.delete(jobId);
     try {
       await this.#take(job);
+      this.#problems.delete(jobId);
     } catch (error) {
       // The next leader takes every live job up.
       if (!office.leads) return;
+      this.#problems.set(jobId, FarmError.from(error).message);
       log.warn({ err: error, job_id: jobId }, 'the anchor could not be taken from the first clip; it is tried again');
       this.#retries.get(jobId)?.cancel();
       this.#retries.set(
@@ -104,6 +118,7 @@ export class AnchorKeeper {
   stop(): void {
     for (const retry of this.#retries.values()) retry.cancel();
     this.#retries.clear();
+    this.#problems.clear();
   }
 
   async #take(job: JobState): Promise<void> {
