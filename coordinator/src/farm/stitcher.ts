@@ -10,7 +10,7 @@ import { FPS } from '@clipfarm/shared/model/clip';
 import type { Metrics } from '../admin/metrics.ts';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
 import { isOver } from '../core/decide.ts';
-import type { CommittedClip, JobState } from '../core/job-model.ts';
+import type { CommittedClip, ContentRef, JobResultRecord, JobState } from '../core/job-model.ts';
 import { committedPrefix } from '../core/job-progress.ts';
 import { encodeDeliveryAudio } from '../media/delivery-audio.ts';
 import { GrowingMp4 } from '../media/growing-mp4.ts';
@@ -28,22 +28,42 @@ interface Work {
   /** Held while the video is written to or read from. */
   readonly lock: Mutex;
   appended: number;
-  audio: Promise<string> | null;
+  /** Most clips that were ever appended, before it was started over too. */
+  furthest: number;
+  audio: Sound | null;
+  /** The whole video, checked, until the job is completed with it. */
+  finished: FinishedVideo | null;
   readonly abort: AbortController;
   running: Promise<void> | null;
   again: boolean;
+  /** While it is pending nothing is done. */
   retry: Timer | null;
-  /** Failures since something was appended. */
+  /** Failures since it got further than ever before. */
   failures: number;
   /** Finished files that did not pass their checks. */
   badVideos: number;
+}
+
+/** The delivery audio, or the attempt to encode it. */
+interface Sound {
+  readonly path: Promise<string>;
+  failed: boolean;
+}
+
+interface FinishedVideo {
+  readonly path: string;
+  readonly content: ContentRef;
+  readonly audioSeconds: number;
+  readonly checks: JobResultRecord['checks'];
+  /** The store has taken it over. */
+  stored: boolean;
 }
 
 /** What a {@link Stitcher} works with. */
 export interface StitcherParts {
   readonly jobs: Jobs;
   readonly store: ArtifactStore;
-  readonly audio: AudioLibrary;
+  readonly audio: Pick<AudioLibrary, 'get' | 'drop'>;
   readonly ffmpeg: Ffmpeg;
   readonly workDir: string;
   readonly clock: Clock;
@@ -65,7 +85,7 @@ const MAX_BAD_VIDEOS = 2;
 export class Stitcher {
   readonly #jobs: Jobs;
   readonly #store: ArtifactStore;
-  readonly #audio: AudioLibrary;
+  readonly #audio: StitcherParts['audio'];
   readonly #ffmpeg: Ffmpeg;
   readonly #workDir: string;
   readonly #clock: Clock;
@@ -113,6 +133,7 @@ export class Stitcher {
       return;
     }
     const work = this.#works.get(jobId) ?? this.#open(jobId);
+    if (work.retry !== null) return;
     work.again = true;
     work.running ??= this.#run(job, work).finally(() => {
       work.running = null;
@@ -143,7 +164,9 @@ export class Stitcher {
       video: null,
       lock: new Mutex(),
       appended: 0,
+      furthest: 0,
       audio: null,
+      finished: null,
       abort: new AbortController(),
       running: null,
       again: false,
@@ -171,9 +194,7 @@ export class Stitcher {
   async #grow(job: JobState, work: Work): Promise<void> {
     const { definition } = job;
     await mkdir(work.dir, { recursive: true });
-    work.audio ??= this.#encodeAudio(job, work);
-    // Whoever awaits it hears of a failure; until then it must not count as unhandled.
-    work.audio.catch(() => undefined);
+    work.audio ??= this.#beginAudio(job, work);
     const prefix = committedPrefix(job);
     if (prefix === work.appended) return;
     work.video ??= await GrowingMp4.create({
@@ -182,7 +203,7 @@ export class Stitcher {
       height: definition.height,
       totalFrames: definition.frames,
       clips: definition.clips,
-      audio: work.audio,
+      audio: work.audio.path,
     });
     while (work.appended < prefix && !this.#stopped) {
       const record = job.committed.get(work.appended);
@@ -190,7 +211,10 @@ export class Stitcher {
       const { video } = work;
       if (!(await work.lock.run(() => this.#append(job, video, record)))) return;
       work.appended += 1;
-      work.failures = 0;
+      if (work.appended > work.furthest) {
+        work.furthest = work.appended;
+        work.failures = 0;
+      }
       this.#metrics.stitchedBytes.inc(record.chunk.bytes);
     }
   }
@@ -212,6 +236,15 @@ export class Stitcher {
     }
   }
 
+  #beginAudio(job: JobState, work: Work): Sound {
+    const sound: Sound = { path: this.#encodeAudio(job, work), failed: false };
+    // Whoever awaits it hears of a failure; until then it must not count as unhandled.
+    sound.path.catch(() => {
+      sound.failed = true;
+    });
+    return sound;
+  }
+
   async #encodeAudio(job: JobState, work: Work): Promise<string> {
     const out = join(work.dir, 'audio.m4a');
     const { deliveryWav } = await this.#audio.get(job.definition.audioSha256);
@@ -224,6 +257,20 @@ export class Stitcher {
   }
 
   async #finish(job: JobState, work: Work): Promise<void> {
+    const { definition } = job;
+    work.finished ??= await this.#wholeVideo(job, work);
+    const { path, content, audioSeconds, checks, stored } = work.finished;
+    if (!stored) await this.#store.putFile(artifactKeys.video(definition.jobId, content.sha256), path, content);
+    work.finished.stored = true;
+    const finishMillis = this.#clock.now() - (job.lastCommitAt ?? this.#clock.now());
+    const videoSeconds = definition.frames / FPS;
+    const result = { video: content, frames: definition.frames, videoSeconds, audioSeconds, finishMillis, checks };
+    const { outcome } = await this.#jobs.execute(definition.jobId, { type: 'complete', result });
+    if (outcome === 'done') this.#metrics.finishSeconds.observe(finishMillis / 1000);
+  }
+
+  /** Finishes the file and checks it. */
+  async #wholeVideo(job: JobState, work: Work): Promise<FinishedVideo> {
     const { definition } = job;
     const { video } = work;
     if (!video) throw new FarmError('internal', 'nothing was stitched');
@@ -238,35 +285,42 @@ export class Stitcher {
     const bad = checks.filter((check) => !check.ok);
     if (bad.length > 0) {
       work.badVideos += 1;
+      // It may be the sound that is wrong.
+      work.audio = null;
       const reason = bad.map((check) => `${check.name}: ${check.detail}`).join('; ');
       throw new FarmError('internal', `the finished video is wrong: ${reason}`);
     }
-    const file = { sha256: await hashFile(path), bytes: (await stat(path)).size };
+    const content = { sha256: await hashFile(path), bytes: (await stat(path)).size };
     this.#storage.stored();
-    await this.#store.putFile(artifactKeys.video(definition.jobId, file.sha256), path, file);
-    const finishMillis = this.#clock.now() - (job.lastCommitAt ?? this.#clock.now());
-    const videoSeconds = definition.frames / FPS;
-    const result = { video: file, frames: definition.frames, videoSeconds, audioSeconds, finishMillis, checks };
-    const { outcome } = await this.#jobs.execute(definition.jobId, { type: 'complete', result });
-    if (outcome === 'done') this.#metrics.finishSeconds.observe(finishMillis / 1000);
+    return { path, content, audioSeconds, checks, stored: false };
   }
 
-  /** Starts the file over, later: chunks are the truth, and a full disk or a missing tool may be mended meanwhile. */
+  /**
+   * Tries again, later: a full disk or a missing tool may be mended meanwhile. A growing file is started over, because chunks
+   * are the truth; one that is finished, and sound that is encoded or still being encoded, are kept.
+   */
   async #recover(job: JobState, work: Work, error: unknown): Promise<void> {
     if (this.#stopped || isOver(job) || work.abort.signal.aborted) return;
     const { jobId } = job.definition;
     const failure = FarmError.from(error);
     this.#storage.failed(failure);
     work.failures += 1;
-    this.#log.warn({ err: error, job_id: jobId, failures: work.failures }, 'stitching failed; it starts over');
-    await work.lock.run(async () => work.video?.close()).catch(() => undefined);
-    work.video = null;
-    work.appended = 0;
-    work.audio = null;
+    this.#log.warn({ err: error, job_id: jobId, failures: work.failures }, 'stitching failed; it is tried again');
+    if (work.finished !== null && !(await isKept(work.finished))) work.finished = null;
+    if (work.finished === null) {
+      await work.lock.run(async () => work.video?.close()).catch(() => undefined);
+      work.video = null;
+      work.appended = 0;
+    }
+    if (work.audio?.failed) work.audio = null;
     work.again = false;
     if (work.badVideos > MAX_BAD_VIDEOS && (await this.#giveUp(jobId, failure.message))) return;
+    if (work.abort.signal.aborted) return;
     const delay = Math.min(MAX_RETRY_MILLIS, FIRST_RETRY_MILLIS * 2 ** (work.failures - 1));
-    work.retry = this.#clock.setTimeout(() => this.advance(job), delay);
+    work.retry = this.#clock.setTimeout(() => {
+      work.retry = null;
+      this.advance(job);
+    }, delay);
   }
 
   /** @returns false when even that can't be recorded now */
@@ -304,4 +358,9 @@ export class Stitcher {
       this.#log.warn({ err: error, job_id: jobId }, 'the work directory of a finished job stays behind');
     });
   }
+}
+
+/** Whether a finished video is still there. A store that failed may have taken it over all the same. */
+async function isKept({ path, stored }: FinishedVideo): Promise<boolean> {
+  return stored || (await stat(path).catch(() => null)) !== null;
 }
