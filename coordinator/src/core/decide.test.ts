@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import type { Decision, JobCommand } from './decide.ts';
 import type { FailureClass } from './job-model.ts';
 import { pendingClips } from './job-progress.ts';
-import { contentRef, execute, type LoggedJob, submitJob } from './test-jobs.ts';
+import { contentRef, execute, type LoggedJob, refold, submitJob } from './test-jobs.ts';
 
 const result = {
   video: contentRef('v'),
@@ -149,6 +149,71 @@ test('a chunk of a lease that was never granted, of a clip that is not there or 
   commit(job, 'l1', 0);
   assertRefused(commit(job, 'l1', 1, { hash: 'other' }), /codec headers/);
   assert.deepEqual([...job.state.committed.keys()], [0]);
+});
+
+/** Has a node render clips of its own and refuses its chunk as the coordinator does. */
+function offerOther(job: LoggedJob, node: string, start: number, hash = 'other') {
+  const leaseId = `${node}-${start}-${job.log.length}`;
+  grant(job, leaseId, start, start + 1, { node });
+  const decision = commit(job, leaseId, start, { hash });
+  const failureClass = decision.outcome === 'refused' ? decision.failureClass : undefined;
+  if (failureClass === undefined) return decision.outcome;
+  execute(job, { type: 'failLease', leaseId, failureClass, message: '', clip: start, headerHash: hash }, 1000);
+  return failureClass;
+}
+
+test('a chunk with other headers is a failure of its own kind, which names who committed and sends the job elsewhere', () => {
+  const job = submitJob({ clips: 10 });
+  grant(job, 'l1', 0, 5, { node: 'odd' });
+  commit(job, 'l1', 0);
+  assert.equal(offerOther(job, 'n2', 5), 'other_encoder');
+  assert.deepEqual([...job.state.unfitSlots], ['n2/s1']);
+  grant(job, 'l3', 5, 10, { node: 'n3' });
+  const told =
+    /its codec headers \(other\) differ from those of what node odd committed \(h\): .* same FFmpeg and x264/;
+  assertRefused(commit(job, 'l3', 5, { hash: 'other' }), told);
+});
+
+test('whoever comes first once nothing is committed any more decides the headers', () => {
+  const job = submitJob({ clips: 10 });
+  grant(job, 'l1', 0, 5, { node: 'odd' });
+  commit(job, 'l1', 0);
+  execute(job, { type: 'loseClip', clip: 0, reason: 'deleted' });
+  grant(job, 'l2', 5, 10, { node: 'n2' });
+  assert.equal(commit(job, 'l2', 5, { hash: 'other' }).outcome, 'done');
+});
+
+test('a job that failed because one node encodes unlike all others is rendered anew when it is retried, by the others', () => {
+  const job = submitJob({ clips: 10 });
+  grant(job, 'l1', 0, 5, { node: 'odd' });
+  commit(job, 'l1', 0);
+  fail(job, 'l1', 'node_lost', 1);
+  for (const node of ['n2', 'n3', 'n4']) assert.equal(offerOther(job, node, 1), 'other_encoder');
+  assert.equal(job.state.status, 'failed');
+  execute(job, { type: 'retry' });
+  assert.match(job.state.reason, /rendered again/);
+  assert.deepEqual(pendingClips(job.state), [{ start: 0, end: 10 }]);
+  assert.deepEqual([...job.state.unfitSlots], ['odd/s1']);
+  assert.equal(offerOther(job, 'n2', 0), 'done');
+  assert.equal(offerOther(job, 'odd', 1, 'h'), 'other_encoder');
+  assert.deepEqual(refold(job.log), job.state);
+});
+
+test('what is committed stays when a job is retried that others could add to, or that was stopped', () => {
+  const oneOther = submitJob({ clips: 10 });
+  grant(oneOther, 'l1', 0, 5, { node: 'odd' });
+  commit(oneOther, 'l1', 0);
+  for (let n = 0; n < 10; n++) offerOther(oneOther, 'n2', 7);
+  assert.equal(oneOther.state.status, 'failed');
+  const cancelled = submitJob({ clips: 10 });
+  grant(cancelled, 'l1', 0, 5, { node: 'odd' });
+  commit(cancelled, 'l1', 0);
+  for (const node of ['n2', 'n3']) offerOther(cancelled, node, 7);
+  execute(cancelled, { type: 'cancel', reason: '' });
+  for (const job of [oneOther, cancelled]) {
+    execute(job, { type: 'retry' });
+    assert.deepEqual([...job.state.committed.keys()], [0]);
+  }
 });
 
 test('a lease commits its own clips only, those that a shrink took from it included, but not its pre-roll', () => {

@@ -39,6 +39,8 @@ export type JobCommand =
       readonly failureClass: FailureClass;
       readonly message: string;
       readonly clip: number;
+      /** With `other_encoder`: codec headers of the refused chunk. */
+      readonly headerHash?: string;
     }
   /** `currentClips`: clip in hand of each lease, which may still be finished. */
   | { readonly type: 'pause'; readonly reason: string; readonly currentClips: ReadonlyMap<string, number> }
@@ -77,7 +79,13 @@ export type Decision =
   /** The chunk is not wanted: another lease was first, or the job is over. */
   | { readonly outcome: 'not_wanted'; readonly reason: string; readonly events: readonly JobEvent[] }
   /** The command does not fit the job's state, or the chunk is wrong. */
-  | { readonly outcome: 'refused'; readonly reason: string; readonly events: readonly JobEvent[] };
+  | {
+      readonly outcome: 'refused';
+      readonly reason: string;
+      readonly events: readonly JobEvent[];
+      /** How the attempt failed that a refused chunk is of, where it is not just a bad chunk. */
+      readonly failureClass?: FailureClass;
+    };
 
 /** Message kept of a failure, in characters. */
 const MAX_MESSAGE = 2000;
@@ -127,7 +135,15 @@ export function decide(state: JobState, command: JobCommand, now: number): Decis
       if (state.status !== 'failed' && state.status !== 'cancelled') {
         return refused(`only a failed or cancelled job can be retried; it is ${stateWord(state)}`);
       }
-      return done({ type: 'JobRetried', reason: '' });
+      return done(
+        isEncodedOddly(state)
+          ? {
+              type: 'JobRetried',
+              reason: 'all clips are rendered again: other nodes encode them otherwise',
+              anew: true,
+            }
+          : { type: 'JobRetried', reason: '' },
+      );
     case 'setPriority':
       if (isOver(state)) return refused(`its priority means nothing any more; it is ${stateWord(state)} already`);
       if (state.priority === command.priority) return { outcome: 'unchanged' };
@@ -216,9 +232,7 @@ function commit(state: JobState, offered: OfferedChunk): Decision {
     return refused(`lease ${leaseId} has span ${lease.span}, the chunk says ${span}`);
   }
   if (state.headerHash !== null && state.headerHash !== offered.headerHash) {
-    return refused(
-      `the chunk's codec headers (${offered.headerHash.slice(0, 12)}) differ from the job's (${state.headerHash.slice(0, 12)}): this node encodes with another x264`,
-    );
+    return otherEncoder(state, offered.headerHash, state.headerHash);
   }
   const record: CommittedClip = {
     clip,
@@ -233,6 +247,31 @@ function commit(state: JobState, offered: OfferedChunk): Decision {
     { type: 'ClipCommitted', record, headerHash: offered.headerHash },
     ...leasesAfterCommit(state, clip, leaseId),
   );
+}
+
+/** Who is wrong does not show: it may be the node that was first. */
+function otherEncoder(state: JobState, offered: string, known: string): Decision {
+  const committers = [...new Set([...state.committed.values()].map(({ nodeId }) => nodeId))];
+  const named = committers.slice(0, 3).join(', ') + (committers.length > 3 ? ' and others' : '');
+  const hint = 'give all nodes the same FFmpeg and x264, then retry the job, or submit it anew';
+  const reason = `its codec headers (${offered.slice(0, 12)}) differ from those of what node ${named} committed (${known.slice(0, 12)}): the nodes encode with different versions of FFmpeg or x264; ${hint}`;
+  return { outcome: 'refused', reason, events: [], failureClass: 'other_encoder' };
+}
+
+/**
+ * Whether the job failed because one node has committed everything so far, and two others that agree with each other could
+ * add nothing to it.
+ */
+function isEncodedOddly(state: JobState): boolean {
+  if (state.status !== 'failed' || state.failures.at(-1)?.failureClass !== 'other_encoder') return false;
+  const committers = new Set([...state.committed.values()].map(({ nodeId }) => nodeId));
+  if (committers.size !== 1) return false;
+  const others = new Map<string, Set<string>>();
+  for (const { headerHash, nodeId } of state.failures) {
+    if (headerHash === undefined || headerHash === state.headerHash || committers.has(nodeId)) continue;
+    others.set(headerHash, (others.get(headerHash) ?? new Set()).add(nodeId));
+  }
+  return [...others.values()].some((nodes) => nodes.size > 1);
 }
 
 /** Leases that have nothing left to do once `clip` is committed end; those whose tail is committed get shorter. */
@@ -292,6 +331,7 @@ function failLease(state: JobState, command: Extract<JobCommand, { type: 'failLe
     failureClass: command.failureClass,
     message: command.message.slice(0, MAX_MESSAGE),
     at: now,
+    ...(command.headerHash === undefined ? {} : { headerHash: command.headerHash }),
   };
   const unfit = state.unfitSlots.has(slotKey(lease.nodeId, lease.slotId));
   const verdict = judgeFailure(failure, state.troubles.get(blamed), unfit);

@@ -56,6 +56,7 @@ export function evolve(state: JobState | null, event: JobEvent, at: number): Job
     case 'ClipLost':
       state.committed.delete(event.clip);
       state.committedSet = withoutRange(state.committedSet, { start: event.clip, end: event.clip + 1 });
+      if (state.committed.size === 0) state.headerHash = null;
       state.status = 'active';
       break;
     case 'ChunkSuperfluous':
@@ -82,12 +83,13 @@ export function evolve(state: JobState | null, event: JobEvent, at: number): Job
       endJob(state, 'failed', event.reason, at);
       break;
     case 'JobRetried':
+      state.troubles.clear();
+      state.unfitSlots.clear();
+      if (event.anew) forgetCommitted(state);
       state.status = countClips(state.committedSet) === state.definition.clips ? 'stitching' : 'active';
       state.reason = event.reason;
       state.finishedAt = null;
       state.paused = false;
-      state.troubles.clear();
-      state.unfitSlots.clear();
       break;
     case 'JobCompleted':
       state.result = event.result;
@@ -137,6 +139,14 @@ function submitted(event: Extract<JobEvent, { type: 'JobSubmitted' }>, at: numbe
   };
 }
 
+/** Everything is rendered again, by those who committed it only where nobody else can. */
+function forgetCommitted(state: JobState): void {
+  for (const { nodeId, slotId } of state.committed.values()) state.unfitSlots.add(slotKey(nodeId, slotId));
+  state.committed.clear();
+  state.committedSet = clipSet(0, 0);
+  state.headerHash = null;
+}
+
 function endLease(state: JobState, leaseId: string): void {
   const lease = state.leases.get(leaseId);
   if (!lease) return;
@@ -161,7 +171,8 @@ function endJob(state: JobState, status: JobState['status'], reason: string, at:
 
 function noteFailure(state: JobState, failure: AttemptFailure, retryAt: number): void {
   state.failures = [...state.failures, failure].slice(-KEPT_FAILURES);
-  if (failure.failureClass === 'out_of_memory') state.unfitSlots.add(slotKey(failure.nodeId, failure.slotId));
+  if (failure.failureClass === 'out_of_memory' || failure.failureClass === 'other_encoder')
+    state.unfitSlots.add(slotKey(failure.nodeId, failure.slotId));
   const before = state.troubles.get(failure.clip) ?? NO_TROUBLE;
   const { failureClass } = failure;
   const counts = blamesClip(failureClass);

@@ -47,7 +47,8 @@ export type JobEvent =
   | { readonly type: 'PriorityChanged'; readonly priority: number }
   | { readonly type: 'JobCancelled'; readonly reason: string }
   | { readonly type: 'JobFailed'; readonly reason: string }
-  | { readonly type: 'JobRetried'; readonly reason: string }
+  /** `anew`: what is committed does not count any more, because other nodes can't add to it. */
+  | { readonly type: 'JobRetried'; readonly reason: string; readonly anew?: true }
   | { readonly type: 'JobCompleted'; readonly result: JobResultRecord }
   /** It was kept for as long as finished jobs are; its files and then its history are removed. */
   | { readonly type: 'JobExpired' };

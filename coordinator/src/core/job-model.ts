@@ -16,6 +16,7 @@ export const failureClasses = [
   'bad_input',
   'environment',
   'bad_chunk',
+  'other_encoder',
   'node_lost',
 ] as const;
 
@@ -94,6 +95,8 @@ export interface AttemptFailure {
   readonly failureClass: FailureClass;
   readonly message: string;
   readonly at: number;
+  /** Codec headers of the chunk that was refused because the job has others. */
+  readonly headerHash?: string;
 }
 
 /** What is known against rendering one clip. */
@@ -160,11 +163,11 @@ export interface JobState {
   readonly leases: Map<string, LeaseState>;
   readonly pastLeases: Map<string, PastLease>;
   anchor: ContentRef | null;
-  /** SHA-256 of the codec headers that every chunk must share; fixed by the first commit. */
+  /** SHA-256 of the codec headers that every chunk must share; fixed by the first commit, for as long as anything is committed. */
   headerHash: string | null;
   nextSpan: number;
   readonly troubles: Map<number, ClipTrouble>;
-  /** Slots (`node/slot`) that ran out of memory on this picture. */
+  /** Slots (`node/slot`) that ran out of memory on this picture, or encode it unlike those that committed. */
   readonly unfitSlots: Set<string>;
   /** Newest last, at most 20. */
   failures: readonly AttemptFailure[];

@@ -4,7 +4,7 @@ import type { CommittedClip, JobState } from './job-model.ts';
  * Version of the form below. Whoever changes the form, what {@link JobState} holds, or what `evolve` makes of an event
  * raises it: snapshots of another version are left alone and the job is folded from its events.
  */
-export const JOB_SNAPSHOT_VERSION = 3;
+export const JOB_SNAPSHOT_VERSION = 4;
 
 /** Who committed: lease, span, node and slot. Few, while clips are many. */
 type Committer = readonly [leaseId: string, span: number, nodeId: string, slotId: string];

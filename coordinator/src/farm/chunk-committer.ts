@@ -6,7 +6,7 @@ import { framesInClip } from '@clipfarm/shared/model/clip';
 import type { Metrics } from '../admin/metrics.ts';
 import type { ArtifactStore } from '../artifacts/artifact-store.ts';
 import { type Decision, isOver } from '../core/decide.ts';
-import type { JobState } from '../core/job-model.ts';
+import type { FailureClass, JobState } from '../core/job-model.ts';
 import type { AnchorKeeper } from './anchor-keeper.ts';
 import { artifactKeys } from './artifact-keys.ts';
 import { type Fleet, isRenderTime } from './fleet.ts';
@@ -130,7 +130,7 @@ export class ChunkCommitter {
     const call = span === undefined ? {} : { span };
     const offered = { leaseId, clip, frames: expectedFrames, chunk, headerHash, ...call };
     const decision = await this.#jobs.execute(jobId, { type: 'commit', chunk: offered });
-    return this.#answer(job, manifest, decision);
+    return this.#answer(job, manifest, headerHash, decision);
   }
 
   /** Counts a clip that was rendered in vain. */
@@ -142,7 +142,7 @@ export class ChunkCommitter {
     return { verdict: 'CHUNK_VERDICT_NOT_WANTED', reason };
   }
 
-  async #answer(job: JobState, manifest: ChunkManifest, decision: Decision): Promise<ChunkAnswer> {
+  async #answer(job: JobState, manifest: ChunkManifest, headerHash: string, decision: Decision): Promise<ChunkAnswer> {
     switch (decision.outcome) {
       case 'done':
         // Before anything is counted: the other spans wait for it.
@@ -154,15 +154,22 @@ export class ChunkCommitter {
       case 'not_wanted':
         return this.#notWanted(job, manifest);
       case 'refused':
-        return this.#reject(job, manifest, decision.reason);
+        return this.#reject(job, manifest, decision.reason, decision.failureClass, headerHash);
     }
   }
 
-  async #reject(job: JobState, manifest: ChunkManifest, reason: string): Promise<ChunkAnswer> {
+  async #reject(
+    job: JobState,
+    manifest: ChunkManifest,
+    reason: string,
+    failureClass: FailureClass = 'bad_chunk',
+    headerHash?: string,
+  ): Promise<ChunkAnswer> {
     const { leaseId, clip } = manifest;
     const message = `chunk of clip ${clip} refused: ${reason}`;
     const { jobId } = job.definition;
-    await this.#jobs.execute(jobId, { type: 'failLease', leaseId, failureClass: 'bad_chunk', message, clip });
+    const headers = failureClass === 'other_encoder' && headerHash !== undefined ? { headerHash } : {};
+    await this.#jobs.execute(jobId, { type: 'failLease', leaseId, failureClass, message, clip, ...headers });
     return { verdict: 'CHUNK_VERDICT_REJECTED', reason };
   }
 

@@ -30,6 +30,8 @@ interface Work {
   appended: number;
   /** Most clips that were ever appended, before it was started over too. */
   furthest: number;
+  /** Codec headers of what is appended. */
+  headers: string | null;
   audio: Sound | null;
   /** The whole video, checked, until the job is completed with it. */
   finished: FinishedVideo | null;
@@ -165,6 +167,7 @@ export class Stitcher {
       lock: new Mutex(),
       appended: 0,
       furthest: 0,
+      headers: null,
       audio: null,
       finished: null,
       abort: new AbortController(),
@@ -195,8 +198,12 @@ export class Stitcher {
     const { definition } = job;
     await mkdir(work.dir, { recursive: true });
     work.audio ??= this.#beginAudio(job, work);
+    // All that it was begun with is lost since, and others encode what comes in its place.
+    if (work.video && work.finished === null && work.headers !== job.headerHash)
+      throw new FarmError('internal', 'its clips have other headers');
     const prefix = committedPrefix(job);
     if (prefix === work.appended) return;
+    work.headers = job.headerHash;
     work.video ??= await GrowingMp4.create({
       path: join(work.dir, 'video.mp4'),
       width: definition.width,
