@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { startAdminServer } from '@clipfarm/shared/admin-server';
 import { type Clock, systemClock } from '@clipfarm/shared/clock';
@@ -38,6 +39,7 @@ import { Speedometer } from './farm/speedometer.ts';
 import { StorageHealth } from './farm/storage-health.ts';
 import { Submissions } from './farm/submissions.ts';
 import { UploadRoom } from './farm/upload-room.ts';
+import { mediaPlaces, WorkQueue } from './farm/work-queue.ts';
 import { govern } from './govern.ts';
 import { lockDataDirectory } from './journal/directory-lock.ts';
 import { wordsOf } from './journal/journal-trouble.ts';
@@ -141,9 +143,10 @@ export async function startCoordinator(
   const drawSeed = () => randomInt(Math.min(MAX_BASE_SEED, 2 ** 47));
   const inputs = new InputKeeper({ store, clock, keepMillis: retention.inputMillis });
   const room = new UploadRoom({ store, clock, metrics, log });
+  const queue = new WorkQueue(mediaPlaces(availableParallelism()));
   const needed = () => new Set(jobs.live().map(({ definition }) => definition.audioSha256));
-  const audio = new AudioLibrary({ dir: join(dataDir, 'decoded'), store, ffmpeg, room, needed });
-  const submissions = new Submissions({ jobs, fleet, store, inputs, audio, ffmpeg, room, drawSeed });
+  const audio = new AudioLibrary({ dir: join(dataDir, 'decoded'), store, ffmpeg, room, queue, needed });
+  const submissions = new Submissions({ jobs, fleet, store, inputs, audio, ffmpeg, room, queue, drawSeed });
   const speed = new Speedometer(() => clock.monotonic());
   const views = new Views(
     fleet,
@@ -184,6 +187,7 @@ export async function startCoordinator(
     audio,
     retention,
     ffmpeg,
+    queue,
     workDir: join(dataDir, 'work'),
     speed,
     changes,

@@ -89,14 +89,14 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       if (!stored) parts.inputs.absent(sha256);
       return { stored };
     }),
-    planJob: rpc.unary(async ({ spec }) => {
+    planJob: rpc.unary(async ({ spec }, { signal }) => {
       await office.whenTaken();
-      const planned = await parts.submissions.plan(spec);
+      const planned = await parts.submissions.plan(spec, signal);
       return { plan: views.plan(planned.definition, planned.fits, forecastOf(parts.fleet, planned)) };
     }),
-    submitJob: rpc.unary(async ({ spec, idempotencyKey }) => {
+    submitJob: rpc.unary(async ({ spec, idempotencyKey }, { signal }) => {
       await office.whenTaken();
-      const { job, alreadyExisted } = await submit(parts, spec, idempotencyKey);
+      const { job, alreadyExisted } = await submit(parts, spec, idempotencyKey, signal);
       return { job: views.job(job), alreadyExisted };
     }),
     getJob: rpc.unary(({ jobId }) => ({ job: views.job(jobs.find(jobId)), staleReason: staleReason() })),
@@ -212,9 +212,14 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
 }
 
 /** Accepts a job; what is refused, or was accepted before, is logged here, because it leaves no event. */
-async function submit({ submissions, log }: FarmServiceParts, spec: JobSpec | undefined, idempotencyKey: string) {
+async function submit(
+  { submissions, log }: FarmServiceParts,
+  spec: JobSpec | undefined,
+  idempotencyKey: string,
+  signal: AbortSignal,
+) {
   try {
-    const submitted = await submissions.submit(spec, idempotencyKey);
+    const submitted = await submissions.submit(spec, idempotencyKey, signal);
     if (submitted.alreadyExisted) {
       const { jobId, name, owner } = submitted.job.definition;
       log.info({ job_id: jobId, job: name, owner }, 'job ordered once more: its idempotency key stands for it');

@@ -11,6 +11,7 @@ import { openDirectoryStore } from '../artifacts/directory-store.ts';
 import { makeSound } from '../media/media-fixtures.ts';
 import { artifactKeys } from './artifact-keys.ts';
 import { AudioLibrary } from './audio-library.ts';
+import { WorkQueue } from './work-queue.ts';
 
 const SHA256 = 'a'.repeat(64);
 
@@ -32,11 +33,13 @@ async function makeLibraryIn(t: TestContext) {
     if (bytes > disk.free) throw new FarmError('resource_exhausted', 'no room');
     return work();
   };
+  const queue = new WorkQueue({ all: 1, notUrgent: 1 });
   const library = new AudioLibrary({
     dir: decoded,
     store,
     ffmpeg,
     room: { hold },
+    queue,
     needed: () => needed,
     // Two of the sounds, a second each in mono.
     maxIdleBytes: 200_000,
@@ -47,8 +50,51 @@ async function makeLibraryIn(t: TestContext) {
     await putBytes(store, artifactKeys.input(sha256), await readFile(sound));
     return sha256;
   };
-  return { library, decoded, needed, disk, another };
+  return { library, decoded, needed, disk, another, queue };
 }
+
+/** Waits until so many wait in a queue. */
+async function untilWaiting(queue: WorkQueue, count: number): Promise<void> {
+  while (queue.waiting !== count) await new Promise((resolve) => setImmediate(resolve));
+}
+
+test('decoding waits for its turn; it is given up when nobody waits for it any more, and can be asked for anew', async (t) => {
+  const { library, decoded, queue } = await makeLibraryIn(t);
+  const place = Promise.withResolvers<void>();
+  const taken = queue.run(() => place.promise);
+  const [one, two] = [new AbortController(), new AbortController()];
+  const first = library.get(SHA256, { signal: one.signal });
+  const second = library.use(SHA256, async () => assert.fail('it was given up'), { signal: two.signal });
+  const refused = [first, second].map((call) => assert.rejects(call, { code: 'unavailable' }));
+  await untilWaiting(queue, 1);
+  one.abort();
+  await refused[0];
+  assert.equal(queue.waiting, 1, 'the other one still waits');
+  two.abort(new FarmError('unavailable', 'the client cancelled the call'));
+  await refused[1];
+  const again = library.get(SHA256);
+  await untilWaiting(queue, 1);
+  assert.deepEqual((await readdir(decoded)).length, 1, 'what was given up left nothing behind');
+  place.resolve();
+  await taken;
+  assert.equal((await again).samples, 48_000);
+  assert.deepEqual(await readdir(decoded), [SHA256]);
+});
+
+test('an FFmpeg whose work nobody waits for any more is killed', async (t) => {
+  const { library, disk } = await makeLibraryIn(t);
+  const abort = new AbortController();
+  let asked = 0;
+  // Room is asked for just before FFmpeg decodes.
+  disk.asked.push = () => {
+    asked += 1;
+    abort.abort();
+    return asked;
+  };
+  await assert.rejects(library.get(SHA256, { signal: abort.signal }), { code: 'unavailable' });
+  assert.equal((await library.get(SHA256)).samples, 48_000);
+  assert.equal(asked, 2, 'it had to be decoded anew');
+});
 
 test('of what no job needs decoded, only so much is kept as has room, and what was asked for last', async (t) => {
   const { library, decoded, needed, another } = await makeLibraryIn(t);

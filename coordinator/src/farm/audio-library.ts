@@ -9,6 +9,7 @@ import type { ArtifactStore } from '../artifacts/artifact-store.ts';
 import { ingestAudio } from '../media/ingest.ts';
 import { artifactKeys } from './artifact-keys.ts';
 import type { UploadRoom } from './upload-room.ts';
+import { type QueueOptions, untilAborted, type WorkQueue } from './work-queue.ts';
 
 /** An upload, decoded once to 48 kHz PCM. Its sample count fixes the number of frames; model and mux both use it. */
 export interface DecodedAudio {
@@ -43,17 +44,28 @@ export interface AudioLibraryParts {
   readonly store: Pick<ArtifactStore, 'localFile'>;
   readonly ffmpeg: Ffmpeg;
   readonly room: Pick<UploadRoom, 'hold'>;
+  /** Where decoding waits for its turn. */
+  readonly queue: Pick<WorkQueue, 'run'>;
   /** Uploads that live jobs need. */
   readonly needed: () => ReadonlySet<string>;
   /** Most bytes of decoded uploads that none needs; 3 GB unless given. */
   readonly maxIdleBytes?: number;
 }
 
+/** An upload that is being looked up or decoded. */
+interface Running {
+  readonly audio: Promise<DecodedAudio>;
+  /** Stops it, when nobody waits for it any more. */
+  readonly abort: AbortController;
+  /** How many wait for it. */
+  callers: number;
+}
+
 /** Decoded audio by the content of its upload. A cache on disk: what is missing is decoded again. */
 export class AudioLibrary {
   readonly #dir: string;
   readonly #parts: AudioLibraryParts;
-  readonly #running = new Map<string, Promise<DecodedAudio>>();
+  readonly #running = new Map<string, Running>();
   readonly #dropping = new Map<string, Promise<void>>();
   /** Folders into which uploads are being decoded now. */
   readonly #decoding = new Set<string>();
@@ -68,29 +80,54 @@ export class AudioLibrary {
   }
 
   /**
-   * The decoded audio of an upload. Requests for the same one share the work.
+   * The decoded audio of an upload. Requests for the same one share the work, which ends when all of them are aborted.
    *
    * @throws FarmError `invalid_argument` (field `audio`) when it can't be used; `not_found` when it was not uploaded;
-   *   `resource_exhausted` when it has no room decoded
+   *   `resource_exhausted` when it has no room decoded; the signal's reason, or `unavailable`, when it aborts
    */
-  get(audioSha256: string): Promise<DecodedAudio> {
+  async get(audioSha256: string, options: QueueOptions = {}): Promise<DecodedAudio> {
     this.#recent.delete(audioSha256);
     this.#recent.add(audioSha256);
-    const running = this.#running.get(audioSha256);
-    if (running) return running;
-    const work = this.#get(audioSha256).finally(() => this.#running.delete(audioSha256));
-    this.#running.set(audioSha256, work);
-    return work;
+    const found = this.#running.get(audioSha256);
+    const running = found && !found.abort.signal.aborted ? found : this.#begin(audioSha256, options.urgent, found);
+    running.callers += 1;
+    try {
+      return await untilAborted(running.audio, options.signal);
+    } finally {
+      running.callers -= 1;
+      if (running.callers === 0) running.abort.abort(options.signal?.reason);
+    }
+  }
+
+  /** @param before an aborted one, which may not have ended */
+  #begin(audioSha256: string, urgent: boolean | undefined, before: Running | undefined): Running {
+    const abort = new AbortController();
+    const options = { signal: abort.signal, ...(urgent === undefined ? {} : { urgent }) };
+    const audio = (async () => {
+      await before?.audio.catch(() => undefined);
+      return this.#get(audioSha256, options);
+    })();
+    const running = { audio, abort, callers: 0 };
+    this.#running.set(audioSha256, running);
+    const end = () => {
+      if (this.#running.get(audioSha256) === running) this.#running.delete(audioSha256);
+    };
+    audio.then(end, end);
+    return running;
   }
 
   /**
    * Runs `work` with the decoded audio of an upload, whose file stays until it is done. Throws as {@link get}, and what
    * `work` throws.
    */
-  async use<Result>(audioSha256: string, work: (audio: DecodedAudio) => Promise<Result>): Promise<Result> {
+  async use<Result>(
+    audioSha256: string,
+    work: (audio: DecodedAudio) => Promise<Result>,
+    options: QueueOptions = {},
+  ): Promise<Result> {
     this.#users.set(audioSha256, (this.#users.get(audioSha256) ?? 0) + 1);
     try {
-      return await work(await this.get(audioSha256));
+      return await work(await this.get(audioSha256, options));
     } finally {
       const left = (this.#users.get(audioSha256) ?? 1) - 1;
       if (left === 0) this.#users.delete(audioSha256);
@@ -103,7 +140,7 @@ export class AudioLibrary {
    * submitted will drop it when it is over.
    */
   async drop(audioSha256: string): Promise<void> {
-    await this.#running.get(audioSha256)?.catch(() => undefined);
+    await this.#running.get(audioSha256)?.audio.catch(() => undefined);
     if (this.#users.has(audioSha256) || this.#dropping.has(audioSha256)) return;
     this.#recent.delete(audioSha256);
     const removed = rm(join(this.#dir, audioSha256), { recursive: true, force: true });
@@ -165,6 +202,8 @@ export class AudioLibrary {
     let dropped = false;
     for (const [i, name] of idle.entries()) {
       if (total <= maxBytes && idle.length - i <= MAX_IDLE) break;
+      // Asked for meanwhile: it may even wait for the place that this one takes.
+      if (this.#isBusy(name)) continue;
       await this.drop(name);
       total -= sizes[i] ?? 0;
       dropped = true;
@@ -176,7 +215,7 @@ export class AudioLibrary {
     return this.#users.has(sha256) || this.#running.has(sha256);
   }
 
-  async #get(sha256: string): Promise<DecodedAudio> {
+  async #get(sha256: string, options: QueueOptions & { readonly signal: AbortSignal }): Promise<DecodedAudio> {
     // Half a folder would look like a whole one.
     await this.#dropping.get(sha256)?.catch(() => undefined);
     const dir = join(this.#dir, sha256);
@@ -196,7 +235,9 @@ export class AudioLibrary {
       await mkdir(temp, { mode: 0o700 });
       const path = await this.#parts.store.localFile(artifactKeys.input(sha256));
       const room = (bytes: number, work: () => Promise<void>) => this.#withRoom(sha256, bytes, work);
-      const decoded = await ingestAudio(this.#parts.ffmpeg, path, temp, { room });
+      const { signal } = options;
+      const ingest = () => ingestAudio(this.#parts.ffmpeg, path, temp, { room, signal });
+      const decoded = await this.#parts.queue.run(ingest, options);
       const { samples, channels } = decoded;
       await syncFile(decoded.deliveryWav);
       await writeFileDurable(join(temp, 'audio.json'), JSON.stringify({ samples, channels }));

@@ -13,6 +13,7 @@ import { artifactKeys } from './artifact-keys.ts';
 import { AudioLibrary } from './audio-library.ts';
 import { grant, memoryFarm, submit } from './farm-fixture.ts';
 import { KeptPrefixes } from './kept-prefix.ts';
+import { WorkQueue } from './work-queue.ts';
 
 const anyRoom = { hold: <T>(_: unknown, work: () => Promise<T>) => work() };
 
@@ -44,8 +45,9 @@ async function cancelledJob(t: TestContext) {
   await farm.jobs.execute(jobId, { type: 'cancel', reason: 'lunch' });
   const decoded = join(dir, 'decoded');
   const workDir = join(dir, 'work');
-  const audio = new AudioLibrary({ dir: decoded, store, ffmpeg, room: anyRoom, needed: () => new Set() });
-  const kept = new KeptPrefixes({ jobs: farm.jobs, store, audio, ffmpeg, workDir });
+  const queue = new WorkQueue({ all: 2, notUrgent: 1 });
+  const audio = new AudioLibrary({ dir: decoded, store, ffmpeg, room: anyRoom, queue, needed: () => new Set() });
+  const kept = new KeptPrefixes({ jobs: farm.jobs, store, audio, ffmpeg, queue, workDir });
   const frames = async (count: number) =>
     (await Promise.all(chunks.slice(0, count).map((chunk) => frameHashes(ffmpeg, chunk)))).flat();
   const read = async (signal = new AbortController().signal) => {

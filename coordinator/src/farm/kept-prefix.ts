@@ -10,9 +10,10 @@ import { encodeDeliveryAudio } from '../media/delivery-audio.ts';
 import { GrowingMp4 } from '../media/growing-mp4.ts';
 import type { PrefixVideo } from '../media/prefix-video.ts';
 import { artifactKeys } from './artifact-keys.ts';
-import type { AudioLibrary } from './audio-library.ts';
+import type { AudioLibrary, DecodedAudio } from './audio-library.ts';
 import type { Jobs } from './jobs.ts';
 import { Mutex } from './mutex.ts';
+import type { WorkQueue } from './work-queue.ts';
 
 /** What {@link KeptPrefixes} work with. */
 export interface KeptPrefixParts {
@@ -20,6 +21,8 @@ export interface KeptPrefixParts {
   readonly store: ArtifactStore;
   readonly audio: AudioLibrary;
   readonly ffmpeg: Ffmpeg;
+  /** Where encoding waits for its turn. */
+  readonly queue: Pick<WorkQueue, 'run'>;
   readonly workDir: string;
 }
 
@@ -88,13 +91,14 @@ export class KeptPrefixes {
   }
 
   async #encodeAudio({ definition }: JobState, frames: number, dir: string, signal: AbortSignal): Promise<string> {
-    const { audio, ffmpeg, jobs } = this.#parts;
+    const { audio, ffmpeg, queue, jobs } = this.#parts;
     const { audioSha256 } = definition;
     const out = join(dir, 'audio.m4a');
     try {
-      await audio.use(audioSha256, ({ deliveryWav }) =>
-        encodeDeliveryAudio(ffmpeg, deliveryWav, { frames, out, signal }),
-      );
+      const options = { signal, urgent: true };
+      const encode = ({ deliveryWav }: DecodedAudio) =>
+        queue.run(() => encodeDeliveryAudio(ffmpeg, deliveryWav, { frames, out, signal }), options);
+      await audio.use(audioSha256, encode, options);
       return out;
     } finally {
       const wanted = jobs.live().some((job) => job.definition.audioSha256 === audioSha256);

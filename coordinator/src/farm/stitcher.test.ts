@@ -18,6 +18,7 @@ import { artifactKeys } from './artifact-keys.ts';
 import { grant, memoryFarm, submit } from './farm-fixture.ts';
 import { Stitcher } from './stitcher.ts';
 import { StorageHealth } from './storage-health.ts';
+import { WorkQueue } from './work-queue.ts';
 
 const size = { width: 64, height: 64, frames: 144 };
 
@@ -58,7 +59,17 @@ async function place(t: TestContext) {
     },
     drop: async () => {},
   };
-  const parts = { ...farm, store, audio, ffmpeg, log, metrics: createMetrics(), storage: new StorageHealth(log) };
+  const queue = new WorkQueue({ all: 2, notUrgent: 1 });
+  const parts = {
+    ...farm,
+    store,
+    audio,
+    ffmpeg,
+    queue,
+    log,
+    metrics: createMetrics(),
+    storage: new StorageHealth(log),
+  };
   const stitcher = new Stitcher({ ...parts, workDir: join(dir, 'work') });
   await stitcher.clear();
   farm.jobs.onEvent((changed) => stitcher.advance(changed));

@@ -21,6 +21,7 @@ import type { AudioLibrary } from './audio-library.ts';
 import type { Jobs } from './jobs.ts';
 import { Mutex } from './mutex.ts';
 import type { StorageHealth } from './storage-health.ts';
+import type { WorkQueue } from './work-queue.ts';
 
 interface Work {
   readonly dir: string;
@@ -67,6 +68,8 @@ export interface StitcherParts {
   readonly store: ArtifactStore;
   readonly audio: Pick<AudioLibrary, 'get' | 'drop'>;
   readonly ffmpeg: Ffmpeg;
+  /** Where encoding waits for its turn. */
+  readonly queue: Pick<WorkQueue, 'run'>;
   readonly workDir: string;
   readonly clock: Clock;
   readonly metrics: Metrics;
@@ -89,6 +92,7 @@ export class Stitcher {
   readonly #store: ArtifactStore;
   readonly #audio: StitcherParts['audio'];
   readonly #ffmpeg: Ffmpeg;
+  readonly #queue: StitcherParts['queue'];
   readonly #workDir: string;
   readonly #clock: Clock;
   readonly #metrics: Metrics;
@@ -102,6 +106,7 @@ export class Stitcher {
     this.#store = parts.store;
     this.#audio = parts.audio;
     this.#ffmpeg = parts.ffmpeg;
+    this.#queue = parts.queue;
     this.#workDir = parts.workDir;
     this.#clock = parts.clock;
     this.#metrics = parts.metrics;
@@ -254,12 +259,10 @@ export class Stitcher {
 
   async #encodeAudio(job: JobState, work: Work): Promise<string> {
     const out = join(work.dir, 'audio.m4a');
-    const { deliveryWav } = await this.#audio.get(job.definition.audioSha256);
-    await encodeDeliveryAudio(this.#ffmpeg, deliveryWav, {
-      frames: job.definition.frames,
-      out,
-      signal: work.abort.signal,
-    });
+    const { signal } = work.abort;
+    const { frames, audioSha256 } = job.definition;
+    const { deliveryWav } = await this.#audio.get(audioSha256, { signal });
+    await this.#queue.run(() => encodeDeliveryAudio(this.#ffmpeg, deliveryWav, { frames, out, signal }), { signal });
     return out;
   }
 

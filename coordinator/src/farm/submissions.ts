@@ -20,14 +20,14 @@ import type { ContentRef, JobDefinition, JobState } from '../core/job-model.ts';
 import { modelWav } from '../media/ingest.ts';
 import { prepareReference, probeImage } from '../media/reference.ts';
 import { artifactKeys } from './artifact-keys.ts';
-import type { AudioLibrary } from './audio-library.ts';
+import type { AudioLibrary, DecodedAudio } from './audio-library.ts';
 import type { Fit, Fleet } from './fleet.ts';
 import type { InputKeeper } from './input-keeper.ts';
 import { type CheckedSpec, checkSpec } from './job-spec.ts';
 import type { Jobs } from './jobs.ts';
-import { Mutex } from './mutex.ts';
 import { checkSameOrder } from './same-order.ts';
 import type { UploadRoom } from './upload-room.ts';
+import { WorkQueue } from './work-queue.ts';
 
 /** A job that was checked and whose inputs are not prepared yet. */
 type Draft = Omit<JobDefinition, 'reference' | 'modelAudio'>;
@@ -53,8 +53,9 @@ export class Submissions {
   readonly #audio: AudioLibrary;
   readonly #ffmpeg: Ffmpeg;
   readonly #room: Pick<UploadRoom, 'hold'>;
-  /** One picture at a time, because the largest takes 1.4 GB while it is prepared. */
-  readonly #pictures = new Mutex();
+  readonly #queue: Pick<WorkQueue, 'run'>;
+  /** One picture at a time, because the largest takes 1.9 GB while it is prepared. */
+  readonly #pictures = new WorkQueue({ all: 1, notUrgent: 1 });
   readonly #drawSeed: () => number;
 
   /** @param drawSeed a base seed for jobs that bring none */
@@ -66,6 +67,7 @@ export class Submissions {
     audio: AudioLibrary;
     ffmpeg: Ffmpeg;
     room: Pick<UploadRoom, 'hold'>;
+    queue: Pick<WorkQueue, 'run'>;
     drawSeed: () => number;
   }) {
     this.#jobs = parts.jobs;
@@ -75,13 +77,19 @@ export class Submissions {
     this.#audio = parts.audio;
     this.#ffmpeg = parts.ffmpeg;
     this.#room = parts.room;
+    this.#queue = parts.queue;
     this.#drawSeed = parts.drawSeed;
   }
 
-  /** Checks a job and says what would happen. @throws FarmError naming the field that can't be accepted */
-  async plan(spec: JobSpec | undefined): Promise<Planned> {
+  /**
+   * Checks a job and says what would happen.
+   *
+   * @param signal ends it, when nobody waits for the answer any more
+   * @throws FarmError naming the field that can't be accepted; the signal's reason
+   */
+  async plan(spec: JobSpec | undefined, signal: AbortSignal): Promise<Planned> {
     const checked = checkSpec(spec);
-    const draft = await this.#draft(checked, 'plan', undefined);
+    const draft = await this.#draft(checked, { jobId: 'plan' }, signal);
     const definition = { ...draft, reference: NOT_PREPARED, modelAudio: NOT_PREPARED };
     return { definition, priority: checked.priority, fits: this.#fleet.fits(definition) };
   }
@@ -89,10 +97,15 @@ export class Submissions {
   /**
    * Accepts a job durably.
    *
+   * @param signal ends it while the job is not accepted; from then on it has no effect
    * @throws FarmError `failed_precondition` with the numbers when slots are known and none of them fits; `conflict` when
    * the key stands for an order of another video; otherwise as {@link plan}
    */
-  async submit(spec: JobSpec | undefined, idempotencyKey: string): Promise<{ job: JobState; alreadyExisted: boolean }> {
+  async submit(
+    spec: JobSpec | undefined,
+    idempotencyKey: string,
+    signal: AbortSignal,
+  ): Promise<{ job: JobState; alreadyExisted: boolean }> {
     const checked = checkSpec(spec);
     if (idempotencyKey.length > 200) {
       throw new FarmError('invalid_argument', 'idempotency_key: at most 200 characters', { field: 'idempotency_key' });
@@ -103,22 +116,27 @@ export class Submissions {
       checkSameOrder(known.definition, checked);
       return { job: known, alreadyExisted: true };
     }
-    const draft = await this.#draft(checked, randomUUID(), key);
+    const ids = { jobId: randomUUID(), ...(key === undefined ? {} : { idempotencyKey: key }) };
+    const draft = await this.#draft(checked, ids, signal);
     this.#refuseUnfit({ ...draft, reference: NOT_PREPARED, modelAudio: NOT_PREPARED });
-    const [reference, modelAudio] = await Promise.all([this.#prepareReference(draft), this.#prepareModelAudio(draft)]);
+    const [reference, modelAudio] = await Promise.all([
+      this.#prepareReference(draft, signal),
+      this.#prepareModelAudio(draft, signal),
+    ]);
+    signal.throwIfAborted();
     const accepted = await this.#jobs.submit({ ...draft, reference, modelAudio }, checked.priority);
     checkSameOrder(accepted.job.definition, checked);
     return accepted;
   }
 
-  async #draft(spec: CheckedSpec, jobId: string, idempotencyKey: string | undefined): Promise<Draft> {
+  async #draft(spec: CheckedSpec, ids: Pick<Draft, 'jobId' | 'idempotencyKey'>, signal: AbortSignal): Promise<Draft> {
     const { settings, notes } = resolveSettings(spec.settings);
     const path = await this.#inputPath(spec.imageSha256, 'image');
-    const image = await this.#pictures.run(() => probeImage(this.#ffmpeg, path));
+    const image = await this.#pictures.run(() => probeImage(this.#ffmpeg, path, signal), { signal });
     checkImage(image.width, image.height);
     const picture = checkPicture(image.width, image.height, settings.size, MAX_UNITS_TPP);
     await this.#inputPath(spec.audioSha256, 'audio');
-    const audio = await this.#audio.get(spec.audioSha256);
+    const audio = await this.#audio.get(spec.audioSha256, { signal, urgent: true });
     const audioFrames = framesForSamples(audio.samples, DELIVERY_SAMPLE_RATE);
     if (audioFrames === 0) {
       throw new FarmError(
@@ -131,14 +149,13 @@ export class Submissions {
     }
     const resolved = resolveClips(settings, audioFrames, spec.settings.numClip);
     return {
-      jobId,
+      ...ids,
       name: spec.name,
       owner: spec.owner,
       prompt: spec.prompt,
       imageSha256: spec.imageSha256,
       audioSha256: spec.audioSha256,
       ...(spec.deadline === undefined ? {} : { deadline: spec.deadline }),
-      ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
       ...(spec.settings.numClip === undefined ? {} : { numClip: spec.settings.numClip }),
       preset: settings.preset,
       size: settings.size,
@@ -172,22 +189,26 @@ export class Submissions {
     throw new FarmError('not_found', `${field}: ${sha256} was not uploaded`, { field });
   }
 
-  async #prepareReference(draft: Draft): Promise<ContentRef> {
+  async #prepareReference(draft: Draft, signal: AbortSignal): Promise<ContentRef> {
     const out = join(this.#store.tempDir(), `reference-${randomUUID()}.png`);
     const source = await this.#inputPath(draft.imageSha256, 'image');
     const { width, height } = draft;
-    await this.#pictures.run(() => prepareReference(this.#ffmpeg, source, { width, height }, out));
+    const prepare = () => prepareReference(this.#ffmpeg, source, { width, height }, out, signal);
+    await this.#pictures.run(prepare, { signal });
     return this.#keep(out);
   }
 
-  async #prepareModelAudio(draft: Draft): Promise<ContentRef> {
+  async #prepareModelAudio(draft: Draft, signal: AbortSignal): Promise<ContentRef> {
     const out = join(this.#store.tempDir(), `model-${randomUUID()}.wav`);
-    await this.#audio.use(draft.audioSha256, ({ deliveryWav, samples }) => {
+    const options = { signal, urgent: true };
+    const make = ({ deliveryWav, samples }: DecodedAudio) => {
       const wanted = modelAudioSamples(draft.clips);
       const longest = Math.max(wanted, Math.ceil((samples / DELIVERY_SAMPLE_RATE) * MODEL_SAMPLE_RATE));
       const request = { bytes: longest * BYTES_PER_SAMPLE, field: 'audio', what: "bytes of the model's sound" };
-      return this.#room.hold(request, () => modelWav(this.#ffmpeg, deliveryWav, wanted, out));
-    });
+      const convert = () => modelWav(this.#ffmpeg, deliveryWav, wanted, out, signal);
+      return this.#queue.run(() => this.#room.hold(request, convert), options);
+    };
+    await this.#audio.use(draft.audioSha256, make, options);
     return this.#keep(out);
   }
 

@@ -88,12 +88,19 @@ export async function ingestAudio(
  * @param minSamples16k fewest samples; what is missing is silence at the end.
  * @param out path of the WAV to write; an existing one is replaced.
  */
-export async function modelWav(ffmpeg: Ffmpeg, deliveryWav: string, minSamples16k: number, out: string): Promise<void> {
+export async function modelWav(
+  ffmpeg: Ffmpeg,
+  deliveryWav: string,
+  minSamples16k: number,
+  out: string,
+  signal?: AbortSignal,
+): Promise<void> {
   const argv = [
     ...[...QUIET, '-xerror', ...LOCAL_ONLY, '-f', 'wav', '-i', deliveryWav, '-map', '0:a:0'],
     '-af',
     `aformat=sample_rates=${MODEL_SAMPLE_RATE}:channel_layouts=mono,apad=whole_len=${minSamples16k}`,
     ...['-fflags', '+bitexact', '-flags:a', '+bitexact', '-c:a', 'pcm_s16le', '-f', 'wav', out],
   ];
-  await runTool(ffmpeg.ffmpeg, argv, { timeoutMs: DECODE_TIMEOUT_MS });
+  const options = { timeoutMs: DECODE_TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) };
+  await runTool(ffmpeg.ffmpeg, argv, options);
 }

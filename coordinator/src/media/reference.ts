@@ -53,9 +53,9 @@ const UPRIGHT = [
  *
  * @throws FarmError `invalid_argument` (field `image`) when it is no still PNG, JPEG or WebP, too large or damaged.
  */
-export async function probeImage(ffmpeg: Ffmpeg, path: string): Promise<ImageInfo> {
+export async function probeImage(ffmpeg: Ffmpeg, path: string, signal?: AbortSignal): Promise<ImageInfo> {
   const header = await readImageHeader(path);
-  await decodePicture(ffmpeg, header, path, ['-frames:v', '1', '-f', 'null', '-']);
+  await decodePicture(ffmpeg, header, path, ['-frames:v', '1', '-f', 'null', '-'], signal);
   return { format: header.format, ...uprightSize(header) };
 }
 
@@ -69,7 +69,13 @@ export async function probeImage(ffmpeg: Ffmpeg, path: string): Promise<ImageInf
  * @param out path of the PNG to write; an existing one is replaced.
  * @throws FarmError as {@link probeImage}.
  */
-export async function prepareReference(ffmpeg: Ffmpeg, path: string, size: Size, out: string): Promise<void> {
+export async function prepareReference(
+  ffmpeg: Ffmpeg,
+  path: string,
+  size: Size,
+  out: string,
+  signal?: AbortSignal,
+): Promise<void> {
   const header = await readImageHeader(path);
   const source = uprightSize(header);
   const { x, y, width, height } = cropOf(source, size);
@@ -87,7 +93,7 @@ export async function prepareReference(ffmpeg: Ffmpeg, path: string, size: Size,
     ...['-frames:v', '1', '-map_metadata', '-1', '-fflags', '+bitexact', '-flags:v', '+bitexact'],
     ...['-c:v', 'png', '-f', 'image2', '-update', '1', out],
   ];
-  await decodePicture(ffmpeg, header, path, argv);
+  await decodePicture(ffmpeg, header, path, argv, signal);
 }
 
 /** The largest part of a picture that has the aspect of `size`; see {@link prepareReference} for where it lies. */
@@ -115,11 +121,12 @@ async function decodePicture(
   { format }: ImageHeader,
   path: string,
   output: readonly string[],
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   const stdin = format === 'png' ? essentialPng(await readFile(path)) : undefined;
   const input = ['-f', `${format}_pipe`, ...PIXEL_LIMIT, '-noautorotate', '-i', stdin === undefined ? path : 'pipe:0'];
   const argv = [...QUIET, '-xerror', ...LOCAL_ONLY, ...input, ...output];
-  const options = { timeoutMs: PICTURE_TIMEOUT_MS, ...(stdin === undefined ? {} : { stdin }) };
+  const options = { timeoutMs: PICTURE_TIMEOUT_MS, ...(stdin && { stdin }), ...(signal && { signal }) };
   const run = runLimited(ffmpeg, 'ffmpeg', argv, PICTURE_LIMITS, options);
   await decodeOrBlame(run, stdin === undefined ? path : 'pipe:0', (why) => badImage(`it can't be decoded: ${why}`));
 }
