@@ -9,7 +9,7 @@ import type { Logger } from '@clipfarm/shared/log';
 import { findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
 import { NO_LIMITS_HINT, withLimits } from '@clipfarm/shared/media/limited';
 import { MAX_BASE_SEED } from '@clipfarm/shared/model/clip';
-import { makeOwnDirectory } from '@clipfarm/shared/own-directory';
+import { isOpenToOthers, makeOwnDirectory, OPEN_TO_OTHERS } from '@clipfarm/shared/own-directory';
 import { serverCredentials } from '@clipfarm/shared/rpc/credentials';
 import { rpcHandlers } from '@clipfarm/shared/rpc/handlers';
 import { closeServer, createFarmServer, listen } from '@clipfarm/shared/rpc/server';
@@ -88,6 +88,7 @@ export async function startCoordinator(
   if (ffmpeg.prlimit === undefined) log.warn({ hint: NO_LIMITS_HINT }, 'FFmpeg reads uploads without limits');
   const dataDir = config['data-dir'];
   await makeOwnDirectory(dataDir, '--data-dir');
+  if (await isOpenToOthers(dataDir)) log.warn({ dir: dataDir, hint: `chmod -R o= ${dataDir}` }, OPEN_TO_OTHERS);
   const metrics = createMetrics();
   await using undo = new AsyncDisposableStack();
   // Also with a journal elsewhere: identity, decoded audio and work files are one process's.

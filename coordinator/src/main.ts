@@ -1,8 +1,11 @@
 import { constants } from 'node:os';
+import { join } from 'node:path';
 import { systemReason } from '@clipfarm/shared/disk-error';
 import { writeFileDurable } from '@clipfarm/shared/durable-file';
 import { exitCodeOf, FarmError } from '@clipfarm/shared/errors';
 import { createLogger } from '@clipfarm/shared/log';
+import { storeUmask } from './artifacts/directory-store.ts';
+import { artifactStoreFromUrl } from './artifacts/store-url.ts';
 import { coordinatorConfig, USAGE } from './config.ts';
 import { type RunningCoordinator, startCoordinator } from './coordinator.ts';
 import { checkJournal } from './open-journal.ts';
@@ -23,6 +26,8 @@ try {
 }
 
 async function serve(config: NonNullable<ReturnType<typeof coordinatorConfig>>): Promise<void> {
+  const store = artifactStoreFromUrl(config.artifacts ?? join(config['data-dir'], 'artifacts'));
+  process.umask(store.kind === 'directory' ? await storeUmask(store.path) : 0o077);
   const log = createLogger({ name: 'coordinator', level: config['log-level'], pretty: config['log-pretty'] });
   let running: RunningCoordinator | undefined;
   let stopping = false;

@@ -8,6 +8,7 @@ import { exitCodeOf, FarmError } from '@clipfarm/shared/errors';
 import { AgentServiceClient } from '@clipfarm/shared/gen/clipfarm/v1/agent_service';
 import { createLogger } from '@clipfarm/shared/log';
 import { findFfmpeg } from '@clipfarm/shared/media/ffmpeg';
+import { isOpenToOthers, OPEN_TO_OTHERS } from '@clipfarm/shared/own-directory';
 import { clientChannel } from '@clipfarm/shared/rpc/credentials';
 import { Agent } from './agent.ts';
 import { chooseProfile, slotProfiles } from './choose-profile.ts';
@@ -33,6 +34,8 @@ try {
 
 /** Runs the agent until it has left. */
 async function serve(config: AgentConfig): Promise<void> {
+  // What it makes, and what its runners make, is for this user alone: faces, voices and the video of them.
+  process.umask(0o077);
   const log = createLogger({ name: 'agent', level: config.logLevel, pretty: config.logPretty });
   const chosen = await chooseProfile(config, process.env);
   // Wrong addresses, tokens and certificates are refused now, not at the first connection.
@@ -42,6 +45,8 @@ async function serve(config: AgentConfig): Promise<void> {
   const programs = { node: process.execPath, ffmpeg, ffprobe, env: process.env };
   const profiles = slotProfiles(chosen, config, { gpus, memoryBytes: totalmem(), programs });
   const state = await openAgentState(config.stateDir);
+  if (await isOpenToOthers(config.stateDir))
+    log.warn({ dir: config.stateDir, hint: `chmod -R o= ${config.stateDir}` }, OPEN_TO_OTHERS);
   const spool = await Spool.open({ dir: join(config.stateDir, 'spool'), maxBytes: config.spoolMaxBytes, log });
   const agent = await Agent.start({
     nodeId: state.nodeId,

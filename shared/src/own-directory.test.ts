@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { statSync, writeFileSync } from 'node:fs';
+import { chmodSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { systemReason } from './disk-error.ts';
-import { makeOwnDirectory } from './own-directory.ts';
+import { isOpenToOthers, makeOwnDirectory } from './own-directory.ts';
 import { temporaryDirectory } from './testing/temporary.ts';
 
 test('a directory is made with its parents, for this user alone, and may be there already', async (t) => {
@@ -11,6 +11,21 @@ test('a directory is made with its parents, for this user alone, and may be ther
   await makeOwnDirectory(path, '--data-dir');
   await makeOwnDirectory(path, '--data-dir');
   assert.equal(statSync(path).mode & 0o777, 0o700);
+});
+
+test('a directory that was there already is told to be open to others where it is, and stays as it is', async (t) => {
+  const path = temporaryDirectory(t);
+  for (const [mode, open] of [
+    [0o700, false],
+    [0o770, false],
+    [0o755, true],
+    [0o701, true],
+  ] as const) {
+    chmodSync(path, mode);
+    await makeOwnDirectory(path, '--data-dir');
+    assert.equal(await isOpenToOthers(path), open);
+    assert.equal(statSync(path).mode & 0o777, mode);
+  }
 });
 
 test('what can not be a directory is refused with the flag, the path and the reason', async (t) => {

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { access } from 'node:fs/promises';
+import { access, stat } from 'node:fs/promises';
 import { diskError, isDiskFull, isSystemError, systemReason } from './disk-error.ts';
 import { mkdirDurable } from './durable-file.ts';
 import { FarmError } from './errors.ts';
@@ -25,3 +25,15 @@ export async function makeOwnDirectory(path: string, flag: string): Promise<void
     });
   }
 }
+
+/**
+ * Whether users outside the directory's group may look into it: it was there already, and what lay in it may be open to them.
+ *
+ * @throws the system's error
+ */
+export async function isOpenToOthers(path: string): Promise<boolean> {
+  return ((await stat(path)).mode & 0o007) !== 0;
+}
+
+/** What to say of a directory that {@link isOpenToOthers}. */
+export const OPEN_TO_OTHERS = 'other users of this host can look into a directory that was there already';

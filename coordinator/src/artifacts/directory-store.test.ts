@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { smallDisk, temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { artifactStoreContract, putBytes } from './artifact-store-contract.ts';
-import { openDirectoryStore } from './directory-store.ts';
+import { openDirectoryStore, storeUmask } from './directory-store.ts';
 
 artifactStoreContract('A directory', async (t) => {
   const root = join(temporaryDirectory(t), 'artifacts');
@@ -90,4 +90,38 @@ test('a full disk refuses a put with resource_exhausted; what was stored stays, 
   for (const path of ballast) rmSync(path, { force: true });
   await store.putFile('jobs/a/chunks/b', temp, content);
   assert.deepEqual(await store.stat('jobs/a/chunks/b'), { bytes: 3 });
+});
+
+/** Permission bits. */
+const modeOf = (path: string) => (statSync(path).mode & 0o777).toString(8);
+
+test('what the store makes is for its user alone, whatever the umask allows', async (t) => {
+  const before = process.umask(0);
+  t.after(() => process.umask(before));
+  const root = join(temporaryDirectory(t), 'a', 'artifacts');
+  assert.equal(await storeUmask(root), 0o077);
+  const store = await openDirectoryStore(root, 'one');
+  await putBytes(store, 'jobs/1/video', Buffer.from('x'));
+  for (const dir of ['..', '.', 'files', 'tmp', 'tmp/one', 'files/jobs', 'files/jobs/1']) {
+    assert.equal(modeOf(join(root, dir)), '700', dir);
+  }
+});
+
+test('where the operator has made the directory for a group, what the store makes is for that group, and nobody else', async (t) => {
+  const before = process.umask(0);
+  t.after(() => process.umask(before));
+  const root = temporaryDirectory(t);
+  for (const [mode, umask] of [
+    [0o755, 0o077],
+    [0o750, 0o077],
+    [0o770, 0o007],
+    [0o2775, 0o007],
+  ] as const) {
+    chmodSync(root, mode);
+    assert.equal(await storeUmask(root), umask);
+  }
+  const store = await openDirectoryStore(root, 'one');
+  await putBytes(store, 'jobs/1/video', Buffer.from('x'));
+  for (const dir of ['files', 'tmp/one', 'files/jobs/1']) assert.equal(modeOf(join(root, dir)), '770', dir);
+  assert.equal(modeOf(root), '775', 'the operator’s own stays as it is');
 });

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { copyFile, lstat, mkdir, open, readdir, realpath, rm, statfs, unlink } from 'node:fs/promises';
+import { copyFile, lstat, mkdir, open, readdir, realpath, rm, stat, statfs, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { diskError, isSystemError } from '@clipfarm/shared/disk-error';
@@ -26,9 +26,13 @@ class DirectoryStore implements ArtifactStore {
   /** Ends of the puts that are under way, by key: two of one key must not overtake each other. */
   readonly #puts = new Map<string, Promise<void>>();
 
-  constructor(files: string, temp: string) {
+  /** Permission bits of directories. */
+  readonly #mode: number;
+
+  constructor(files: string, temp: string, mode: number) {
     this.#files = files;
     this.#temp = temp;
+    this.#mode = mode;
   }
 
   async putFile(key: string, tempPath: string, content: ArtifactContent): Promise<void> {
@@ -49,7 +53,7 @@ class DirectoryStore implements ArtifactStore {
       checkSize(key, size, content.bytes);
       const stored = await this.#regularFile(path);
       if (stored === null) {
-        await mkdirDurable(dirname(path));
+        await mkdirDurable(dirname(path), this.#mode);
         await this.#checkInside(path);
         await this.#moveIn(tempPath, path);
         return;
@@ -214,17 +218,31 @@ class DirectoryStore implements ArtifactStore {
  */
 export async function openDirectoryStore(root: string, owner = 'sole'): Promise<ArtifactStore> {
   try {
-    await mkdirDurable(join(root, 'files'));
+    // What is stored are faces and voices.
+    const mode = 0o777 & ~(await storeUmask(root));
+    await mkdirDurable(join(root, 'files'), mode);
     const base = await realpath(root);
     const temp = join(base, 'tmp', owner);
     await rm(temp, { recursive: true, force: true });
-    await mkdir(temp, { recursive: true });
+    await mkdir(temp, { recursive: true, mode });
     const files = join(base, 'files');
     if ((await realpath(files)) !== files) throw escapes('files');
-    return new DirectoryStore(files, temp);
+    return new DirectoryStore(files, temp, mode);
   } catch (error) {
     throw diskError(error, `open the artifact directory ${root}`);
   }
+}
+
+/**
+ * The umask of a process that stores artifacts in this directory: what it makes is for its user alone. Where the operator
+ * has made the directory so that a group may write to it, several users share it, and what is made is for that group.
+ */
+export async function storeUmask(root: string): Promise<number> {
+  const isShared = await stat(root).then(
+    ({ mode }) => (mode & constants.S_IWGRP) !== 0,
+    () => false,
+  );
+  return isShared ? 0o007 : 0o077;
 }
 
 function escapes(what: string): FarmError {
