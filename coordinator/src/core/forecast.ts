@@ -109,6 +109,11 @@ export function peakOf(table: ForecastTable, profile: string, geometry: Geometry
   return peak === undefined || now - peak.since >= PEAK_MILLIS ? 0 : peak.bytes;
 }
 
+/** Forgets what was measured on slots that are gone; of their profiles it still holds. */
+export function forgetSlots(table: ForecastTable, isGone: (slotKey: string) => boolean): void {
+  for (const key of table.bySlot.keys()) if (isGone(key)) table.bySlot.delete(key);
+}
+
 /** Whether the slot itself has rendered the geometry. */
 export function wasMeasured(table: ForecastTable, slotKey: string, geometry: Geometry): boolean {
   return table.bySlot.get(slotKey)?.has(geometryKey(geometry)) ?? false;

@@ -316,3 +316,23 @@ test('a new term begins without progress, and charges nobody for the time before
   note(11, 0);
   assert.equal(fleet.progressOf(leaseId)?.clip, 11);
 });
+
+test('what was measured on the slots of a node goes with it when it is forgotten; of its profile it still holds', async () => {
+  const farm = await farmWithLease();
+  const { clock, fleet, nodes, job, leaseId } = farm;
+  await attach(farm, 'n', [{ continues: true }]);
+  const slot = () => fleet.slot('n', '0') ?? assert.fail();
+  const old = slot();
+  fleet.noteClip(old, job.definition, 7, 0);
+  await commit(farm, job, leaseId, 10, 20);
+  assert.deepEqual([fleet.secondsPerClip(slot(), job.definition), slot().openCall?.end], [7, 20]);
+  nodes.disconnected('n');
+  clock.advance(10_000);
+  nodes.expire(5000);
+  clock.advance(1);
+  assert.equal((await nodes.forgetAway(5000)).length, 1);
+  assert.equal(fleet.secondsPerClip(old, job.definition), 1, 'what it declares');
+  assert.equal(fleet.secondsPerClip({ ...old, declaredSecondsPerClip: 0 }, job.definition), 7);
+  await attach(farm, 'n', [{ continues: true }]);
+  assert.equal(slot().openCall, null);
+});

@@ -4,6 +4,7 @@ import { fitSlot } from '@clipfarm/shared/model/slot-fit';
 import {
   confirmPeak,
   type ForecastSlot,
+  forgetSlots,
   type Geometry,
   measuredSeconds,
   newForecast,
@@ -77,6 +78,7 @@ export class Fleet {
     this.#policy = policy;
     this.#usage = new UsageMeter(clock.monotonic());
     this.#leases = new LeaseIndex(jobs);
+    nodes.onForgotten((nodeId) => this.#forget(nodeId));
     jobs.onEvent((job, event) => {
       noteOpenCall(this.#openCalls, job, event);
       if (event.type === 'LeaseGranted') this.#granted.set(event.lease.leaseId, this.#clock.monotonic());
@@ -85,6 +87,13 @@ export class Fleet {
       this.#granted.delete(event.leaseId);
       if (event.failure?.failureClass === 'out_of_memory') this.#ranOutOfMemory(job, event.failure);
     });
+  }
+
+  /** What is kept by slot would grow for ever where hosts come and go under identities of their own. */
+  #forget(nodeId: string): void {
+    const isGone = (key: string) => key.startsWith(slotKey(nodeId, ''));
+    forgetSlots(this.#forecast, isGone);
+    for (const key of this.#openCalls.keys()) if (isGone(key)) this.#openCalls.delete(key);
   }
 
   /** Begins a term: what was seen while another coordinator led, or before, is no measure of anything. */

@@ -29,6 +29,8 @@ export interface NodeRecord {
   lost: boolean;
   /** Set from its goodbye until it attaches again. */
   left: Farewell | null;
+  /** Wall-clock milliseconds at which it was recorded as lost, until it attaches again. */
+  lostAt: number | null;
   /** It attached with chunks in its spool that are not judged yet; until then it gets nothing new. */
   handingIn: boolean;
   drainReason: string | null;
@@ -68,6 +70,7 @@ export function newRecord(event: Pick<NodeRecord, 'nodeId' | 'name' | 'pool'>, l
     connected: false,
     lost: false,
     left: null,
+    lostAt: null,
     handingIn: false,
     drainReason: null,
     quarantinedUntil: 0,

@@ -22,10 +22,10 @@ async function farmOfTwo() {
 }
 
 /** The nodes as a coordinator has them that takes the farm over from the journal. */
-async function successor({ journal, clock }: Awaited<ReturnType<typeof farmOfTwo>>): Promise<Nodes> {
+async function successor({ journal, clock }: Awaited<ReturnType<typeof farmOfTwo>>, term = 2): Promise<Nodes> {
   const office = new Office(() => null);
   const nodes = await Nodes.load({ journal, clock, office, snapshots: quietSnapshots() });
-  office.enter(2);
+  office.enter(term);
   await nodes.takeOver();
   return nodes;
 }
@@ -75,6 +75,41 @@ test('a coordinator that leads again says nothing of when it saw a node in an ea
   assert.notEqual(nodes.get('b')?.lastSeenAt, 0);
   await nodes.takeOver();
   assert.equal(nodes.get('b')?.lastSeenAt, 0);
+});
+
+test('nodes are forgotten in time also where another coordinator takes over every day', async () => {
+  const farm = await farmOfTwo();
+  let nodes = farm.nodes;
+  for (let day = 0; day < 7; day += 1) {
+    assert.equal(nodes.all().length, 2, `day ${day}`);
+    farm.clock.advance(LEASE_MILLIS + 5001);
+    nodes.expire(LEASE_MILLIS);
+    assert.deepEqual(await nodes.forgetAway(WEEK_MILLIS), []);
+    farm.clock.advance(WEEK_MILLIS / 7);
+    nodes = await successor(farm, day + 2);
+  }
+  farm.clock.advance(LEASE_MILLIS + 5001);
+  nodes.expire(LEASE_MILLIS);
+  assert.equal((await nodes.forgetAway(WEEK_MILLIS)).length, 2);
+});
+
+test('a node that was recorded as lost and came back is not forgotten for what was before', async () => {
+  const farm = await farmOfTwo();
+  farm.clock.advance(LEASE_MILLIS + 1);
+  farm.nodes.expire(LEASE_MILLIS);
+  await farm.nodes.forgetAway(WEEK_MILLIS);
+  assert.notEqual(farm.nodes.get('b')?.lostAt, null);
+  farm.clock.advance(WEEK_MILLIS - 1000);
+  await attach(farm, 'b');
+  farm.nodes.disconnected('b');
+  const later = await successor(farm);
+  farm.clock.advance(60_000);
+  later.expire(LEASE_MILLIS);
+  const forgotten = await later.forgetAway(WEEK_MILLIS);
+  assert.deepEqual(
+    forgotten.map(({ nodeId }) => nodeId),
+    ['a'],
+  );
 });
 
 test('nodes that left are forgotten after the same time as lost ones', async () => {

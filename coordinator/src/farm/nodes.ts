@@ -21,6 +21,8 @@ export type NodeEvent =
   | { readonly type: 'NodeUndrained'; readonly nodeId: string }
   /** Its agent said goodbye. Attaching again, it is registered again. */
   | { readonly type: 'NodeLeft'; readonly nodeId: string; readonly reason: string }
+  /** Nothing is heard of it; so that whoever leads next knows since when. Attaching again, it is registered again. */
+  | { readonly type: 'NodeLost'; readonly nodeId: string }
   /** It was away for so long that nobody waits for it; should it attach again, it is registered again. */
   | { readonly type: 'NodeForgotten'; readonly nodeId: string }
   | { readonly type: 'NodeQuarantined'; readonly nodeId: string; readonly until: number; readonly reason: string };
@@ -43,8 +45,8 @@ interface NodesSnapshot {
     NodeRecord,
     'nodeId' | 'name' | 'pool' | 'drainReason' | 'quarantinedUntil' | 'quarantineReason'
   > &
-    // Snapshots of versions that knew no goodbye have none.
-    Partial<Pick<NodeRecord, 'left'>>)[];
+    // Snapshots of versions that recorded no goodbye, or no loss, have none.
+    Partial<Pick<NodeRecord, 'left' | 'lostAt'>>)[];
 }
 
 /**
@@ -78,6 +80,7 @@ export class Nodes {
   readonly #records = new Map<string, NodeRecord>();
   readonly #stream: Stream<NodeEvent>;
   readonly #mutex = new Mutex();
+  readonly #forgotten: ((nodeId: string) => void)[] = [];
   #farmId = '';
 
   private constructor({ journal, clock, office, snapshots }: NodesParts) {
@@ -135,14 +138,17 @@ export class Nodes {
     }
     const record = this.#records.get(event.nodeId);
     if (event.type === 'NodeRegistered') {
-      if (record) Object.assign(record, { name: event.name, pool: event.pool, left: null });
+      if (record) Object.assign(record, { name: event.name, pool: event.pool, left: null, lostAt: null });
       else this.#records.set(event.nodeId, newRecord(event, this.#clock.monotonic() + REATTACH_MILLIS));
       return;
     }
     if (!record) return;
     switch (event.type) {
       case 'NodeForgotten':
-        this.#records.delete(event.nodeId);
+        this.#forget(event.nodeId);
+        break;
+      case 'NodeLost':
+        record.lostAt = at;
         break;
       case 'NodeLeft':
         record.left = { at, reason: event.reason };
@@ -163,10 +169,20 @@ export class Nodes {
     }
   }
 
+  #forget(nodeId: string): void {
+    this.#records.delete(nodeId);
+    for (const listener of this.#forgotten) listener(nodeId);
+  }
+
+  /** Hears of every node that is forgotten, whoever leads. */
+  onForgotten(listener: (nodeId: string) => void): void {
+    this.#forgotten.push(listener);
+  }
+
   #pack(): NodesSnapshot {
     const nodes = [...this.#records.values()].map((record) => {
-      const { nodeId, name, pool, drainReason, quarantinedUntil, quarantineReason, left } = record;
-      return { nodeId, name, pool, drainReason, quarantinedUntil, quarantineReason, left };
+      const { nodeId, name, pool, drainReason, quarantinedUntil, quarantineReason, left, lostAt } = record;
+      return { nodeId, name, pool, drainReason, quarantinedUntil, quarantineReason, left, lostAt };
     });
     return { version: SNAPSHOT_VERSION, farmId: this.#farmId, nodes };
   }
@@ -176,10 +192,10 @@ export class Nodes {
     this.#farmId = farmId;
     const lastSeen = this.#clock.monotonic() + REATTACH_MILLIS;
     const told = new Set(nodes.map(({ nodeId }) => nodeId));
-    for (const nodeId of this.#records.keys()) if (!told.has(nodeId)) this.#records.delete(nodeId);
+    for (const nodeId of this.#records.keys()) if (!told.has(nodeId)) this.#forget(nodeId);
     for (const node of nodes) {
       const known = this.#records.get(node.nodeId) ?? newRecord(node, lastSeen);
-      this.#records.set(node.nodeId, Object.assign(known, { left: null }, node));
+      this.#records.set(node.nodeId, Object.assign(known, { left: null, lostAt: null }, node));
     }
     return true;
   }
@@ -202,7 +218,7 @@ export class Nodes {
     const { nodeId, name, pool } = hello;
     await this.#append(() => {
       const known = this.#records.get(nodeId);
-      const isNews = known?.name !== name || known.pool !== pool || known.left !== null;
+      const isNews = known?.name !== name || known.pool !== pool || known.left !== null || known.lostAt !== null;
       return !isNews ? [] : [{ type: 'NodeRegistered', nodeId, name, pool }];
     });
     const record = this.#require(nodeId);
@@ -294,22 +310,31 @@ export class Nodes {
 
   /**
    * Forgets nodes that are away for so long: hosts of pools that come and go have another identity each time. What an operator
-   * or the farm decided about a node is kept, and with it the node.
+   * or the farm decided about a node is kept, and with it the node. Since when they are away is recorded: coordinators may
+   * follow each other faster than that.
    *
    * @throws FarmError `unavailable` when this coordinator does not lead; what the journal throws when it can't be written
    */
   async forgetAway(millis: number): Promise<readonly NodeRecord[]> {
+    const isLost = (node: NodeRecord) => node.lost && !node.connected && node.left === null && node.lostAt === null;
+    for (const node of this.all().filter(isLost))
+      await this.#append(() => (isLost(node) ? [{ type: 'NodeLost', nodeId: node.nodeId }] : []));
     const since = this.#clock.monotonic() - millis;
     const isForgotten = (node: NodeRecord) =>
       isAway(node) &&
       !node.connected &&
-      node.lastSeen < since &&
+      (node.lastSeen < since || this.#awaySince(node) < this.#clock.now() - millis) &&
       node.drainReason === null &&
       !this.#isQuarantined(node);
     const away = [...this.#records.values()].filter(isForgotten);
     for (const node of away)
       await this.#append(() => (isForgotten(node) ? [{ type: 'NodeForgotten', nodeId: node.nodeId }] : []));
     return away;
+  }
+
+  /** Wall-clock milliseconds since which a node is away, as far as is recorded or was seen. */
+  #awaySince({ left, lostAt, lastSeenAt }: NodeRecord): number {
+    return Math.max(left?.at ?? lostAt ?? Number.POSITIVE_INFINITY, lastSeenAt);
   }
 
   /** Notes a failed attempt; quarantines the node when the policy says so, and then returns the reason. */
