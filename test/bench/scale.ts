@@ -5,6 +5,7 @@ import type { JobDefinition, JobState } from '../../coordinator/src/core/job-mod
 import { schedule } from '../../coordinator/src/core/schedule.ts';
 import { attach, commit, grant, type MemoryFarm, memoryFarm, submit } from '../../coordinator/src/farm/farm-fixture.ts';
 import { LeaseWatch } from '../../coordinator/src/farm/lease-watch.ts';
+import { LeftOutJobs } from '../../coordinator/src/farm/left-out-jobs.ts';
 import { Speedometer } from '../../coordinator/src/farm/speedometer.ts';
 import { StorageHealth } from '../../coordinator/src/farm/storage-health.ts';
 
@@ -47,7 +48,13 @@ async function busy(): Promise<ScaleRow[]> {
     const job = jobs[Math.floor((slot * JOBS) / SLOTS)];
     if (job) await lease(farm, job, slot, slot % (SLOTS / JOBS), CLIPS / (SLOTS / JOBS));
   }
-  const watch = new LeaseWatch({ ...farm, leaseMillis: 10_000, hangFloorSeconds: 30, log: LOG });
+  const watch = new LeaseWatch({
+    ...farm,
+    leftOut: new LeftOutJobs(farm.clock, LOG),
+    leaseMillis: 10_000,
+    hangFloorSeconds: 30,
+    log: LOG,
+  });
   const round = async () => {
     await watch.check();
     schedule(farm.fleet.scheduleInput());

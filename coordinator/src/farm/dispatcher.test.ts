@@ -2,11 +2,12 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ManualClock } from '@clipfarm/shared/clock';
+import { FarmError } from '@clipfarm/shared/errors';
 import { createLogger } from '@clipfarm/shared/log';
 import { temporaryDirectory } from '@clipfarm/shared/testing/temporary';
 import { createMetrics } from '../admin/metrics.ts';
 import { Dispatcher } from './dispatcher.ts';
-import { attach, memoryFarm, submit } from './farm-fixture.ts';
+import { attach, commit, type MemoryFarm, memoryFarm, submit } from './farm-fixture.ts';
 import { StorageHealth } from './storage-health.ts';
 
 const timings = { heartbeatMillis: 1000, leaseMillis: 5000, graceMillis: 60_000, hangFloorSeconds: 20 };
@@ -58,6 +59,58 @@ test('a silent node loses its lease and another one gets the clips', async (t) =
   }
   await until(() => [...job.leases.values()].every((lease) => lease.nodeId === 'b') && job.leases.size === 1);
   assert.equal(job.failures[0]?.failureClass, 'node_lost');
+});
+
+/** Lets nothing be recorded for a job any more, until it is undone. */
+function breakJob(t: TestContext, { jobs }: MemoryFarm, broken: string) {
+  const execute = jobs.execute.bind(jobs);
+  return t.mock.method(jobs, 'execute', async (...args: Parameters<typeof execute>) => {
+    if (args[0] === broken) throw new FarmError('resource_exhausted', 'its stream is full');
+    return execute(...args);
+  });
+}
+
+test('a job for which nothing can be recorded keeps no slot and no round from others, and goes on when it can', async (t) => {
+  const farm = await dispatchedFarm(t);
+  const broken = await submit(farm, { jobId: 'a' }, 9);
+  const other = await submit(farm, { jobId: 'b', clips: 1 });
+  const mock = breakJob(t, farm, 'a');
+  await attach(farm, 'n');
+  farm.dispatcher.start();
+  const tick = async (isSo: () => boolean) => {
+    while (!isSo()) {
+      farm.clock.advance(250);
+      farm.nodes.seen('n');
+      for (let turn = 0; turn < 20; turn++) await nextTurn();
+    }
+  };
+  await tick(() => other.leases.size === 1);
+  const [leaseId = ''] = other.leases.keys();
+  await commit(farm, other, leaseId, 0, 1);
+  mock.mock.restore();
+  await tick(() => broken.leases.size === 1);
+});
+
+test('leases of a lost node end, also where that can not be recorded for one of its jobs', async (t) => {
+  const farm = await dispatchedFarm(t);
+  await attach(farm, 'a', [{}, {}]);
+  const broken = await submit(farm, { jobId: 'a', clips: 1 });
+  const other = await submit(farm, { jobId: 'b', clips: 1 });
+  farm.dispatcher.start();
+  await until(() => broken.leases.size + other.leases.size === 2);
+  await attach(farm, 'b');
+  const mock = breakJob(t, farm, 'a');
+  const tick = async (isSo: () => boolean) => {
+    while (!isSo()) {
+      farm.clock.advance(250);
+      farm.nodes.seen('b');
+      for (let turn = 0; turn < 20; turn++) await nextTurn();
+    }
+  };
+  await tick(() => [...other.leases.values()].some(({ nodeId }) => nodeId === 'b'));
+  assert.equal(broken.failures.length, 0);
+  mock.mock.restore();
+  await tick(() => broken.failures.length === 1);
 });
 
 test('a coordinator that stood still declares nobody lost', async (t) => {

@@ -10,6 +10,7 @@ import type { ScheduleAction } from '../core/schedule-model.ts';
 import type { Fleet } from './fleet.ts';
 import type { Jobs } from './jobs.ts';
 import { LeaseWatch } from './lease-watch.ts';
+import { LeftOutJobs } from './left-out-jobs.ts';
 import type { Nodes } from './nodes.ts';
 import type { StorageHealth } from './storage-health.ts';
 
@@ -53,6 +54,7 @@ const REST_FACTOR = 3;
 export class Dispatcher {
   readonly #parts: DispatcherParts;
   readonly #watch: LeaseWatch;
+  readonly #leftOut: LeftOutJobs;
   #timer: Timer | null = null;
   #running: Promise<void> | null = null;
   #dirty = false;
@@ -67,7 +69,8 @@ export class Dispatcher {
 
   constructor(parts: DispatcherParts) {
     this.#parts = parts;
-    this.#watch = new LeaseWatch({ ...parts, ...parts.timings });
+    this.#leftOut = new LeftOutJobs(parts.clock, parts.log);
+    this.#watch = new LeaseWatch({ ...parts, ...parts.timings, leftOut: this.#leftOut });
     const now = parts.clock.monotonic();
     this.#lastTick = now;
     this.#lastRecheck = now;
@@ -154,22 +157,25 @@ export class Dispatcher {
   }
 
   async #schedule(): Promise<void> {
-    const { fleet, metrics, clock } = this.#parts;
+    const { jobs, fleet, metrics, clock } = this.#parts;
     const started = clock.monotonic();
     const stop = metrics.scheduleSeconds.startTimer();
-    const actions = schedule(fleet.scheduleInput());
+    const actions = schedule(
+      fleet.scheduleInput(jobs.live().filter(({ definition }) => !this.#leftOut.has(definition.jobId))),
+    );
     stop();
     this.#thought = clock.monotonic() - started;
     // What concerns one job is done in order; jobs don't depend on each other, and the disk takes them together.
     const byJob = [...Map.groupBy(actions, (action) => action.jobId).values()];
-    const done = await Promise.allSettled(byJob.map((own) => this.#carryOutAll(own)));
-    for (const result of done) if (result.status === 'rejected') throw result.reason;
+    await Promise.all(byJob.map((own) => this.#carryOutAll(own)));
   }
 
   async #carryOutAll(actions: readonly ScheduleAction[]): Promise<void> {
     for (const action of actions) {
       const { jobId } = action;
-      const decision = await this.#parts.jobs.execute(jobId, commandOf(action, randomUUID));
+      const record = () => this.#parts.jobs.execute(jobId, commandOf(action, randomUUID));
+      const decision = await this.#leftOut.attempt(jobId, record);
+      if (decision === null) return;
       if (decision.outcome === 'done') continue;
       const reason = decision.outcome === 'unchanged' ? 'nothing is left to do' : decision.reason;
       this.#parts.log.debug({ job_id: jobId, action: action.type, reason }, 'a scheduling action no longer fits');

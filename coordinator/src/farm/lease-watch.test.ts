@@ -4,6 +4,7 @@ import { ManualClock } from '@clipfarm/shared/clock';
 import { createLogger } from '@clipfarm/shared/log';
 import { attach, grant, memoryFarm, submit } from './farm-fixture.ts';
 import { LeaseWatch } from './lease-watch.ts';
+import { LeftOutJobs } from './left-out-jobs.ts';
 
 const LEASE_MILLIS = 5000;
 /** Three times what the agent gets, and that is the floor for slots that take a second per clip. */
@@ -20,7 +21,13 @@ async function watchedFarm() {
   }
   const lines: string[] = [];
   const log = createLogger({ name: 'test', level: 'warn', destination: { write: (line) => lines.push(line) } });
-  const watch = new LeaseWatch({ ...farm, leaseMillis: LEASE_MILLIS, hangFloorSeconds: 20, log });
+  const watch = new LeaseWatch({
+    ...farm,
+    leftOut: new LeftOutJobs(farm.clock, log),
+    leaseMillis: LEASE_MILLIS,
+    hangFloorSeconds: 20,
+    log,
+  });
   /** Lets time pass with signs of life from these nodes at the end of it, and looks. */
   const pass = async (millis: number, alive: readonly string[] = ['a', 'b']) => {
     farm.clock.advance(millis);

@@ -5,6 +5,7 @@ import { hangSeconds, stuckSeconds } from '../core/hang-limits.ts';
 import type { Fleet } from './fleet.ts';
 import type { Jobs } from './jobs.ts';
 import type { HeldLease } from './lease-index.ts';
+import type { LeftOutJobs } from './left-out-jobs.ts';
 import type { Nodes } from './nodes.ts';
 
 /** What a {@link LeaseWatch} works with. */
@@ -13,6 +14,7 @@ export interface LeaseWatchParts {
   readonly nodes: Nodes;
   readonly fleet: Fleet;
   readonly clock: Clock;
+  readonly leftOut: LeftOutJobs;
   /** Milliseconds without a sign of life after which a node's leases are given to others. */
   readonly leaseMillis: number;
   /** Seconds without progress that are a hang at least, however fast the slot is. */
@@ -45,7 +47,7 @@ export class LeaseWatch {
     this.#excusedUntil = this.#parts.clock.monotonic();
   }
 
-  /** Ends what is overdue. @throws what the journal throws when it can't be written */
+  /** Ends what is overdue. What can't be recorded for one job is tried again later and keeps none of the others. */
   async check(): Promise<void> {
     const { jobs, nodes, leaseMillis, log } = this.#parts;
     const leases = jobs.live().flatMap((job) => [...job.leases.values()].map((lease) => ({ job, lease })));
@@ -84,7 +86,7 @@ export class LeaseWatch {
         cause: 'returned',
         reason: 'its agent left',
       } as const;
-      await jobs.execute(job.definition.jobId, command);
+      await this.#end(job, () => jobs.execute(job.definition.jobId, command));
     }
   }
 
@@ -118,8 +120,14 @@ export class LeaseWatch {
     const { jobs, fleet } = this.#parts;
     const ends = leases.map(({ job, lease: { leaseId, start } }) => {
       const clip = fleet.progressOf(leaseId)?.clip ?? start;
-      return jobs.execute(job.definition.jobId, { type: 'failLease', leaseId, failureClass, message, clip });
+      const command = { type: 'failLease', leaseId, failureClass, message, clip } as const;
+      return this.#end(job, () => jobs.execute(job.definition.jobId, command));
     });
     await Promise.all(ends);
+  }
+
+  async #end({ definition: { jobId } }: HeldLease['job'], record: () => Promise<unknown>): Promise<void> {
+    const { leftOut } = this.#parts;
+    if (!leftOut.has(jobId)) await leftOut.attempt(jobId, record);
   }
 }

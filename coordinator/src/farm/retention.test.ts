@@ -376,3 +376,21 @@ test('a clock that is far ahead for one look removes nothing, nor one with which
   await started.retention.sweep();
   assert.deepEqual(started.jobs.all(), []);
 });
+
+test('a job that can not be expired keeps no other one', async (t) => {
+  const farm = await place(t);
+  const leader = await farm.coordinator(1, day);
+  await job(farm, leader, inputsOf('broken'), 'completed');
+  await job(farm, leader, inputsOf('done'), 'completed');
+  farm.clock.advance(24 * HOUR);
+  const execute = leader.jobs.execute.bind(leader.jobs);
+  t.mock.method(leader.jobs, 'execute', async (...args: Parameters<typeof execute>) => {
+    if (args[0] === 'broken') throw new Error('its stream is full');
+    return execute(...args);
+  });
+  await leader.retention.sweep();
+  assert.deepEqual(
+    leader.jobs.all().map(({ definition }) => definition.jobId),
+    ['broken'],
+  );
+});

@@ -86,20 +86,21 @@ export class Retention {
     const { jobs, inputs, clock, retention } = this.#parts;
     const { jobMillis, inputMillis } = retention;
     const now = this.#believedNow();
+    let failure: unknown;
+    // What keeps one job where it is keeps nothing else.
+    const note = (error: unknown) => {
+      failure = error;
+    };
     if (jobMillis !== null) {
       for (const job of jobs.all().filter((one) => isDue(one, now - jobMillis))) {
         if (this.#stopped) return;
-        await jobs.execute(job.definition.jobId, { type: 'expire', keepMillis: jobMillis });
+        await jobs.execute(job.definition.jobId, { type: 'expire', keepMillis: jobMillis }).catch(note);
       }
     }
     await this.#forgetNodes();
-    let failure: unknown;
     for (const job of jobs.expired()) {
       if (this.#stopped) return;
-      await this.#removeJob(job).catch((error: unknown) => {
-        // What keeps one job's files where they are keeps nothing else.
-        failure = error;
-      });
+      await this.#removeJob(job).catch(note);
     }
     if (failure !== undefined) this.#parts.log.warn({ err: failure }, 'an expired job stays for now');
     if (!this.#remainsRemoved) await jobs.removeRemains();
