@@ -87,7 +87,7 @@ async function place(t: TestContext) {
   };
   /** Waits until the stitcher has failed and will try again; only its timers are on this clock. */
   const failed = () => until(() => clock.pending === 1);
-  return { ...farm, job, inner, stitcher, trouble, count, commit, failed };
+  return { ...farm, job, inner, queue, stitcher, trouble, count, commit, failed };
 }
 
 /** Waits until it is so; the test runner's own limit ends what never comes true. Tools run meanwhile. */
@@ -111,6 +111,31 @@ test('while the store does not take the finished video, it is offered ever more 
   clock.advance(60_000);
   await until(() => job.status === 'completed');
   assert.deepEqual(count, { sounds: 1, puts: 10, fetches: [1, 1, 1] });
+});
+
+test('sound is encoded when it has its turn', async (t) => {
+  const { job, queue, count, commit } = await place(t);
+  const turn = Promise.withResolvers<void>();
+  const other = queue.run(() => turn.promise);
+  for (const clip of [0, 1, 2]) await commit(clip);
+  await until(() => queue.waiting === 1);
+  assert.equal(job.status, 'stitching');
+  turn.resolve();
+  await other;
+  await until(() => job.status === 'completed');
+  assert.equal(count.sounds, 1);
+});
+
+test('a job that is over leaves the queue, and its sound is not encoded', async (t) => {
+  const { jobs, queue, commit } = await place(t);
+  const turn = Promise.withResolvers<void>();
+  const other = queue.run(() => turn.promise);
+  await commit(0);
+  await until(() => queue.waiting === 1);
+  await jobs.execute('job-1', { type: 'cancel', reason: 'lunch' });
+  await until(() => queue.waiting === 0);
+  turn.resolve();
+  await other;
 });
 
 test('where the journal did not take the end, the stored video is not asked for again', async (t) => {

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { runTool } from '../process.ts';
+import { temporaryDirectory } from '../testing/temporary.ts';
 import { type Ffmpeg, findFfmpeg } from './ffmpeg.ts';
-import { AUDIO_LIMITS, runLimited, withLimits } from './limited.ts';
+import { AUDIO_LIMITS, PICTURE_LIMITS, runLimited, withLimits } from './limited.ts';
 
 const timeoutMs = 60_000;
 const shell: Ffmpeg = { ffmpeg: 'sh', ffprobe: 'sh', version: '', prlimit: 'prlimit' };
@@ -29,6 +32,16 @@ test('limits that a run does not fit into are not set', async () => {
   const tools = await findFfmpeg();
   // Stands in for a limiter under which FFmpeg can't start.
   assert.deepEqual(await withLimits(tools, 'false'), tools);
+});
+
+test('where only some of the limits can be set there are none', { skip }, async (t) => {
+  const path = join(temporaryDirectory(t), 'prlimit');
+  // Stands in for a process that must not have 4 GiB.
+  await writeFile(path, `#!/bin/sh\n[ $1 = --as=${PICTURE_LIMITS.memoryBytes} ] && exit 1\nexec prlimit "$@"\n`, {
+    mode: 0o755,
+  });
+  const tools = await findFfmpeg();
+  assert.deepEqual(await withLimits(tools, path), tools);
 });
 
 test('FFmpeg works within the limits here', { skip }, async () => {

@@ -31,14 +31,17 @@ const AT_A_LIMIT = /cannot allocate memory|out of memory|get_buffer\(\) failed|s
 
 /**
  * FFmpeg with the program that limits it, when that is there and an ordinary run fits into the limits; a build of FFmpeg
- * that reserves more address space than that is run without.
+ * that reserves more address space than that is run without, as it is in a process that has lower limits itself.
  */
 export async function withLimits(ffmpeg: Ffmpeg, prlimit = 'prlimit'): Promise<Ffmpeg> {
   const limited = { ...ffmpeg, prlimit };
   const input = ['-f', 's16le', '-ar', '48000', '-ac', '1', '-i', 'pipe:0', '-ar', '16000', '-f', 'null', '-'];
   const options = { timeoutMs: TRIAL_TIMEOUT_MS, stdin: Buffer.alloc(9600) };
   try {
-    await runLimited(limited, 'ffmpeg', ['-v', 'error', ...input], AUDIO_LIMITS, options);
+    // Both: where the process itself has a lower one, it can't be set higher.
+    for (const limits of [AUDIO_LIMITS, PICTURE_LIMITS]) {
+      await runLimited(limited, 'ffmpeg', ['-v', 'error', ...input], limits, options);
+    }
     return limited;
   } catch {
     return ffmpeg;
