@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { startAdminServer } from './admin-server.ts';
@@ -89,4 +90,21 @@ test('nonsense on the wire is refused, and closing does not wait for idle connec
   await fetch(`http://${server.address}/livez`);
   await server.close();
   assert.equal(await idle, '');
+});
+
+test('whoever keeps connections open keeps no probe out, and is not kept', async (t) => {
+  const server = await startAdminServer({ listen: '127.0.0.1:0', metrics, readiness: () => [] });
+  t.after(() => server.close());
+  const [host = '', port] = server.address.split(':');
+  const idle = Array.from({ length: 150 }, () =>
+    connect(Number(port), host)
+      .on('error', () => {})
+      .resume(),
+  );
+  const closed = idle.map((socket) => once(socket, 'close'));
+  await Promise.all(idle.map((socket) => once(socket, 'connect')));
+  for (const path of ['/livez', '/readyz', '/metrics']) {
+    assert.equal((await fetch(`http://${server.address}${path}`)).status, 200, path);
+  }
+  await Promise.all(closed);
 });

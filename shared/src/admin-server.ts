@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { formatAddress, parseAddress } from './address.ts';
 import { cannotListen } from './rpc/server.ts';
 
@@ -19,6 +20,15 @@ export interface AdminServer {
   close(): Promise<void>;
 }
 
+/** Probes and scrapers need one connection each. */
+const MAX_CONNECTIONS = 100;
+
+/** Time in which a request has to have come. */
+const REQUEST_MILLIS = 2000;
+
+/** After so long without a byte either way a connection is closed. */
+const SILENT_MILLIS = 10_000;
+
 /** A page: status and text. */
 interface Page {
   readonly status: number;
@@ -34,7 +44,12 @@ interface Page {
 export async function startAdminServer(options: AdminServerOptions): Promise<AdminServer> {
   const { host, port } = parseAddress(options.listen, '--admin');
   const server = createServer(
-    { requestTimeout: 10_000, headersTimeout: 5000, maxHeaderSize: 8192 },
+    {
+      requestTimeout: REQUEST_MILLIS,
+      headersTimeout: REQUEST_MILLIS,
+      connectionsCheckingInterval: 1000,
+      maxHeaderSize: 8192,
+    },
     (request, response) => {
       answer(request, options).then(
         (page) => send(request, response, page),
@@ -42,8 +57,15 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
       );
     },
   );
-  // Probes and scrapers need one connection each.
-  server.maxConnections = 100;
+  server.setTimeout(SILENT_MILLIS);
+  const open = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    open.add(socket);
+    socket.once('close', () => open.delete(socket));
+    // Of those that only keep a connection the oldest goes: the one that comes now may be a probe.
+    const [oldest] = open;
+    if (open.size > MAX_CONNECTIONS) oldest?.destroy();
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(cannotListen('--admin', options.listen, error)));
     server.listen(port, host, resolve);
