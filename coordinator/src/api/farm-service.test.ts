@@ -156,3 +156,30 @@ test('the list of nodes comes in pages that a message can hold, every node on on
     field: 'page_token',
   });
 });
+
+test('the list of jobs goes on after its last place, also when the job there has expired since', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  for (const jobId of ['a', 'b', 'c', 'd', 'e']) {
+    // Two are submitted at the same time.
+    if (jobId !== 'c') farm.clock.advance(1000);
+    await submit(farm, { jobId });
+  }
+  const call = serviceOf(farm);
+  const list = async (pageToken: string, pageSize = 2) => {
+    const page = await call<ListJobsResponse>('listJobs', { pageSize, pageToken, states: [] });
+    return { ids: page.jobs.map(({ jobId }) => jobId).join(''), token: page.nextPageToken };
+  };
+  const first = await list('');
+  assert.equal(first.ids, 'ed');
+  const second = await list('', 3);
+  assert.equal(second.ids, 'edc');
+  for (const jobId of ['c', 'd']) {
+    await farm.jobs.execute(jobId, { type: 'cancel', reason: '' });
+    await farm.jobs.execute(jobId, { type: 'expire', keepMillis: 0 });
+  }
+  assert.deepEqual(await list(first.token), { ids: 'ba', token: '' });
+  assert.equal((await list(second.token)).ids, 'ba');
+  assert.equal((await list('e')).ids, 'ba', 'a token of an earlier version');
+  const refusal = { code: 'invalid_argument', field: 'page_token' };
+  for (const token of ['d', 'x', '12/']) await assert.rejects(list(token), refusal);
+});

@@ -104,7 +104,8 @@ export function farmService(rpc: RpcHandlers, parts: FarmServiceParts): FarmServ
       const wanted = wantedOf(jobs.all().reverse(), pageToken, states);
       checkPageSize(pageSize);
       const page = withinPage(views.jobs(wanted.slice(0, pageSize || DEFAULT_PAGE)), Job);
-      const nextPageToken = page.length < wanted.length ? (page.at(-1)?.jobId ?? '') : '';
+      const last = page.length < wanted.length ? wanted[page.length - 1] : undefined;
+      const nextPageToken = last ? jobToken(last) : '';
       return { jobs: [...page], nextPageToken, staleReason: staleReason() };
     }),
     listJobEvents: rpc.unary(async ({ jobId, pageSize, pageToken }) => {
@@ -326,12 +327,31 @@ function byName(a: Pick<NodeRecord, 'nodeId' | 'name'>, b: Pick<NodeRecord, 'nod
   return a.nodeId < b.nodeId ? -1 : Number(a.nodeId > b.nodeId);
 }
 
-/** The jobs after the page before that are in one of the states. */
+/** What a page of jobs that ends with this one is followed up with: its place, because it may be gone by then. */
+function jobToken({ submittedAt, definition }: JobState): string {
+  return `${submittedAt}/${definition.jobId}`;
+}
+
+/**
+ * The jobs after the page before that are in one of the states.
+ *
+ * @param all newest first, whatever their states
+ */
 function wantedOf(all: readonly JobState[], token: string, states: readonly JobStateMessage[]): readonly JobState[] {
-  // Looked up among all jobs: the one it names may have changed its state since.
-  const after = token === '' ? 0 : all.findIndex((job) => job.definition.jobId === token) + 1;
-  if (token !== '' && after === 0) {
-    throw new FarmError('invalid_argument', `page_token: "${token}" is not one of mine`, { field: 'page_token' });
+  const rest = token === '' ? all : jobsAfter(all, token);
+  return rest.filter((job) => states.length === 0 || states.includes(stateOf(job)));
+}
+
+function jobsAfter(all: readonly JobState[], token: string): readonly JobState[] {
+  const [, time, jobId] = /^(\d+)\/(.+)$/s.exec(token) ?? [];
+  if (time !== undefined && jobId !== undefined) {
+    const submittedAt = Number(time);
+    return all.filter((job) => {
+      return job.submittedAt < submittedAt || (job.submittedAt === submittedAt && job.definition.jobId < jobId);
+    });
   }
-  return all.slice(after).filter((job) => states.length === 0 || states.includes(stateOf(job)));
+  // Tokens of earlier versions name the job only.
+  const at = all.findIndex((job) => job.definition.jobId === token);
+  if (at !== -1) return all.slice(at + 1);
+  throw new FarmError('invalid_argument', `page_token: "${token}" is not one of mine`, { field: 'page_token' });
 }
