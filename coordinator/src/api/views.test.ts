@@ -256,3 +256,19 @@ test('a job whose anchor can not be taken says so and why, as long as it is live
   await farm.jobs.execute('job-1', { type: 'cancel', reason: 'enough' });
   assert.equal(views.job(job).stateReason, 'enough');
 });
+
+test('a job that is retried waits for a slot, and not for what failed before', async () => {
+  const farm = await memoryFarm(new ManualClock());
+  await attach(farm, 'n');
+  const job = await submit(farm);
+  const { views } = viewsOf(farm);
+  const leaseId = await grant(farm, job, { nodeId: 'n', slotId: '0', start: 0, end: 100 });
+  const failure = { failureClass: 'crash', message: 'segmentation fault', clip: 0 } as const;
+  await farm.jobs.execute('job-1', { type: 'failLease', leaseId, ...failure });
+  assert.equal(views.job(job).stateReason, 'waits before the next attempt; last failure: segmentation fault');
+  await farm.jobs.execute('job-1', { type: 'cancel', reason: '' });
+  await farm.jobs.execute('job-1', { type: 'retry' });
+  const shown = views.job(job);
+  assert.equal(shown.stateReason, 'waits for a free slot');
+  assert.equal(shown.failures.length, 1);
+});

@@ -247,7 +247,8 @@ export class Views {
       if (!kept) return detail;
       return `${detail}; ${kept.node.name}/${kept.slotId} does, but its node ${standingWords(this.#standing(kept.node))}`;
     }
-    if (job.failures.length > 0)
+    // Failures are kept for the record; of those that a retry or a commit has settled no clip is in trouble any more.
+    if (job.troubles.size > 0)
       return `waits before the next attempt; last failure: ${job.failures.at(-1)?.message ?? ''}`;
     return unusable(fitting) ?? 'waits for a free slot';
   }
