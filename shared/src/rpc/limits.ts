@@ -1,13 +1,19 @@
 import type { ChannelOptions } from '@grpc/grpc-js';
 
-/** Largest gRPC message in bytes, both ways. Media travels in pieces far below it. */
-export const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
+/** Largest gRPC message in bytes that is sent, and that a client takes: a page of a list. Media travels in pieces far below it. */
+const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
+
+/**
+ * Largest one that a server takes: a piece of a file, and then some; everything else that it is sent is smaller. A message that
+ * is on its way is in memory, for every open call, so this times the calls is what a client can make a server hold.
+ */
+export const MAX_REQUEST_BYTES = 2 * 1024 * 1024;
 
 /** Largest piece of a file in one message, in bytes. */
 export const MAX_PIECE_BYTES = 1024 * 1024;
 
-/** Calls that one connection may have open at a time. */
-export const MAX_CONCURRENT_STREAMS = 1000;
+/** Calls that one connection may have open at a time; an agent with 16 slots has a few dozen, further ones of a client wait. */
+const MAX_CONCURRENT_STREAMS = 200;
 
 /**
  * Both sides ping, calls or not: a peer that is frozen or cut off without a FIN is noticed within
@@ -36,6 +42,7 @@ export function clientChannelOptions(loopback: boolean): ChannelOptions {
 /** Options of the server. Connections without a call are closed after a while: health probes open one each time. */
 export const serverChannelOptions: ChannelOptions = {
   ...common,
+  'grpc.max_receive_message_length': MAX_REQUEST_BYTES,
   // Its default, and it must stay: without channelz, forceShutdown() of grpc-js 1.14 finds no session to destroy.
   'grpc.enable_channelz': 1,
   'grpc.max_concurrent_streams': MAX_CONCURRENT_STREAMS,

@@ -8,6 +8,7 @@ import { createLogger } from '../log.ts';
 import { callUnary, responsesOf } from './client-call.ts';
 import { clientChannel, serverCredentials } from './credentials.ts';
 import { rpcHandlers } from './handlers.ts';
+import { MAX_PIECE_BYTES, MAX_REQUEST_BYTES } from './limits.ts';
 import { startServer } from './rpc-harness.ts';
 import { closeServer, createFarmServer, listen } from './server.ts';
 
@@ -77,4 +78,19 @@ test('a client to nobody fails with a hint', async (t) => {
   const client = server.farm({ address: '127.0.0.1:1' });
   const call = callUnary(client, client.statInput, { sha256: '' });
   await assert.rejects(call, { code: 'unavailable', message: /ECONNREFUSED/, hint: /coordinator runs/ });
+});
+
+test('a server takes messages a little larger than a piece of a file, and sends larger ones', async (t) => {
+  const { port } = await startServer(t, (wrap) => ({
+    statInput: wrap.unary(() => ({ stored: true })),
+    listJobs: wrap.unary(() => ({ jobs: [], nextPageToken: 'x'.repeat(3 * MAX_REQUEST_BYTES), staleReason: '' })),
+  }));
+  const channel = clientChannel({ address: `localhost:${port}` });
+  const client = new FarmServiceClient(channel.address, channel.credentials, channel.options);
+  t.after(() => client.close());
+  const stat = (bytes: number) => callUnary(client, client.statInput, { sha256: 'x'.repeat(bytes) });
+  assert.deepEqual(await stat(MAX_PIECE_BYTES + 65_536), { stored: true });
+  await assert.rejects(stat(MAX_REQUEST_BYTES + 1), { code: 'resource_exhausted' });
+  const page = await callUnary(client, client.listJobs, { pageSize: 0, pageToken: '', states: [] });
+  assert.equal(page.nextPageToken.length, 3 * MAX_REQUEST_BYTES);
 });
