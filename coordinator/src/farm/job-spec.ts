@@ -7,6 +7,9 @@ import { z } from 'zod';
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'must be the SHA-256 of an upload, 64 hexadecimal digits');
 
+/** Last second of the year 9999: what comes after has no date of four digits. */
+const LAST_SECOND = 253_402_300_799;
+
 const PRIORITY = 'must be a whole number of -100 to 100';
 
 const fields = z.object({
@@ -39,8 +42,16 @@ export function checkSpec(spec: JobSpec | undefined): CheckedSpec {
     throw new FarmError('invalid_argument', `${field}: ${issue?.message ?? 'not accepted'}`, { field });
   }
   checkPrompt(parsed.data.prompt);
-  const deadline = spec.deadline ? spec.deadline.seconds * 1000 : undefined;
-  return { ...parsed.data, settings: settingsOf(spec.settings), deadline };
+  return { ...parsed.data, settings: settingsOf(spec.settings), deadline: deadlineOf(spec) };
+}
+
+/** Of an order, in wall-clock milliseconds. */
+function deadlineOf({ deadline }: JobSpec): number | undefined {
+  if (!deadline) return undefined;
+  const { seconds } = deadline;
+  if (seconds >= 0 && seconds <= LAST_SECOND) return seconds * 1000;
+  const message = `deadline: ${seconds} s; accepted is a time in the years 1970 to 9999, 0 to ${LAST_SECOND} s`;
+  throw new FarmError('invalid_argument', message, { field: 'deadline' });
 }
 
 /** The message's settings as the model's functions take them: absent fields stay absent. */
