@@ -81,9 +81,9 @@ async function place(t: TestContext) {
     keys.push(artifactKeys.chunk('job-1', clip, sha256));
     await putBytes(inner, keys[clip] ?? '', contents[clip] ?? Buffer.alloc(0));
   }
-  const commit = async (clip: number) => {
+  const commit = async (clip: number, headerHash = 'h') => {
     const chunk = { sha256: hashes[clip] ?? '', bytes: contents[clip]?.length ?? 0 };
-    await farm.jobs.execute('job-1', { type: 'commit', chunk: { leaseId, clip, frames: 48, chunk, headerHash: 'h' } });
+    await farm.jobs.execute('job-1', { type: 'commit', chunk: { leaseId, clip, frames: 48, chunk, headerHash } });
   };
   /** Waits until the stitcher has failed and will try again; only its timers are on this clock. */
   const failed = () => until(() => clock.pending === 1);
@@ -111,6 +111,18 @@ test('while the store does not take the finished video, it is offered ever more 
   clock.advance(60_000);
   await until(() => job.status === 'completed');
   assert.deepEqual(count, { sounds: 1, puts: 10, fetches: [1, 1, 1] });
+});
+
+test('a video whose first clips are lost is begun anew with what another encoder makes of them', async (t) => {
+  const { job, jobs, clock, count, commit } = await place(t);
+  await commit(0);
+  await until(() => count.fetches[0] === 1);
+  await jobs.execute('job-1', { type: 'loseClip', clip: 0, reason: 'damaged' });
+  for (const clip of [0, 1, 2]) await commit(clip, 'other');
+  await until(() => clock.pending === 1 || job.status === 'completed');
+  clock.advance(1000);
+  await until(() => job.status === 'completed');
+  assert.deepEqual(count.fetches, [2, 1, 1]);
 });
 
 test('sound is encoded when it has its turn', async (t) => {
