@@ -135,9 +135,7 @@ export class LeaderDuties {
     const active = this.#active;
     this.#active = null;
     await this.#parts.notifier.end();
-    await active?.retention.stop();
-    await active?.dispatcher.stop();
-    await active?.stitcher.stop();
+    await Promise.all([active?.stitcher.stop(), active?.retention.stop(), active?.dispatcher.stop()]);
     this.#parts.metrics.leaderships.inc({ change: 'ended' });
     log.info({ reason }, 'no longer leading');
   }

@@ -50,10 +50,11 @@ export interface ArtifactStore {
    * the temporary one is gone. Storing the same content again is fine.
    *
    * @param content what the caller has checked that the file holds.
+   * @param signal ends the wait for a store behind a network; what is under way may be stored or not.
    * @throws FarmError `conflict` when other content is stored under the key, `invalid_argument` when the file's size is
    * not `content.bytes`; the temporary file is left alone then.
    */
-  putFile(key: string, tempPath: string, content: ArtifactContent): Promise<void>;
+  putFile(key: string, tempPath: string, content: ArtifactContent, signal?: AbortSignal): Promise<void>;
 
   /** Directory for files that are to be stored; on the same disk, emptied when the store is opened. */
   tempDir(): string;

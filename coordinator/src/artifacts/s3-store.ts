@@ -31,7 +31,7 @@ import { type S3Credentials, type S3Location, type S3Place, s3Place } from './s3
 import { mayBeDone, s3Error, statusOf } from './s3-error.ts';
 import { presignPut } from './s3-presign.ts';
 import { readObject, SHA256_METADATA, type StoredObject } from './s3-read.ts';
-import { putObject } from './s3-write.ts';
+import { abortedBy, putObject } from './s3-write.ts';
 import { ensureUploadCleanup } from './upload-cleanup.ts';
 
 /** How to open a store in a bucket. */
@@ -77,33 +77,34 @@ class S3Store implements ArtifactStore {
     this.#clock = clock;
   }
 
-  async putFile(key: string, tempPath: string, content: ArtifactContent): Promise<void> {
+  async putFile(key: string, tempPath: string, content: ArtifactContent, signal?: AbortSignal): Promise<void> {
     checkArtifactKey(key);
     await this.#request(`store ${key}`, async () => {
       checkSize(key, (await lstat(tempPath)).size, content.bytes);
-      await this.#put(key, tempPath, content);
+      await this.#put(key, tempPath, content, signal);
       await this.#cache.adopt(key, tempPath, content);
     });
   }
 
-  async #put(key: string, path: string, content: ArtifactContent): Promise<void> {
+  async #put(key: string, path: string, content: ArtifactContent, signal?: AbortSignal): Promise<void> {
     for (let attempt = 1; attempt <= PUT_ATTEMPTS; attempt++) {
       // Asked first, so that a large file isn't sent in vain; S3 decides all the same.
-      if (await this.#holds(key, content)) return;
+      if (await this.#holds(key, content, signal)) return;
       try {
-        if ((await putObject(this.#place, key, path, content)) === 'stored') return;
+        if ((await putObject(this.#place, key, path, content, signal)) === 'stored') return;
       } catch (error) {
-        if (mayBeDone(error) && (await this.#holds(key, content))) return;
+        if (mayBeDone(error) && (await this.#holds(key, content, signal))) return;
         throw error;
       }
       await this.#pause(PUT_PAUSE_MILLIS * 2 ** attempt);
+      signal?.throwIfAborted();
     }
     throw new FarmError('unavailable', `cannot store ${key}: other puts of the same key are under way`);
   }
 
   /** Whether a key has this content; false when it has none. @throws FarmError `conflict` when it has another one */
-  async #holds(key: string, content: ArtifactContent): Promise<boolean> {
-    const stored = await this.#head(key);
+  async #holds(key: string, content: ArtifactContent, signal?: AbortSignal): Promise<boolean> {
+    const stored = await this.#head(key, signal);
     if (stored === null) return false;
     if (stored.bytes === content.bytes && stored.sha256 === content.sha256) return true;
     throw otherContent(key);
@@ -119,10 +120,10 @@ class S3Store implements ArtifactStore {
     return stored === null ? null : { bytes: stored.bytes };
   }
 
-  async #head(key: string): Promise<StoredObject | null> {
+  async #head(key: string, signal?: AbortSignal): Promise<StoredObject | null> {
     const { client, bucket, prefix } = this.#place;
     try {
-      const found = await client.send(new HeadObjectCommand({ Bucket: bucket, Key: prefix + key }));
+      const found = await client.send(new HeadObjectCommand({ Bucket: bucket, Key: prefix + key }), abortedBy(signal));
       return { bytes: found.ContentLength ?? 0, sha256: found.Metadata?.[SHA256_METADATA] };
     } catch (error) {
       if (statusOf(error) === 404) return null;

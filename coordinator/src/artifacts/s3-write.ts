@@ -26,6 +26,7 @@ export type PutOutcome = 'stored' | 'taken' | 'contended';
  * Sends a file under a key that has none yet. S3 checks it against the announced SHA-256 when it goes in one request;
  * in parts, each part has a checksum and the whole is hashed on its way out, before the parts are joined.
  *
+ * @param signal gives it up
  * @throws FarmError `invalid_argument` when the file isn't the announced content; what the client throws
  */
 export async function putObject(
@@ -33,6 +34,7 @@ export async function putObject(
   key: string,
   path: string,
   content: ArtifactContent,
+  signal?: AbortSignal,
 ): Promise<PutOutcome> {
   const params = {
     Bucket: bucket,
@@ -43,12 +45,14 @@ export async function putObject(
   try {
     if (content.bytes <= PART_BYTES) {
       const Body = await readFile(path);
-      await client.send(new PutObjectCommand({ ...params, Body, ChecksumSHA256: base64Of(content.sha256) }));
+      const command = new PutObjectCommand({ ...params, Body, ChecksumSHA256: base64Of(content.sha256) });
+      await client.send(command, abortedBy(signal));
     } else {
       const Body = Readable.from(checkedPieces(path, content), { objectMode: false });
       const partSize = Math.max(PART_BYTES, Math.ceil(content.bytes / MAX_PARTS));
       // It aborts what it began when anything fails.
-      await new Upload({ client, params: { ...params, Body }, partSize, queueSize: PARALLEL_PARTS }).done();
+      const upload = new Upload({ client, params: { ...params, Body }, partSize, queueSize: PARALLEL_PARTS });
+      await doneUnless(upload, signal);
     }
     return 'stored';
   } catch (error) {
@@ -56,6 +60,23 @@ export async function putObject(
     if (nameOf(error) === 'ConditionalRequestConflict') return 'contended';
     throw error;
   }
+}
+
+/** Waits for an upload, or gives it up; parts that it can't take back then are dropped by the bucket's own rule. */
+async function doneUnless(upload: Upload, signal?: AbortSignal): Promise<void> {
+  signal?.throwIfAborted();
+  const giveUp = () => void upload.abort().catch(() => undefined);
+  signal?.addEventListener('abort', giveUp, { once: true });
+  try {
+    await upload.done();
+  } finally {
+    signal?.removeEventListener('abort', giveUp);
+  }
+}
+
+/** Options of a request that a signal gives up. */
+export function abortedBy(signal: AbortSignal | undefined) {
+  return signal === undefined ? {} : { abortSignal: signal };
 }
 
 /** A SHA-256 as S3's headers have it. */

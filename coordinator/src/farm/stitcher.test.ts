@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -34,23 +34,33 @@ async function place(t: TestContext) {
   const chunks = await makeChunks(ffmpeg, dir, size);
   const deliveryWav = await makeSound(ffmpeg, join(dir, 'a.wav'), { seconds: 5.76, sampleRate: 48_000, channels: 1 });
   const trouble = { put: false, fetch: new Set<number>() };
+  /** What does not come back by itself; `begun` once it is called. */
+  const hang: { at: 'fetch' | 'put' | 'check' | null; begun: boolean } = { at: null, begun: false };
+  const hangs = (signal?: AbortSignal) => {
+    hang.begun = true;
+    return new Promise<never>((_, reject) => signal?.addEventListener('abort', () => reject(failure())));
+  };
   const count = { sounds: 0, puts: 0, fetches: [0, 0, 0] };
   const failure = () => new FarmError('unavailable', 'the store does not answer');
   const store: ArtifactStore = Object.assign(Object.create(inner), {
     putFile: async (...args: Parameters<ArtifactStore['putFile']>) => {
       count.puts += 1;
       if (trouble.put) throw failure();
+      if (hang.at === 'put') return hangs(args[3]);
       return inner.putFile(...args);
     },
     localFile: async (key: string) => {
       const clip = keys.indexOf(key);
       count.fetches[clip] = (count.fetches[clip] ?? 0) + 1;
       if (trouble.fetch.has(clip)) throw failure();
+      if (hang.at === 'fetch') return hangs();
       return inner.localFile(key);
     },
     remove: (key: string) => inner.remove(key),
     removePrefix: (prefix: string) => inner.removePrefix(prefix),
   });
+  const sleeper = join(dir, 'sleeper');
+  await writeFile(sleeper, '#!/bin/sh\nexec sleep 3600\n', { mode: 0o755 });
   const log = createLogger({ name: 'test', level: 'silent' });
   const audio = {
     get: async () => {
@@ -64,7 +74,14 @@ async function place(t: TestContext) {
     ...farm,
     store,
     audio,
-    ffmpeg,
+    ffmpeg: {
+      ...ffmpeg,
+      get ffprobe() {
+        if (hang.at !== 'check') return ffmpeg.ffprobe;
+        hang.begun = true;
+        return sleeper;
+      },
+    },
     queue,
     log,
     metrics: createMetrics(),
@@ -87,7 +104,8 @@ async function place(t: TestContext) {
   };
   /** Waits until the stitcher has failed and will try again; only its timers are on this clock. */
   const failed = () => until(() => clock.pending === 1);
-  return { ...farm, job, inner, queue, stitcher, trouble, count, commit, failed };
+  const left = () => readdir(join(dir, 'work'));
+  return { ...farm, job, inner, left, queue, stitcher, trouble, hang, count, commit, failed };
 }
 
 /** Waits until it is so; the test runner's own limit ends what never comes true. Tools run meanwhile. */
@@ -217,4 +235,15 @@ test('getting as far as before does not make the pauses short again; getting fur
   trouble.fetch.clear();
   clock.advance(1000);
   await until(() => job.status === 'completed');
+});
+
+test('whoever stops waits for no store that does not answer and for no check, and leaves nothing behind', async (t) => {
+  for (const at of ['fetch', 'put', 'check'] as const) {
+    const { job, stitcher, hang, clock, commit, left } = await place(t);
+    hang.at = at;
+    for (const clip of [0, 1, 2]) await commit(clip);
+    await until(() => hang.begun);
+    await stitcher.stop();
+    assert.deepEqual([job.status, await left(), clock.pending], ['stitching', [], 0], at);
+  }
 });

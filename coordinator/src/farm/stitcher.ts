@@ -125,7 +125,7 @@ export class Stitcher {
     for (const job of this.#jobs.live()) this.advance(job);
   }
 
-  /** Stops after the piece in hand. */
+  /** Stops: what takes long is given up, a piece in hand is written. */
   async stop(): Promise<void> {
     this.#stopped = true;
     await Promise.all([...this.#works.keys()].map((jobId) => this.#discard(jobId)));
@@ -221,7 +221,7 @@ export class Stitcher {
       const record = job.committed.get(work.appended);
       if (!record) throw new FarmError('internal', `clip ${work.appended} is in the prefix and not committed`);
       const { video } = work;
-      if (!(await work.lock.run(() => this.#append(job, video, record)))) return;
+      if (!(await work.lock.run(() => this.#append(job, video, record, work.abort.signal)))) return;
       work.appended += 1;
       if (work.appended > work.furthest) {
         work.furthest = work.appended;
@@ -232,11 +232,16 @@ export class Stitcher {
   }
 
   /** Appends a chunk. @returns false when it is gone or damaged; then the clip is given up and rendered again */
-  async #append(job: JobState, video: GrowingMp4, { clip, chunk }: CommittedClip): Promise<boolean> {
+  async #append(
+    job: JobState,
+    video: GrowingMp4,
+    { clip, chunk }: CommittedClip,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     const { jobId } = job.definition;
     const key = artifactKeys.chunk(jobId, clip, chunk.sha256);
     try {
-      await video.append(await this.#store.localFile(key), chunk.sha256);
+      await video.append(await unlessAborted(this.#store.localFile(key), signal), chunk.sha256);
       return true;
     } catch (error) {
       const { code, message } = FarmError.from(error);
@@ -270,7 +275,10 @@ export class Stitcher {
     const { definition } = job;
     work.finished ??= await this.#wholeVideo(job, work);
     const { path, content, audioSeconds, checks, stored } = work.finished;
-    if (!stored) await this.#store.putFile(artifactKeys.video(definition.jobId, content.sha256), path, content);
+    if (!stored) {
+      const { signal } = work.abort;
+      await this.#store.putFile(artifactKeys.video(definition.jobId, content.sha256), path, content, signal);
+    }
     work.finished.stored = true;
     const finishMillis = this.#clock.now() - (job.lastCommitAt ?? this.#clock.now());
     const videoSeconds = definition.frames / FPS;
@@ -291,7 +299,7 @@ export class Stitcher {
       height: definition.height,
       audioSamples: definition.audioSamples,
     };
-    const { checks, audioSeconds } = await verifyVideo(this.#ffmpeg, path, expected);
+    const { checks, audioSeconds } = await verifyVideo(this.#ffmpeg, path, expected, work.abort.signal);
     const bad = checks.filter((check) => !check.ok);
     if (bad.length > 0) {
       work.badVideos += 1;
@@ -300,7 +308,7 @@ export class Stitcher {
       const reason = bad.map((check) => `${check.name}: ${check.detail}`).join('; ');
       throw new FarmError('internal', `the finished video is wrong: ${reason}`);
     }
-    const content = { sha256: await hashFile(path), bytes: (await stat(path)).size };
+    const content = { sha256: await hashFile(path, work.abort.signal), bytes: (await stat(path)).size };
     this.#storage.stored();
     return { path, content, audioSeconds, checks, stored: false };
   }
@@ -373,4 +381,17 @@ export class Stitcher {
 /** Whether a finished video is still there. A store that failed may have taken it over all the same. */
 async function isKept({ path, stored }: FinishedVideo): Promise<boolean> {
   return stored || (await stat(path).catch(() => null)) !== null;
+}
+
+/** Waits for something that goes on by itself and that others may share, unless the signal aborts. */
+async function unlessAborted<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
+  const aborted = Promise.withResolvers<never>();
+  const stop = () => aborted.reject(new FarmError('unavailable', 'it was given up'));
+  if (signal.aborted) stop();
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
 }

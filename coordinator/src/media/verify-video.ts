@@ -3,7 +3,7 @@ import type { VerificationCheck } from '@clipfarm/shared/gen/clipfarm/v1/job';
 import { LOCAL_ONLY, QUIET } from '@clipfarm/shared/media/encode';
 import type { Ffmpeg } from '@clipfarm/shared/media/ffmpeg';
 import { FPS } from '@clipfarm/shared/model/clip';
-import { runTool } from '@clipfarm/shared/process';
+import { type RunToolOptions, runTool } from '@clipfarm/shared/process';
 import { z } from 'zod';
 import { checkTables, type ExpectedVideo, type VideoVerification } from './verify-tables.ts';
 
@@ -33,13 +33,20 @@ type ProbedStream = z.infer<typeof probeResult>['streams'][number];
  * Checks a finished video: with a parser of our own what the tables promise, with FFmpeg what others will see, and by
  * decoding a second at the beginning, the middle and the end. What is wrong with the video is in the checks, not thrown.
  *
- * @throws FarmError `failed_precondition` when FFmpeg can't be run, `timeout` when it takes too long.
+ * @throws FarmError `failed_precondition` when FFmpeg can't be run, `timeout` when it takes too long, `unavailable` when
+ *   `signal` aborts.
  */
-export async function verifyVideo(ffmpeg: Ffmpeg, path: string, expected: ExpectedVideo): Promise<VideoVerification> {
+export async function verifyVideo(
+  ffmpeg: Ffmpeg,
+  path: string,
+  expected: ExpectedVideo,
+  signal?: AbortSignal,
+): Promise<VideoVerification> {
+  const limits = { timeoutMs: TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) };
   const [tables, probed, decoded] = await Promise.all([
     checkTables(path, expected),
-    checkAsSeenByFfprobe(ffmpeg, path, expected),
-    checkDecoding(ffmpeg, path, expected.frames / FPS),
+    checkAsSeenByFfprobe(ffmpeg, path, expected, limits),
+    checkDecoding(ffmpeg, path, expected.frames / FPS, limits),
   ]);
   return { checks: [...tables.checks, ...probed, decoded], audioSeconds: tables.audioSeconds };
 }
@@ -48,6 +55,7 @@ async function checkAsSeenByFfprobe(
   ffmpeg: Ffmpeg,
   path: string,
   expected: ExpectedVideo,
+  limits: RunToolOptions,
 ): Promise<readonly VerificationCheck[]> {
   const fields =
     'codec_type,codec_name,width,height,pix_fmt,color_range,color_space,sample_rate,nb_read_packets,start_time';
@@ -62,7 +70,7 @@ async function checkAsSeenByFfprobe(
     `stream=${fields}`,
     path,
   ];
-  const complaint = await complaintOf(runTool(ffmpeg.ffprobe, argv, { timeoutMs: TIMEOUT_MS }));
+  const complaint = await complaintOf(runTool(ffmpeg.ffprobe, argv, limits));
   if (complaint.text !== '') return [{ name: 'readable for players', ok: false, detail: complaint.text }];
   const { streams } = probeResult.parse(JSON.parse(complaint.stdout));
   const video = streams.find((stream) => stream.codec_type === 'video');
@@ -112,14 +120,19 @@ function checkStart(video: ProbedStream | undefined, audio: ProbedStream | undef
 }
 
 /** Decodes one second each at the beginning, in the middle and at the end, picture and sound. */
-async function checkDecoding(ffmpeg: Ffmpeg, path: string, seconds: number): Promise<VerificationCheck> {
+async function checkDecoding(
+  ffmpeg: Ffmpeg,
+  path: string,
+  seconds: number,
+  limits: RunToolOptions,
+): Promise<VerificationCheck> {
   const starts = new Set([0, Math.max(0, Math.floor(seconds / 2 - 0.5)), Math.max(0, seconds - 1)]);
   const name = 'decodes at beginning, middle and end';
   // One process for all: starting one takes longer than decoding a second.
   const inputs = [...starts].flatMap((start) => [...LOCAL_ONLY, '-ss', start.toFixed(2), '-t', '1', '-i', path]);
   const outputs = [...starts].flatMap((_, input) => ['-map', String(input), '-f', 'null', '-']);
   const argv = [...QUIET, '-xerror', ...inputs, ...outputs];
-  const { text } = await complaintOf(runTool(ffmpeg.ffmpeg, argv, { timeoutMs: TIMEOUT_MS }));
+  const { text } = await complaintOf(runTool(ffmpeg.ffmpeg, argv, limits));
   if (text !== '') return { name, ok: false, detail: text };
   return { name, ok: true, detail: `${starts.size} places, no errors` };
 }
