@@ -164,7 +164,7 @@ test('an upload that comes too slowly is ended, however steadily it comes, and g
     ended = true;
     call.reject(reason);
   };
-  // 100 s at the least speed, and ten minutes on top: a byte a second is always too slow, and never stalls.
+  // A byte a second never stalls. That it is too slow is known after ten minutes, however much is still to come.
   async function* drops(): AsyncGenerator<Buffer> {
     for (;;) {
       yield Buffer.alloc(1);
@@ -179,7 +179,7 @@ test('an upload that comes too slowly is ended, however steadily it comes, and g
     code: 'timeout',
     field: 'audio',
     message:
-      'audio: 700 of 6553600 bytes came in 700 s; an upload must come with 65536 bytes per second, and 600 s on top',
+      'audio: 601 of 6553600 bytes came in 600 s; an upload must come with 65536 bytes per second, and 600 s on top',
     hint: /faster connection/,
   });
   assert.equal(clock.pending, 0);
@@ -200,4 +200,36 @@ test('an upload of the least speed accepted comes through', async () => {
   });
   assert.equal(clock.pending, 0);
   assert.deepEqual(await refusals(), { room: 0, stalled: 0, slow: 0 });
+});
+
+test('an upload that comes fast and then trickles is ended once its average is too slow, long before its size would allow', async () => {
+  const { room, clock, refusals } = roomOf(4 * GB);
+  const call = Promise.withResolvers<never>();
+  const ended: number[] = [];
+  const reject = (reason: FarmError) => {
+    ended.push(clock.monotonic());
+    call.reject(reason);
+  };
+  const begun = clock.monotonic();
+  async function* pieces(): AsyncGenerator<Buffer> {
+    for (let second = 0; second < 100; second += 1) {
+      yield Buffer.alloc(65_536);
+      clock.advance(1000);
+    }
+    for (; ended.length === 0; ) {
+      yield Buffer.alloc(1);
+      clock.advance(59_000);
+    }
+    await call.promise;
+  }
+  const slow = room.during({ ...upload(4 * GB, pieces()), abort: reject }, async (counted) => {
+    for await (const _ of counted);
+  });
+  await assert.rejects(slow, { code: 'timeout', field: 'audio', message: /an upload must come with 65536 bytes/ });
+  // 100 s for what came, ten minutes, and the few bytes that trickled in; the announced size would allow 17 hours.
+  assert.equal(ended.length, 1);
+  const seconds = ((ended[0] ?? 0) - begun) / 1000;
+  assert.ok(seconds >= 700 && seconds < 701, `${seconds} s`);
+  assert.equal(clock.pending, 0);
+  assert.deepEqual(await refusals(), { room: 0, stalled: 0, slow: 1 });
 });

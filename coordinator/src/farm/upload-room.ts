@@ -14,7 +14,7 @@ const STALLED_MILLIS = 60_000;
 /** So slow may an upload be on average, in bytes per second: half a megabit. Four gigabytes then take 17 hours. */
 const SLOWEST_BYTES_PER_SECOND = 64 * 1024;
 
-/** On top of that, for a connection that is away for a while. */
+/** On top of that, for a connection that is away for a while; so long it is not judged. */
 const ALLOWANCE_MILLIS = 10 * 60_000;
 
 /** What an {@link UploadRoom} works with. */
@@ -117,14 +117,21 @@ export class UploadRoom {
     const end = (reason: UploadRefusal, message: string, hint?: string): void =>
       abort(this.#refused(reason, new FarmError('timeout', message, { field, ...(hint && { hint }) })));
     const stalled = () => end('stalled', `${field}: no data came for ${STALLED_MILLIS / 1000} s`);
-    const longest = ALLOWANCE_MILLIS + Math.ceil((bytes / SLOWEST_BYTES_PER_SECOND) * 1000);
-    const slow = () => {
-      const came = `${bytes - promise.left} of ${bytes} bytes came in ${Math.round(longest / 1000)} s`;
+    const begun = clock.monotonic();
+    const slow = (elapsed: number) => {
+      const came = `${bytes - promise.left} of ${bytes} bytes came in ${Math.round(elapsed / 1000)} s`;
       const least = `${SLOWEST_BYTES_PER_SECOND} bytes per second, and ${ALLOWANCE_MILLIS / 1000} s on top`;
       const message = `${field}: ${came}; an upload must come with ${least}`;
       end('slow', message, 'Send it over a faster connection, or as a smaller file.');
     };
-    const limit = clock.setTimeout(slow, longest);
+    // Judged all the time, not at the end: what has come so far says how long the upload may have taken.
+    const judge = () => {
+      const elapsed = clock.monotonic() - begun;
+      const allowed = ALLOWANCE_MILLIS + Math.ceil(((bytes - promise.left) / SLOWEST_BYTES_PER_SECOND) * 1000);
+      if (elapsed < allowed) limit = clock.setTimeout(judge, allowed - elapsed);
+      else slow(elapsed);
+    };
+    let limit = clock.setTimeout(judge, ALLOWANCE_MILLIS);
     let timer = clock.setTimeout(stalled, STALLED_MILLIS);
     try {
       for await (const piece of pieces) {

@@ -3621,8 +3621,8 @@ export type FarmServiceService = typeof FarmServiceService;
 export const FarmServiceService = {
   /**
    * Stores an input file under its SHA-256. The first message carries the header, the others data. RESOURCE_EXHAUSTED before any
-   * of it is taken in when it does not fit; DEADLINE_EXCEEDED when no message came for 60 s, or when it is not complete after ten
-   * minutes and a second for every 64 KiB.
+   * of it is taken in when it does not fit; DEADLINE_EXCEEDED when no message came for 60 s, or, at any time, when it has taken
+   * longer than ten minutes and a second for every 64 KiB that have come.
    */
   uploadInput: {
     path: "/clipfarm.v1.FarmService/UploadInput" as const,
@@ -3821,8 +3821,8 @@ export const FarmServiceService = {
 export interface FarmServiceServer extends UntypedServiceImplementation {
   /**
    * Stores an input file under its SHA-256. The first message carries the header, the others data. RESOURCE_EXHAUSTED before any
-   * of it is taken in when it does not fit; DEADLINE_EXCEEDED when no message came for 60 s, or when it is not complete after ten
-   * minutes and a second for every 64 KiB.
+   * of it is taken in when it does not fit; DEADLINE_EXCEEDED when no message came for 60 s, or, at any time, when it has taken
+   * longer than ten minutes and a second for every 64 KiB that have come.
    */
   uploadInput: handleClientStreamingCall<UploadInputRequest, UploadInputResponse>;
   /** Says whether an input is stored already. */
@@ -3870,8 +3870,8 @@ export interface FarmServiceServer extends UntypedServiceImplementation {
 export interface FarmServiceClient extends Client {
   /**
    * Stores an input file under its SHA-256. The first message carries the header, the others data. RESOURCE_EXHAUSTED before any
-   * of it is taken in when it does not fit; DEADLINE_EXCEEDED when no message came for 60 s, or when it is not complete after ten
-   * minutes and a second for every 64 KiB.
+   * of it is taken in when it does not fit; DEADLINE_EXCEEDED when no message came for 60 s, or, at any time, when it has taken
+   * longer than ten minutes and a second for every 64 KiB that have come.
    */
   uploadInput(
     callback: (error: ServiceError | null, response: UploadInputResponse) => void,
