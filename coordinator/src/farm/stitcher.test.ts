@@ -114,7 +114,7 @@ async function until(isSo: () => boolean): Promise<void> {
 }
 
 test('while the store does not take the finished video, it is offered ever more rarely, and nothing is made again', async (t) => {
-  const { job, clock, trouble, count, commit, failed } = await place(t);
+  const { job, clock, stitcher, trouble, count, commit, failed } = await place(t);
   trouble.put = true;
   for (const clip of [0, 1, 2]) await commit(clip);
   for (const [n, pause] of [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000].entries()) {
@@ -125,6 +125,7 @@ test('while the store does not take the finished video, it is offered ever more 
     clock.advance(1);
   }
   await failed();
+  await assert.rejects(stitcher.prefix('job-1'), { message: /the whole video is being checked and stored/ });
   trouble.put = false;
   clock.advance(60_000);
   await until(() => job.status === 'completed');

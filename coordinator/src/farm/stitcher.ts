@@ -160,6 +160,12 @@ export class Stitcher {
     return work.lock.run(async () => {
       // A failure may have ended it while this waited.
       if (!work.video) throw new FarmError('failed_precondition', 'its video is begun anew');
+      if (work.video.isFinished) {
+        throw new FarmError(
+          'failed_precondition',
+          'all of it is there, and the whole video is being checked and stored',
+        );
+      }
       return work.video.prefix();
     });
   }

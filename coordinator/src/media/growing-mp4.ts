@@ -172,6 +172,11 @@ export class GrowingMp4 {
     });
   }
 
+  /** Whether it is whole, and no clip can be appended any more. */
+  get isFinished(): boolean {
+    return this.#state === 'finished';
+  }
+
   /**
    * The video as far as it is there: the clips that were appended, with exactly their sound, as an MP4 of its own. It is
    * read from the growing file, which goes on growing meanwhile.
